@@ -1,0 +1,35 @@
+//! What the evidence means: records, entries, set leaves, situations, and the invariants replayed over them.
+//!
+//! Pure: no I/O, no clock, no async. Producers build records with it, the verifier replays them with it.
+//!
+//! - [`v1`]: the messages of `counterfoil/evidence/v1`, compiled without an RPC stack.
+//! - [`record`]: canonical bytes, hashes and signatures of records and entries.
+//! - [`catalogue`]: every record type with its `R` number and the stream that may carry it.
+//! - [`leaf`]: the leaves of the sealed sets (grants, dispositions, decided grants, findings, actions, obligations).
+//! - [`situation`]: what comparing approved with observed shows, as one pure function.
+
+/// The messages of `counterfoil/evidence/v1`.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    reason = "generated from protos whose comments are linted by buf"
+)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/counterfoil.evidence.v1.rs"));
+}
+
+pub mod catalogue;
+pub mod leaf;
+pub mod record;
+pub mod situation;
+
+/// The FileDescriptorSet of `counterfoil/evidence/v1`, without comments: what `Record.schema_hash` is the hash of.
+pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/evidence.binpb"));
+
+/// SHA-256 of [`DESCRIPTOR_SET`].
+#[must_use]
+pub fn schema_hash() -> [u8; 32] {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(DESCRIPTOR_SET).into()
+}
