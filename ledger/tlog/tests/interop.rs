@@ -1,5 +1,11 @@
 //! The same trees, notes and tiles through crates of other authors: ct-merkle, and Cloudflare's tlog_tiles and signed_note.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "tests fail by panicking, and their sizes are small"
+)]
+
 use counterfoil_tlog::checkpoint::Checkpoint;
 use counterfoil_tlog::hash::{Hash, leaf_hash};
 use counterfoil_tlog::merkle::{MerkleTree, consistency_proof, inclusion_proof};

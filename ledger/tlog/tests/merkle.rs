@@ -1,5 +1,11 @@
 //! Properties of the tree: every proof at every size verifies, and nothing else does.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "tests fail by panicking, and their sizes are small"
+)]
+
 use counterfoil_tlog::hash::{Hash, empty_root, leaf_hash, node_hash};
 use counterfoil_tlog::merkle::{
     Frontier, HashReader, MerkleError, MerkleTree, consistency_proof, consistency_proof_length,

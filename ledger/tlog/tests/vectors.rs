@@ -1,6 +1,12 @@
 //! Known answers that other implementations made: the CT reference tree, the C2SP signed-note example, a checkpoint with a
 //! cosignature, and a log of 70,000 entries.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "tests fail by panicking, and their sizes are small"
+)]
+
 use counterfoil_tlog::checkpoint::{self, Checkpoint};
 use counterfoil_tlog::cosignature::Cosigner;
 use counterfoil_tlog::hash::{Hash, leaf_hash, sha256};
