@@ -124,6 +124,25 @@ fn an_index_outside_the_tree_is_refused() {
 }
 
 #[test]
+fn a_proof_of_another_length_is_refused_for_its_length() {
+    let all = leaves(100);
+    let (tree_root, old_root) = (root(&all), root(&all[..37]));
+    let inclusion = inclusion_proof_of_leaves(&all, 41).unwrap();
+    let consistency = consistency_proof_of_leaves(&all, 37).unwrap();
+    let resized = |proof: &[Hash]| [proof[1..].to_vec(), [proof, &proof[..1]].concat()];
+    for proof in resized(&inclusion) {
+        let refused = verify_inclusion(&all[41], 41, 100, &proof, &tree_root);
+        let (expected, found) = (inclusion.len(), proof.len());
+        assert_eq!(refused, Err(MerkleError::ProofLength { expected, found }));
+    }
+    for proof in resized(&consistency) {
+        let refused = verify_consistency(37, &old_root, 100, &tree_root, &proof);
+        let (expected, found) = (consistency.len(), proof.len());
+        assert_eq!(refused, Err(MerkleError::ProofLength { expected, found }));
+    }
+}
+
+#[test]
 fn an_inner_node_does_not_pass_for_a_leaf() {
     let all = leaves(4);
     let tree = MerkleTree::from_leaves(all.clone());

@@ -7,11 +7,12 @@
 )]
 
 use counterfoil_tlog::checkpoint::{self, Checkpoint, CheckpointError};
-use counterfoil_tlog::cosignature::Cosigner;
+use counterfoil_tlog::cosignature::{self, Cosigner};
 use counterfoil_tlog::hash::{Hash, empty_root, leaf_hash};
 use counterfoil_tlog::merkle::MerkleTree;
 use counterfoil_tlog::note::{self, Note, NoteError, NoteSigner, SignatureLine, VerifierKey};
 use counterfoil_tlog::proof::{self, ProofError, TlogProof};
+use counterfoil_tlog::signature::RecordSigner;
 use counterfoil_tlog::tile::TilePath;
 use proptest::prelude::*;
 
@@ -195,6 +196,33 @@ fn a_second_bad_line_of_a_known_key_is_not_hidden_behind_a_good_one() {
     ));
 }
 
+/// Two keys of one name with one key id, which is only 32 bits: these seeds were found by trying 51,402.
+fn colliding() -> [NoteSigner; 2] {
+    [7593_u32, 51_402].map(|number| {
+        let mut seed = [0; 32];
+        seed[..4].copy_from_slice(&number.to_be_bytes());
+        NoteSigner::from_seed(ORIGIN, &seed).unwrap()
+    })
+}
+
+#[test]
+fn a_key_with_the_id_of_a_known_one_does_not_pass_for_it() {
+    let [known, impostor] = colliding();
+    let (key, other) = (known.verifier_key(), impostor.verifier_key());
+    assert_eq!((key.key_id(), key.name()), (other.key_id(), other.name()));
+    let forged = impostor.sign_note("text\n").unwrap();
+    assert!(matches!(
+        forged.clone().verify(std::slice::from_ref(key)),
+        Err(NoteError::BadSignature { .. })
+    ));
+    // With both known, a line cannot be attributed; the same key twice is no ambiguity.
+    assert!(matches!(
+        forged.clone().verify(&[key.clone(), other.clone()]),
+        Err(NoteError::AmbiguousKey { .. })
+    ));
+    assert!(forged.verify(&[other.clone(), other.clone()]).is_ok());
+}
+
 #[test]
 fn a_cosignature_does_not_pass_with_another_time_checkpoint_or_type() {
     let witness = witness(3);
@@ -208,6 +236,12 @@ fn a_cosignature_does_not_pass_with_another_time_checkpoint_or_type() {
     };
     let payload = line.signature().to_vec();
     judge(payload.clone(), 8).unwrap();
+    // Signed by the witness's own key, but with a time that no cosignature may state.
+    for timestamp in [0_u64, 1 << 63] {
+        let message = cosignature::message(timestamp, &head(8).to_text().unwrap());
+        let signature = RecordSigner::from_seed(&[3; 32]).sign(&message);
+        assert!(judge([&timestamp.to_be_bytes(), signature.as_slice()].concat(), 8).is_err());
+    }
     assert!(judge(payload.clone(), 9).is_err());
     let mut later = payload.clone();
     later[7] ^= 1;

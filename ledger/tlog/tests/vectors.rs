@@ -131,7 +131,12 @@ fn the_checkpoint_with_its_cosignature_opens_and_is_made_again_byte_for_byte() {
 
     let log_key = VerifierKey::parse(LOG_VKEY).unwrap();
     let witness_key = VerifierKey::parse(WITNESS_VKEY).unwrap();
-    let opened = checkpoint::open(CHECKPOINT.as_bytes(), &log_key, &[witness_key.clone()]).unwrap();
+    let opened = checkpoint::open(
+        CHECKPOINT.as_bytes(),
+        &log_key,
+        std::slice::from_ref(&witness_key),
+    )
+    .unwrap();
     let expected = Checkpoint {
         origin: "ledger.example/t/acme".to_owned(),
         size: 8,

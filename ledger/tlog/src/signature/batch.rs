@@ -156,3 +156,68 @@ fn sum_is_zero(keys: &[PublicKey], members: &[Member]) -> bool {
         .mul_by_cofactor()
         .is_identity()
 }
+
+#[cfg(test)]
+mod tests {
+    use curve25519_dalek::constants::EIGHT_TORSION;
+    use curve25519_dalek::edwards::EdwardsPoint;
+    use curve25519_dalek::scalar::Scalar;
+
+    use super::super::{ParsedSignature, RecordSigner};
+    use super::{SignedMessage, prepare, sum_is_zero, verify_batch};
+
+    #[test]
+    fn coefficients_known_from_one_batch_do_not_help_to_forge_another() {
+        let signer = RecordSigner::from_seed(&[4; 32]);
+        let key = signer.public_key();
+        let messages: Vec<[u8; 1]> = (0..8).map(|at| [at]).collect();
+        let mut signatures: Vec<[u8; 64]> = messages
+            .iter()
+            .map(|message| signer.sign(message))
+            .collect();
+        let items = |signatures: &[[u8; 64]]| {
+            prepare(&batch(&key, &messages, signatures), &mut Vec::new()).1
+        };
+        // s + z' and s' - z leave the sum of z * s as it was, if the coefficients z and z' stay what they were.
+        let members = items(&signatures);
+        for (at, change) in [(2, members[5].z), (5, -members[2].z)] {
+            let s: [u8; 32] = signatures[at][32..].try_into().unwrap();
+            let s = Scalar::from_canonical_bytes(s).unwrap() + change;
+            signatures[at][32..].copy_from_slice(s.as_bytes());
+        }
+        assert_ne!(items(&signatures)[2].z, members[2].z);
+        assert_eq!(
+            verify_batch(&batch(&key, &messages, &signatures)),
+            Err(vec![2, 5])
+        );
+    }
+
+    #[test]
+    fn a_crafted_component_of_small_order_does_not_make_a_batch_slow() {
+        // Were the sum judged without its cofactor, the fall-back would still give the right verdict, at single speed.
+        let (secret, nonce, message) = (Scalar::from(5_u8), Scalar::from(6_u8), b"message");
+        let key = EdwardsPoint::mul_base(&secret).compress().0;
+        let mut signature = [0; 64];
+        let point = EdwardsPoint::mul_base(&nonce) + EIGHT_TORSION[1];
+        signature[..32].copy_from_slice(point.compress().as_bytes());
+        signature[32..].copy_from_slice(Scalar::ZERO.as_bytes());
+        let challenge = ParsedSignature::parse(&signature)
+            .unwrap()
+            .challenge(&key, message);
+        let s = nonce + Scalar::from_bytes_mod_order_wide(&challenge) * secret;
+        signature[32..].copy_from_slice(s.as_bytes());
+        let (keys, members) = prepare(&[(&key, message, &signature)], &mut Vec::new());
+        assert!(sum_is_zero(&keys, &members));
+    }
+
+    fn batch<'a>(
+        key: &'a [u8; 32],
+        messages: &'a [[u8; 1]],
+        signatures: &'a [[u8; 64]],
+    ) -> Vec<SignedMessage<'a>> {
+        let pairs = messages.iter().zip(signatures);
+        pairs
+            .map(|(message, signature)| (key, message.as_slice(), signature.as_slice()))
+            .collect()
+    }
+}
