@@ -6,6 +6,8 @@
 //! the two principals of a CSV source are two names, and two paths if wanted, but the file system tells them apart only
 //! when the processes run as different system accounts.
 
+#[cfg(test)]
+mod crash_images;
 mod lines;
 mod read;
 mod source;
