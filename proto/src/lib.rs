@@ -12,6 +12,7 @@ macro_rules! package {
                 unreachable_pub,
                 missing_debug_implementations,
                 clippy::all,
+                clippy::allow_attributes_without_reason,
                 clippy::too_many_lines,
                 reason = "generated from protos whose comments are linted by buf"
             )]
