@@ -416,6 +416,25 @@ mod tests {
         assert!(estate.count(Decision::Accept) > estate.grants * 3 / 4);
     }
 
+    #[tokio::test]
+    async fn the_connector_reads_it_without_an_error() {
+        let Some((directory, estate)) = written("the_connector_reads_it_without_an_error") else {
+            return;
+        };
+        let contents = crate::source::read_csv(&directory.path().join(SOURCE))
+            .await
+            .unwrap();
+        assert_eq!(contents.totals.grants, estate.grants as u64);
+        let grants = contents.grants();
+        for row in &estate.decisions {
+            assert!(
+                grants.contains(&(row.account.clone(), row.entitlement.clone())),
+                "{row:?}"
+            );
+            assert_ne!(row.reviewer, row.account, "{row:?}");
+        }
+    }
+
     #[test]
     fn what_a_reduction_keeps_is_kept() {
         let Some((_directory, estate)) = written("what_a_reduction_keeps_is_kept") else {
