@@ -1,0 +1,234 @@
+//! The gate in front of all routes: authenticates, authorises by method, bounds how much runs at once, names the request.
+//!
+//! Health is outside: whoever can connect may ask whether the server serves, and gets nothing but that.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::FutureExt;
+use http::{HeaderMap, Request, Response, StatusCode, header::AUTHORIZATION};
+use tokio::sync::Semaphore;
+use tonic::{Code, Status, body::Body};
+use tower::{Layer, Service};
+use tracing::Instrument;
+
+use super::{Authenticator, PermissionTable};
+use crate::{client::REQUEST_ID_HEADER, error::ApiError, telemetry};
+
+const HEALTH_PREFIX: &str = "/grpc.health.v1.Health/";
+
+/// Routes of plain HTTP, such as the tiles of a log. The handler finds the [`super::Caller`] in the request's extensions and
+/// must check the tenant itself.
+#[derive(Debug, Clone)]
+pub struct HttpRoute {
+    /// Paths that start so, such as "/logs/".
+    pub prefix: &'static str,
+    /// Permission that the caller must hold.
+    pub permission: &'static str,
+    /// The routes.
+    pub router: axum::Router,
+}
+
+/// What a handler may know of its request, in the extensions.
+#[derive(Debug, Clone)]
+pub struct RequestContext {
+    /// Id of the request, in all log lines and on all calls it makes.
+    pub request_id: String,
+}
+
+/// Decides who comes in.
+#[derive(Debug)]
+pub struct Gate {
+    authenticator: Authenticator,
+    permissions: PermissionTable,
+    http: Vec<(&'static str, &'static str)>,
+    calls: Arc<Semaphore>,
+}
+
+/// What is asked for.
+enum Asked<'a> {
+    Permission(&'a str),
+    Health,
+    Unknown,
+}
+
+impl Gate {
+    /// A gate for the whole API and these plain routes; at most `calls_max` calls run at once.
+    #[must_use]
+    pub fn new(
+        authenticator: Authenticator,
+        permissions: PermissionTable,
+        http: &[HttpRoute],
+        calls_max: usize,
+    ) -> Self {
+        Self {
+            authenticator,
+            permissions,
+            http: http.iter().map(|route| (route.prefix, route.permission)).collect(),
+            calls: Arc::new(Semaphore::new(calls_max.min(Semaphore::MAX_PERMITS))),
+        }
+    }
+
+    fn asked(&self, path: &str) -> Asked<'_> {
+        if path.starts_with(HEALTH_PREFIX) {
+            return Asked::Health;
+        }
+        let plain = || {
+            let route = self.http.iter().find(|(prefix, _)| path.starts_with(prefix));
+            route.map(|(_, permission)| *permission)
+        };
+        self.permissions
+            .of_method(path)
+            .or_else(plain)
+            .map_or(Asked::Unknown, Asked::Permission)
+    }
+
+    /// Lets a request in, with its caller in the extensions, or says why not.
+    async fn admit(&self, request: &mut Request<Body>) -> Result<(), Status> {
+        let asked = self.asked(request.uri().path());
+        if matches!(asked, Asked::Health) {
+            return Ok(());
+        }
+        let header = request.headers().get(AUTHORIZATION);
+        let header = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let caller = self.authenticator.authenticate(header).await?;
+        match asked {
+            Asked::Permission(permission) if self.permissions.allows(&caller, permission) => {
+                request.extensions_mut().insert(caller);
+                Ok(())
+            }
+            Asked::Permission(permission) => {
+                let principal = caller.principal();
+                tracing::info!(principal, permission, path = request.uri().path(), "denied");
+                let message = format!("the caller does not hold the permission {permission}");
+                Err(ApiError::permission_denied("PERMISSION_MISSING", message).into())
+            }
+            _ => Err(Status::unimplemented("no such method")),
+        }
+    }
+}
+
+/// Puts a [`Gate`] in front of routes.
+#[derive(Debug, Clone)]
+pub struct GateLayer(pub Arc<Gate>);
+
+impl<S> Layer<S> for GateLayer {
+    type Service = GateService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        GateService {
+            gate: Arc::clone(&self.0),
+            inner,
+        }
+    }
+}
+
+/// Routes behind a [`Gate`].
+#[derive(Clone)]
+pub struct GateService<S> {
+    gate: Arc<Gate>,
+    inner: S,
+}
+
+impl<S> fmt::Debug for GateService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GateService")
+    }
+}
+
+impl<S> Service<Request<Body>> for GateService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The clone takes the place of the one that is ready.
+        let clone = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, clone);
+        let gate = Arc::clone(&self.gate);
+        let request_id = request_id(request.headers());
+        let span = tracing::debug_span!("call", path = request.uri().path(), %request_id);
+        let serve = serve(gate, inner, request, request_id.clone());
+        Box::pin(telemetry::with_request_id(request_id, serve).instrument(span))
+    }
+}
+
+async fn serve<S>(
+    gate: Arc<Gate>,
+    mut inner: S,
+    mut request: Request<Body>,
+    request_id: String,
+) -> Result<Response<Body>, Infallible>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let plain = !is_grpc(request.headers());
+    let health = matches!(gate.asked(request.uri().path()), Asked::Health);
+    let permit = if health { None } else { Some(gate.calls.try_acquire()) };
+    if let Some(Err(_)) = permit {
+        let wait = Duration::from_millis(100);
+        let error = ApiError::resource_exhausted("TOO_MANY_CALLS", "too many calls at once", wait);
+        return Ok(refusal(error.into(), plain));
+    }
+    if let Err(status) = gate.admit(&mut request).await {
+        return Ok(refusal(status, plain));
+    }
+    request.extensions_mut().insert(RequestContext { request_id });
+    // A handler that panics fails its call, not the connection with all others on it.
+    match AssertUnwindSafe(inner.call(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => Ok(refusal(ApiError::internal("a handler panicked").into(), plain)),
+    }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The caller's id when it is short and harmless in a log, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    headers
+        .get(REQUEST_ID_HEADER)
+        .and_then(|value| value.to_str().ok())
+        .filter(|id| !id.is_empty() && id.len() <= 64)
+        .filter(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)))
+        .map_or_else(telemetry::new_request_id, str::to_owned)
+}
+
+fn refusal(status: Status, plain: bool) -> Response<Body> {
+    if !plain {
+        return status.into_http();
+    }
+    let code = match status.code() {
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::Unimplemented | Code::NotFound => StatusCode::NOT_FOUND,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = code;
+    response
+}

@@ -1,0 +1,164 @@
+//! Which permission a method needs, and which roles hold it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use prost_reflect::{DescriptorPool, MethodDescriptor, Value};
+
+use super::{Caller, Role};
+
+/// The table in git; its head says how to read it.
+const TABLE: &str = include_str!("../permissions.txt");
+
+/// Why the permissions of the API do not hold together. The server does not start then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PermissionError {
+    /// The descriptor set does not decode.
+    #[error("descriptor set: {0}")]
+    Descriptors(String),
+    /// A method has no permission option.
+    #[error("method {0} states no permission")]
+    Method(String),
+    /// A method needs a permission that nobody could hold.
+    #[error("method {0} needs permission {1}, which permissions.txt does not name")]
+    Unknown(String, String),
+    /// A line of the table is malformed.
+    #[error("permissions.txt line {0}: {1}")]
+    Line(usize, String),
+}
+
+/// Methods, permissions and roles.
+#[derive(Debug, Clone)]
+pub struct PermissionTable {
+    /// "/counterfoil.ledger.v1.LedgerService/AppendBatch" to "logs.append".
+    methods: HashMap<String, String>,
+    roles: BTreeMap<String, Vec<Role>>,
+}
+
+impl PermissionTable {
+    /// The table of the whole API.
+    ///
+    /// # Errors
+    /// When a method has no permission, or one that the table does not name.
+    pub fn of_api() -> Result<Self, PermissionError> {
+        Self::new(counterfoil_proto::DESCRIPTOR_SET, TABLE)
+    }
+
+    fn new(descriptors: &[u8], table: &str) -> Result<Self, PermissionError> {
+        let roles = read_table(table)?;
+        let failed = |error: String| PermissionError::Descriptors(error);
+        let pool = DescriptorPool::decode(descriptors).map_err(|e| failed(e.to_string()))?;
+        let mut methods = HashMap::new();
+        for service in pool.services() {
+            for method in service.methods() {
+                let name = format!("/{}/{}", service.full_name(), method.name());
+                let permission = permission_of(&pool, &method)
+                    .ok_or_else(|| PermissionError::Method(name.clone()))?;
+                if !roles.contains_key(&permission) {
+                    return Err(PermissionError::Unknown(name, permission));
+                }
+                methods.insert(name, permission);
+            }
+        }
+        Ok(Self { methods, roles })
+    }
+
+    /// The permission that a method needs, by its path. `None`: no such method.
+    #[must_use]
+    pub fn of_method(&self, path: &str) -> Option<&str> {
+        self.methods.get(path).map(String::as_str)
+    }
+
+    /// Whether one of the caller's roles holds the permission.
+    #[must_use]
+    pub fn allows(&self, caller: &Caller, permission: &str) -> bool {
+        self.roles
+            .get(permission)
+            .is_some_and(|holders| holders.iter().any(|role| caller.has(*role)))
+    }
+
+    /// All methods with their permissions and the roles that hold them, for tests.
+    pub fn rows(&self) -> impl Iterator<Item = (&str, &str, &[Role])> {
+        self.methods.iter().map(|(method, permission)| {
+            let roles = self.roles.get(permission).map_or(&[][..], Vec::as_slice);
+            (method.as_str(), permission.as_str(), roles)
+        })
+    }
+}
+
+fn permission_of(pool: &DescriptorPool, method: &MethodDescriptor) -> Option<String> {
+    let extension = pool.get_extension_by_name("counterfoil.type.v1.permission")?;
+    let options = method.options();
+    match options.get_extension(&extension).as_ref() {
+        Value::String(permission) if !permission.is_empty() => Some(permission.clone()),
+        _ => None,
+    }
+}
+
+fn read_table(text: &str) -> Result<BTreeMap<String, Vec<Role>>, PermissionError> {
+    let mut table = BTreeMap::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let mut words = line.split_whitespace();
+        let Some(permission) = words.next().filter(|word| !word.starts_with('#')) else {
+            continue;
+        };
+        let refused = |reason: String| PermissionError::Line(number, reason);
+        let roles: Vec<Role> = words
+            .map(|word| Role::named(word).ok_or_else(|| refused(format!("no role is called {word}"))))
+            .collect::<Result<_, _>>()?;
+        if roles.is_empty() {
+            return Err(refused("names no role".into()));
+        }
+        if table.insert(permission.to_owned(), roles).is_some() {
+            return Err(refused(format!("{permission} stands twice")));
+        }
+    }
+    Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_method_has_a_permission_and_every_row_is_needed() {
+        let table = PermissionTable::of_api().unwrap();
+        let needed: BTreeSet<&str> = table.rows().map(|(_, permission, _)| permission).collect();
+        let named: BTreeSet<&str> = table.roles.keys().map(String::as_str).collect();
+        assert_eq!(needed, named);
+    }
+
+    #[test]
+    fn a_method_without_a_row_keeps_the_server_from_starting() {
+        let shorter: String = TABLE
+            .lines()
+            .filter(|line| !line.starts_with("logs.append"))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let error = PermissionTable::new(counterfoil_proto::DESCRIPTOR_SET, &shorter).unwrap_err();
+        assert!(matches!(error, PermissionError::Unknown(_, permission) if permission == "logs.append"));
+    }
+
+    #[test]
+    fn only_services_append_to_a_log() {
+        let table = PermissionTable::of_api().unwrap();
+        let method = "/counterfoil.ledger.v1.LedgerService/AppendBatch";
+        assert_eq!(table.of_method(method), Some("logs.append"));
+        for role in Role::ALL {
+            let caller = Caller::of_deployment("x", [role]);
+            assert_eq!(table.allows(&caller, "logs.append"), role == Role::Service);
+        }
+        let caller = Caller::of_deployment("x", Role::ALL);
+        assert!(!table.allows(&caller, "no.such"));
+        assert_eq!(table.of_method("/counterfoil.ledger.v1.LedgerService/Drop"), None);
+    }
+
+    #[test]
+    fn a_malformed_row_is_refused_with_its_line() {
+        let refused = |text| matches!(read_table(text), Err(PermissionError::Line(2, _)));
+        assert!(refused("a.b service\nc.d root"));
+        assert!(refused("a.b service\nc.d"));
+        assert!(refused("a.b service\na.b auditor"));
+    }
+}

@@ -1,0 +1,267 @@
+//! The part of a service's configuration that is the same in all of them.
+//!
+//! One TOML file a process: the table `[service]` is a [`ServiceConfig`], the service's own settings stand in tables of their
+//! own. Unknown keys are refused. Secrets stand in files of their own, named by `..._file` keys.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::telemetry::LogFormat;
+
+/// Settings that every service has. See `README.md` of this crate for a sample.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// Name of the deployment, first part of the producer key's name, such as "counterfoil.example". Default "counterfoil.local".
+    #[serde(default = "default_deployment")]
+    pub deployment: String,
+    /// Address to listen on. Only loopback while there is no TLS; port 0 = any free one. Default "127.0.0.1:0".
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// Database: "sqlite:///path/file.sqlite?mode=rwc" (one file a service) or "postgres://..." (one schema a service).
+    pub database_url: String,
+    /// Ed25519 key that signs this service's records; made on first start, mode 0600.
+    pub producer_key_file: PathBuf,
+    /// Token this service shows to other services, mode 0600. Not needed where no peer is called.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// Where the other services are.
+    #[serde(default)]
+    pub peers: Peers,
+    /// Credentials known without asking authority: other services, the deployment's administrator.
+    #[serde(default)]
+    pub credentials: Vec<StaticCredential>,
+    /// What one caller can take.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How to log.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// Addresses of the other services, such as "http://127.0.0.1:7441". A service names those it calls.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Peers {
+    /// Authority: tenants, rights, tokens.
+    pub authority: Option<String>,
+    /// Inventory.
+    pub inventory: Option<String>,
+    /// Recertification.
+    pub recertification: Option<String>,
+    /// Reconciliation.
+    pub reconciliation: Option<String>,
+    /// Ledger: where the outbox goes.
+    pub ledger: Option<String>,
+}
+
+/// A credential that the process knows by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StaticCredential {
+    /// Who presents it: "services/inventory" or "operators/admin".
+    pub principal: String,
+    /// Its roles: "service" or "administrator".
+    pub roles: Vec<String>,
+    /// File with the token, mode 0600.
+    pub token_file: PathBuf,
+}
+
+/// What one caller, and all of them together, can take.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections at once. Default 1024.
+    pub connections_max: usize,
+    /// Connections at once from one address. Default 64.
+    pub connections_per_peer_max: usize,
+    /// Calls at once on one connection. Default 100.
+    pub streams_per_connection_max: u32,
+    /// Calls at once in the whole process, health excepted; more are refused with RESOURCE_EXHAUSTED. Default 2048.
+    pub calls_max: usize,
+    /// A connection that has sent nothing for so long after it was opened is closed. Default 5000.
+    pub first_byte_timeout_ms: u64,
+    /// Longest time to the first answer of a call. Default 60000.
+    pub call_timeout_ms: u64,
+    /// Longest life of a connection. Default 1800000 (30 minutes), then 30 seconds of grace.
+    pub connection_age_max_ms: u64,
+    /// A stopping server waits so long for its calls. Default 15000.
+    pub shutdown_timeout_ms: u64,
+}
+
+/// How to log.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Filter, such as "info" or "counterfoil_inventory=debug,info". Default "info".
+    pub filter: String,
+    /// "text" or "json". Default "text".
+    pub format: LogFormat,
+}
+
+impl ServiceConfig {
+    /// The configuration of a service that keeps all it has below `data_dir`: SQLite, its own keys, loopback.
+    #[must_use]
+    pub fn embedded(service: &str, data_dir: &Path) -> Self {
+        let database = data_dir.join(format!("{service}.sqlite"));
+        Self {
+            deployment: default_deployment(),
+            listen: default_listen(),
+            database_url: format!("sqlite://{}?mode=rwc", database.display()),
+            producer_key_file: data_dir.join("keys").join(format!("{service}.key")),
+            token_file: None,
+            peers: Peers::default(),
+            credentials: Vec::new(),
+            limits: Limits::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Limits {
+    /// [`Self::call_timeout_ms`].
+    #[must_use]
+    pub const fn call_timeout(&self) -> Duration {
+        Duration::from_millis(self.call_timeout_ms)
+    }
+
+    /// [`Self::first_byte_timeout_ms`].
+    #[must_use]
+    pub const fn first_byte_timeout(&self) -> Duration {
+        Duration::from_millis(self.first_byte_timeout_ms)
+    }
+
+    /// [`Self::connection_age_max_ms`].
+    #[must_use]
+    pub const fn connection_age_max(&self) -> Duration {
+        Duration::from_millis(self.connection_age_max_ms)
+    }
+
+    /// [`Self::shutdown_timeout_ms`].
+    #[must_use]
+    pub const fn shutdown_timeout(&self) -> Duration {
+        Duration::from_millis(self.shutdown_timeout_ms)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1024,
+            connections_per_peer_max: 64,
+            streams_per_connection_max: 100,
+            calls_max: 2048,
+            first_byte_timeout_ms: 5_000,
+            call_timeout_ms: 60_000,
+            connection_age_max_ms: 1_800_000,
+            shutdown_timeout_ms: 15_000,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            filter: "info".into(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+/// A configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("configuration file {path}: {source}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It does not parse: unknown key, missing key, wrong type. Says where.
+    #[error("configuration file {path}: {source}")]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: Box<toml::de::Error>,
+    },
+}
+
+/// Reads a whole configuration file: a struct with a field `service: ServiceConfig` and the service's own tables.
+///
+/// # Errors
+/// Names the file, and the line when it does not parse.
+pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let text = fs::read_to_string(path).map_err(|source| ConfigError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    toml::from_str(&text).map_err(|source| ConfigError::Content {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })
+}
+
+fn default_deployment() -> String {
+    "counterfoil.local".into()
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Whole {
+        service: ServiceConfig,
+    }
+
+    fn parse(text: &str) -> Result<Whole, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("inventory.toml");
+        fs::write(&path, text).unwrap();
+        load(&path)
+    }
+
+    #[test]
+    fn the_sample_in_the_readme_parses() {
+        let readme = include_str!("../README.md");
+        let sample = readme
+            .split("```toml\n")
+            .nth(1)
+            .and_then(|rest| rest.split("```").next())
+            .expect("the README has a toml sample");
+        let config = parse(sample).unwrap().service;
+        assert_eq!(config.peers.ledger.as_deref(), Some("http://127.0.0.1:7445"));
+        assert_eq!(config.limits, Limits::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let error = parse(
+            "[service]\ndatabase_url='sqlite://x'\nproducer_key_file='k'\n[service.limits]\nconection_max=1\n",
+        )
+        .unwrap_err()
+        .to_string();
+        assert!(error.contains("conection_max"), "{error}");
+        assert!(error.contains("inventory.toml"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_key_is_named() {
+        let error = parse("[service]\nproducer_key_file='k'\n").unwrap_err().to_string();
+        assert!(error.contains("database_url"), "{error}");
+    }
+}

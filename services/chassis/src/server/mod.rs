@@ -1,0 +1,202 @@
+//! Serving gRPC and plain HTTP on one listener, within limits, until told to stop.
+//!
+//! tonic's defaults let one peer open streams until memory ends and keep silent connections for ever; the settings here are
+//! the measured ones of the reliability goals. Only loopback is served while there is no TLS.
+
+mod accept;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{service::Routes, transport::Server};
+use tonic_health::ServingStatus;
+
+use crate::{
+    auth::{Gate, GateLayer, HttpRoute},
+    config::Limits,
+    db::Database,
+};
+
+pub use crate::client::MESSAGE_BYTES_MAX;
+
+/// Largest request a service takes unless it says otherwise: tonic's own default.
+pub const REQUEST_BYTES_MAX: usize = 4 << 20;
+
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+const CONNECTION_GRACE: Duration = Duration::from_secs(30);
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+/// A stopping service waits so long for each of its jobs.
+const JOB_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bulk streams need more than HTTP/2's 64 KiB in flight.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// Why a server does not start or has stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    /// Others could read and change what is sent.
+    #[error("refusing to listen on {0}: there is no TLS yet, so only loopback addresses such as 127.0.0.1 are served")]
+    NotLoopback(SocketAddr),
+    /// The transport failed.
+    #[error(transparent)]
+    Transport(#[from] tonic::transport::Error),
+    /// The serving task died.
+    #[error("the server died: {0}")]
+    Died(#[from] tokio::task::JoinError),
+}
+
+/// Binds the address of a service.
+///
+/// # Errors
+/// When it is not a loopback address, or taken.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    if !address.ip().is_loopback() {
+        return Err(ServeError::NotLoopback(address));
+    }
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| ServeError::Listen(address, error))
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), ServeError>>,
+    jobs: Vec<JoinHandle<()>>,
+    db: Option<Database>,
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where clients connect: "http://127.0.0.1:7441".
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Stops it and waits until it has stopped.
+    ///
+    /// # Errors
+    /// When it had failed before.
+    pub async fn stop(self) -> Result<(), ServeError> {
+        self.shutdown.cancel();
+        self.wait().await
+    }
+
+    /// Waits until it stops, because of its shutdown token or a failure.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn wait(self) -> Result<(), ServeError> {
+        let served = self.task.await?;
+        // A server that failed takes its jobs along.
+        self.shutdown.cancel();
+        for mut job in self.jobs {
+            if timeout(JOB_TIMEOUT, &mut job).await.is_err() {
+                tracing::warn!("a job was cut off at shutdown");
+                job.abort();
+            }
+        }
+        if let Some(db) = self.db {
+            db.close().await;
+        }
+        served
+    }
+
+    pub(crate) fn with_jobs(mut self, jobs: Vec<JoinHandle<()>>, db: Database) -> Self {
+        self.jobs = jobs;
+        self.db = Some(db);
+        self
+    }
+}
+
+/// Starts serving `routes` and plain `http` routes behind `gate`.
+///
+/// # Errors
+/// When the listener is not on loopback.
+pub fn serve(
+    listener: TcpListener,
+    routes: Routes,
+    http: Vec<HttpRoute>,
+    gate: Arc<Gate>,
+    limits: &Limits,
+    shutdown: CancellationToken,
+) -> Result<Running, ServeError> {
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    let address = listener.local_addr().map_err(|error| ServeError::Listen(unknown, error))?;
+    if !address.ip().is_loopback() {
+        return Err(ServeError::NotLoopback(address));
+    }
+    let task = run(listener, routes, http, gate, limits.clone(), shutdown.clone());
+    Ok(Running {
+        address,
+        shutdown,
+        task: tokio::spawn(task),
+        jobs: Vec::new(),
+        db: None,
+    })
+}
+
+async fn run(
+    listener: TcpListener,
+    routes: Routes,
+    http: Vec<HttpRoute>,
+    gate: Arc<Gate>,
+    limits: Limits,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", ServingStatus::Serving).await;
+    let plain = !http.is_empty();
+    let mut router = routes.add_service(health).into_axum_router();
+    for route in http {
+        router = router.merge(route.router);
+    }
+    let mut server = Server::builder()
+        .accept_http1(plain)
+        .max_concurrent_streams(limits.streams_per_connection_max)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_connection_age(limits.connection_age_max())
+        .max_connection_age_grace(CONNECTION_GRACE)
+        .timeout(limits.call_timeout())
+        .layer(GateLayer(gate));
+    let connections = accept::connections(listener, &limits, shutdown.clone());
+    let draining = shutdown.clone();
+    let signal = async move {
+        draining.cancelled().await;
+        reporter.set_service_status("", ServingStatus::NotServing).await;
+    };
+    let serving = server
+        .add_routes(Routes::from(router))
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), signal);
+    tokio::pin!(serving);
+    tokio::select! {
+        served = &mut serving => return Ok(served?),
+        () = shutdown.cancelled() => {}
+    }
+    // tonic waits for open streams without a bound; whoever has not ended by then is cut off.
+    match timeout(limits.shutdown_timeout(), serving).await {
+        Ok(served) => Ok(served?),
+        Err(_) => {
+            tracing::warn!("calls were cut off at shutdown");
+            Ok(())
+        }
+    }
+}
