@@ -3,6 +3,7 @@
 //! - [`repository`]: where the checkout, the shared data and the built executables are.
 //! - [`decisions`]: a file of decisions, as in `deploy/sample-estate`.
 //! - [`kubernetes`]: the GitHub organisations of Kubernetes, 6,281 real grants, as an estate.
+//! - [`ldap`]: real directory servers as estates.
 //! - [`source`]: what a target system really holds, read past the suite.
 //! - [`tools`]: other people's implementations that `tests/run` installs.
 //!
@@ -10,6 +11,7 @@
 
 pub mod decisions;
 pub mod kubernetes;
+pub mod ldap;
 pub mod repository;
 #[cfg(test)]
 mod sample;
