@@ -4,6 +4,7 @@
 //! - [`decisions`]: a file of decisions, as in `deploy/sample-estate`.
 //! - [`kubernetes`]: the GitHub organisations of Kubernetes, 6,281 real grants, as an estate.
 //! - [`ldap`]: real directory servers as estates.
+//! - [`process`]: the real executables as processes that are listened to and killed.
 //! - [`source`]: what a target system really holds, read past the suite.
 //! - [`tools`]: other people's implementations that `tests/run` installs.
 //!
@@ -12,6 +13,7 @@
 pub mod decisions;
 pub mod kubernetes;
 pub mod ldap;
+pub mod process;
 pub mod repository;
 #[cfg(test)]
 mod sample;

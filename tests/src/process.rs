@@ -1,0 +1,390 @@
+//! The real executables as real processes: started, listened to, killed with SIGKILL, started again.
+//!
+//! A test waits for what a process says or for its end, never for time to pass. A random moment to kill at is the one thing
+//! that is measured in time, by [`Process::run_for`].
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use crate::repository::root;
+
+/// The longest that a process may say nothing while somebody waits for it: a hang becomes a failure, not a stuck run.
+const SILENCE_MAX: Duration = Duration::from_secs(300);
+
+/// An executable of the workspace in the release profile, which is what a user runs.
+///
+/// Cargo builds it, once a test process: after `./tests/run` has, that takes a moment, and a stale executable is never
+/// tested.
+///
+/// # Errors
+/// When it does not build.
+pub fn executable(name: &str) -> Result<&'static Path> {
+    static BUILT: OnceLock<Result<BTreeMap<String, PathBuf>, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    let paths = built.as_ref().map_err(|error| anyhow!("{error}"))?;
+    paths
+        .get(name)
+        .map(PathBuf::as_path)
+        .with_context(|| format!("no executable {name}"))
+}
+
+fn build() -> Result<BTreeMap<String, PathBuf>> {
+    let mut cargo = Command::new("cargo");
+    cargo.args([
+        "build",
+        "--release",
+        "--locked",
+        "--quiet",
+        "--message-format=json-render-diagnostics",
+    ]);
+    cargo
+        .args(["-p", "counterfoil", "-p", "counterfoil-verify"])
+        .current_dir(root());
+    // Build scripts watch what cargo tells a test about its own crate, and would run again because of it.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        let about_this_crate = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_EXE_"]
+            .iter()
+            .any(|start| name.starts_with(start));
+        if about_this_crate
+            || ["CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"].contains(&name.as_str())
+        {
+            cargo.env_remove(name);
+        }
+    }
+    let output = cargo.stderr(Stdio::inherit()).output().context("cargo")?;
+    ensure!(output.status.success(), "the executables do not build");
+    let mut found = BTreeMap::new();
+    for line in output
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
+        let message: serde_json::Value = serde_json::from_slice(line)?;
+        if let (Some(path), Some(name)) = (
+            message["executable"].as_str(),
+            message["target"]["name"].as_str(),
+        ) {
+            found.insert(name.to_owned(), PathBuf::from(path));
+        }
+    }
+    Ok(found)
+}
+
+/// A command of the one executable on a data directory, answering in JSON.
+///
+/// # Errors
+/// When the executable does not build.
+pub fn counterfoil(data_dir: &Path, arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(executable("counterfoil")?);
+    command
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(data_dir)
+        .args(["--output", "json"]);
+    Ok(command)
+}
+
+/// A command of the auditor's verifier.
+///
+/// # Errors
+/// When the executable does not build.
+pub fn verify(bundle: &Path, trust: &Path) -> Result<Command> {
+    let mut command = Command::new(executable("counterfoil-verify")?);
+    command.arg(bundle).arg("--trust").arg(trust).arg("--json");
+    Ok(command)
+}
+
+/// What a process has said on standard output, or its end of it.
+enum Said {
+    Line(String),
+    End,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// All of its standard output.
+    pub output: String,
+    /// All of its standard error.
+    pub errors: String,
+}
+
+impl Ended {
+    /// Its output, when it went well.
+    ///
+    /// # Errors
+    /// When it did not, with all that it said.
+    pub fn success(&self) -> Result<&str> {
+        ensure!(
+            self.status.success(),
+            "{}\n{}\n{}",
+            self.status,
+            self.output,
+            self.errors
+        );
+        Ok(&self.output)
+    }
+
+    /// The last JSON value of its output, when it went well.
+    ///
+    /// # Errors
+    /// When it did not, or did not answer in JSON.
+    pub fn json(&self) -> Result<serde_json::Value> {
+        let values = serde_json::Deserializer::from_str(self.success()?).into_iter();
+        let last = values.last().context("no output")?;
+        last.with_context(|| format!("not JSON: {}", self.output))
+    }
+}
+
+/// A running process. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    said: Receiver<Said>,
+    output: String,
+    errors: Option<thread::JoinHandle<String>>,
+}
+
+impl std::fmt::Debug for Said {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Line(line) => formatter.write_str(line),
+            Self::End => formatter.write_str("end"),
+        }
+    }
+}
+
+impl Process {
+    /// Starts a command.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(mut command: Command) -> Result<Self> {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
+        let (sender, said) = channel();
+        let stdout = child.stdout.take().context("standard output")?;
+        thread::spawn(move || pass_on(BufReader::new(stdout), &sender));
+        let mut stderr = child.stderr.take().context("standard error")?;
+        let errors = thread::spawn(move || {
+            let mut text = Vec::new();
+            // What was read before an error is all there is to show.
+            let _ = stderr.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        Ok(Self {
+            child,
+            said,
+            output: String::new(),
+            errors: Some(errors),
+        })
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line of standard output that fits, and answers it.
+    ///
+    /// # Errors
+    /// When the process ends first, or is silent for very long; with all that it said.
+    pub fn until(&mut self, fits: impl Fn(&str) -> bool) -> Result<String> {
+        loop {
+            match self.said.recv_timeout(SILENCE_MAX) {
+                Ok(Said::Line(line)) => {
+                    self.keep(&line);
+                    if fits(&line) {
+                        return Ok(line);
+                    }
+                }
+                Ok(Said::End) | Err(RecvTimeoutError::Disconnected) => {
+                    let ended = self.end()?;
+                    bail!(
+                        "it ended, {}\n{}\n{}",
+                        ended.status,
+                        ended.output,
+                        ended.errors
+                    );
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let ended = self.kill()?;
+                    bail!(
+                        "it said nothing for {SILENCE_MAX:?}\n{}\n{}",
+                        ended.output,
+                        ended.errors
+                    );
+                }
+            }
+        }
+    }
+
+    /// Lets it run to its end.
+    ///
+    /// # Errors
+    /// When it is silent for very long.
+    pub fn finish(mut self) -> Result<Ended> {
+        loop {
+            match self.said.recv_timeout(SILENCE_MAX) {
+                Ok(Said::Line(line)) => self.keep(&line),
+                Ok(Said::End) | Err(RecvTimeoutError::Disconnected) => return self.end(),
+                Err(RecvTimeoutError::Timeout) => {
+                    let ended = self.kill()?;
+                    bail!(
+                        "it said nothing for {SILENCE_MAX:?}\n{}\n{}",
+                        ended.output,
+                        ended.errors
+                    );
+                }
+            }
+        }
+    }
+
+    /// Lets it run for so long, then kills it; answers how it ended when it ended before.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn run_for(mut self, limit: Duration) -> Result<Option<Ended>> {
+        let end = Instant::now() + limit;
+        loop {
+            match self
+                .said
+                .recv_timeout(end.saturating_duration_since(Instant::now()))
+            {
+                Ok(Said::Line(line)) => self.keep(&line),
+                Ok(Said::End) | Err(RecvTimeoutError::Disconnected) => return self.end().map(Some),
+                Err(RecvTimeoutError::Timeout) => return self.kill().map(|_| None),
+            }
+        }
+    }
+
+    /// Kills it at once, as a power cut would, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When the signal cannot be sent.
+    pub fn kill(&mut self) -> Result<Ended> {
+        self.child.kill()?;
+        self.end()
+    }
+
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// When the signal cannot be sent, or it does not end.
+    pub fn stop(self) -> Result<Ended> {
+        let status = Command::new("kill")
+            .args(["-TERM", &self.id().to_string()])
+            .status()?;
+        ensure!(status.success(), "kill -TERM: {status}");
+        self.finish()
+    }
+
+    fn keep(&mut self, line: &str) {
+        self.output.push_str(line);
+        self.output.push('\n');
+    }
+
+    fn end(&mut self) -> Result<Ended> {
+        let status = self.child.wait()?;
+        while let Ok(Said::Line(line)) = self.said.recv_timeout(SILENCE_MAX) {
+            self.keep(&line);
+        }
+        let errors = self.errors.take().and_then(|reader| reader.join().ok());
+        Ok(Ended {
+            status,
+            output: self.output.clone(),
+            errors: errors.unwrap_or_default(),
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only when it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn pass_on(stdout: impl BufRead, sender: &Sender<Said>) {
+    for line in stdout.lines().map_while(Result::ok) {
+        if sender.send(Said::Line(line)).is_err() {
+            return;
+        }
+    }
+    // Nobody may be listening any more.
+    let _ = sender.send(Said::End);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Process {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Process::start(command).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_waited_for_and_all_of_the_output_is_kept() {
+        let mut process = shell("echo one; echo two >&2; echo three; read never");
+        assert_eq!(
+            process.until(|line| line.starts_with("th")).unwrap(),
+            "three"
+        );
+        let ended = process.finish().unwrap();
+        assert_eq!(
+            (ended.output.as_str(), ended.errors.as_str()),
+            ("one\nthree\n", "two\n")
+        );
+    }
+
+    #[test]
+    fn a_process_that_ends_without_the_line_is_an_error_with_its_words() {
+        let error = shell("echo why >&2; exit 3")
+            .until(|_| true)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("why") && error.contains('3'), "{error}");
+    }
+
+    #[test]
+    fn a_process_is_killed_in_the_middle_or_ends_before() {
+        let endless = shell("while :; do echo on; done");
+        assert!(
+            endless
+                .run_for(Duration::from_millis(20))
+                .unwrap()
+                .is_none()
+        );
+        let short = shell("echo '{\"done\":true}'");
+        let ended = short.run_for(SILENCE_MAX).unwrap().unwrap();
+        assert_eq!(ended.json().unwrap()["done"], true);
+    }
+
+    #[test]
+    fn the_last_json_value_of_the_output_counts() {
+        let ended = shell("echo '{\"step\":1}'; echo '{\"bundle\":'; echo '\"b\"}'")
+            .finish()
+            .unwrap();
+        assert_eq!(ended.json().unwrap()["bundle"], "b");
+        assert!(shell("echo no json").finish().unwrap().json().is_err());
+        assert!(shell("echo '{}'; exit 1").finish().unwrap().json().is_err());
+    }
+}
