@@ -38,7 +38,7 @@ pub struct SlapdOptions {
     pub ldif: Vec<String>,
     /// Lines put in front of the access rules, for tests of what a principal may not.
     pub access: String,
-    /// Lines put at the end of the database section, for example `sizelimit 10`.
+    /// Lines put into the database section, for example `sizelimit 10`; limits given here count before the usual ones.
     pub database: String,
 }
 
@@ -253,7 +253,7 @@ impl Drop for Slapd {
 
 fn configuration(path: &Path, options: &SlapdOptions) -> String {
     let mut text = String::new();
-    for schema in ["core", "cosine", "inetorgperson", "nis"] {
+    for schema in ["core", "cosine", "inetorgperson", "nis", "openldap"] {
         let _ = writeln!(text, "include {SCHEMA_DIRECTORY}/{schema}.schema");
     }
     let own = path.display();
@@ -287,6 +287,8 @@ access to *
  by anonymous auth
  by * none
 {}
+limits dn.exact=\"cn=reader,{suffix}\" size.prtotal=unlimited
+limits dn.exact=\"cn=writer,{suffix}\" size.prtotal=unlimited
 overlay syncprov
 ",
         options.access, options.database

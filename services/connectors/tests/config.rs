@@ -1,4 +1,5 @@
 //! How a source is described.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use counterfoil_connectors::{ConnectorError, IdentityClass, SourceConfig, reader, writer};
 
@@ -171,4 +172,23 @@ fn accounts_may_be_classed_by_filter() {
         field(&text.replace("(employee", "employee")),
         "account_class_filters.NonHuman"
     );
+}
+
+#[test]
+fn the_samples_of_the_readme_are_valid() {
+    let readme = include_str!("../README.md");
+    let samples: Vec<&str> = readme
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    let kinds: Vec<&str> = samples
+        .iter()
+        .map(|sample| {
+            let config = parsed(sample);
+            config.validate().unwrap();
+            config.kind()
+        })
+        .collect();
+    assert_eq!(kinds, ["csv", "ldap"]);
 }

@@ -1,5 +1,5 @@
 //! Reading CSV sources: what is taken, and what every kind of bad input is answered with.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod support;
 
@@ -160,137 +160,139 @@ async fn a_file_that_is_none_is_refused_instead_of_waited_for() {
     assert_eq!(error, "grants.csv: is not a regular file");
 }
 
+/// File, row put at its end, and what the row error must say.
+const BAD_ROWS: &[(&str, &[u8], &str)] = &[
+    (
+        "accounts.csv",
+        b"leela,Leela\n",
+        "has 2 fields, the header has 11",
+    ),
+    ("accounts.csv", b"\n", "is empty"),
+    (
+        "accounts.csv",
+        b"le\xffla,L,,,,,,,,,\n",
+        "is not UTF-8 at byte 3 of the line",
+    ),
+    (
+        "accounts.csv",
+        b"amy,Another Amy,,,,,,,,,\n",
+        "repeats the native_id \"amy\"",
+    ),
+    ("accounts.csv", b",Nobody,,,,,,,,,\n", "native_id is empty"),
+    ("accounts.csv", b"x,,,,,,,,,,\n", "display_name is empty"),
+    (
+        "accounts.csv",
+        b"=cmd,Leela,,,,,,,,,\n",
+        "native_id \"=cmd\": starts with =, which a spreadsheet runs as a formula",
+    ),
+    (
+        "accounts.csv",
+        b"leela,+Leela,,,,,,,,,\n",
+        "display_name \"+Leela\": starts with +",
+    ),
+    ("accounts.csv", b"leela,-Leela,,,,,,,,,\n", "starts with -"),
+    ("accounts.csv", b"leela,@Leela,,,,,,,,,\n", "starts with @"),
+    (
+        "accounts.csv",
+        b"leela,\tLeela,,,,,,,,,\n",
+        "starts with \\t",
+    ),
+    (
+        "accounts.csv",
+        b"leela,\"\rLeela\",,,,,,,,,\n",
+        "starts with \\r",
+    ),
+    (
+        "accounts.csv",
+        "leela,Lee\u{202e}al,,,,,,,,,\n".as_bytes(),
+        "contains the text-direction character U+202E",
+    ),
+    (
+        "accounts.csv",
+        "leela,Lee\u{200b}la,,,,,,,,,\n".as_bytes(),
+        "contains the invisible character U+200B",
+    ),
+    (
+        "accounts.csv",
+        b"leela,Lee\x07la,,,,,,,,,\n",
+        "contains the control character U+0007",
+    ),
+    (
+        "accounts.csv",
+        b"leela,Leela ,,,,,,,,,\n",
+        "starts or ends with a space",
+    ),
+    (
+        "accounts.csv",
+        b"leela,Leela,,,human,,,,,,\n",
+        "identity_class \"human\" is none of workforce, privileged",
+    ),
+    (
+        "accounts.csv",
+        b"leela,Leela,,,,,,yesterday,,,\n",
+        "last_seen \"yesterday\" is neither a date",
+    ),
+    (
+        "accounts.csv",
+        b"leela,\"Leela,,,,,,,,,\n",
+        "has a quote that is not closed on the same line",
+    ),
+    (
+        "accounts.csv",
+        b"leela,Le\"ela,,,,,,,,,\n",
+        "has a quote inside an unquoted field",
+    ),
+    (
+        "entitlements.csv",
+        b"crew,Again,,,,,\n",
+        "repeats the native_id \"crew\"",
+    ),
+    (
+        "entitlements.csv",
+        b"x,X,,yes,,,\n",
+        "privileged \"yes\" is none of true, false",
+    ),
+    (
+        "entitlements.csv",
+        b"x,X,,,,,secret\n",
+        "sensitivity \"secret\" is none of",
+    ),
+    ("edges.csv", b"crew,crew\n", "\"crew\" is its own parent"),
+    (
+        "edges.csv",
+        b"admin,crew\n",
+        "repeats the edge from \"admin\" to \"crew\"",
+    ),
+    (
+        "edges.csv",
+        b"admin,nowhere\n",
+        "names the entitlement \"nowhere\", of which no row of entitlements.csv was taken",
+    ),
+    (
+        "grants.csv",
+        b"amy,crew,,,,\n",
+        "repeats the grant of \"crew\" to \"amy\"",
+    ),
+    (
+        "grants.csv",
+        b"zoidberg,crew,,,,\n",
+        "names the account \"zoidberg\", of which no row of accounts.csv was taken",
+    ),
+    (
+        "grants.csv",
+        b"amy,nowhere,,,,\n",
+        "names the entitlement \"nowhere\"",
+    ),
+    (
+        "grants.csv",
+        b"amy,admin,2026-02-30,,,\n",
+        "granted \"2026-02-30\" is neither a date",
+    ),
+];
+
 #[tokio::test]
 async fn every_bad_row_is_reported_with_file_line_and_reason_and_the_others_are_taken() {
-    let cases: &[(&str, &[u8], &str)] = &[
-        (
-            "accounts.csv",
-            b"leela,Leela\n",
-            "has 2 fields, the header has 11",
-        ),
-        ("accounts.csv", b"\n", "is empty"),
-        (
-            "accounts.csv",
-            b"le\xffla,L,,,,,,,,,\n",
-            "is not UTF-8 at byte 3 of the line",
-        ),
-        (
-            "accounts.csv",
-            b"amy,Another Amy,,,,,,,,,\n",
-            "repeats the native_id \"amy\"",
-        ),
-        ("accounts.csv", b",Nobody,,,,,,,,,\n", "native_id is empty"),
-        ("accounts.csv", b"x,,,,,,,,,,\n", "display_name is empty"),
-        (
-            "accounts.csv",
-            b"=cmd,Leela,,,,,,,,,\n",
-            "native_id \"=cmd\": starts with =, which a spreadsheet runs as a formula",
-        ),
-        (
-            "accounts.csv",
-            b"leela,+Leela,,,,,,,,,\n",
-            "display_name \"+Leela\": starts with +",
-        ),
-        ("accounts.csv", b"leela,-Leela,,,,,,,,,\n", "starts with -"),
-        ("accounts.csv", b"leela,@Leela,,,,,,,,,\n", "starts with @"),
-        (
-            "accounts.csv",
-            b"leela,\tLeela,,,,,,,,,\n",
-            "starts with \\t",
-        ),
-        (
-            "accounts.csv",
-            b"leela,\"\rLeela\",,,,,,,,,\n",
-            "starts with \\r",
-        ),
-        (
-            "accounts.csv",
-            "leela,Lee\u{202e}al,,,,,,,,,\n".as_bytes(),
-            "contains the text-direction character U+202E",
-        ),
-        (
-            "accounts.csv",
-            "leela,Lee\u{200b}la,,,,,,,,,\n".as_bytes(),
-            "contains the invisible character U+200B",
-        ),
-        (
-            "accounts.csv",
-            b"leela,Lee\x07la,,,,,,,,,\n",
-            "contains the control character U+0007",
-        ),
-        (
-            "accounts.csv",
-            b"leela,Leela ,,,,,,,,,\n",
-            "starts or ends with a space",
-        ),
-        (
-            "accounts.csv",
-            b"leela,Leela,,,human,,,,,,\n",
-            "identity_class \"human\" is none of workforce, privileged",
-        ),
-        (
-            "accounts.csv",
-            b"leela,Leela,,,,,,yesterday,,,\n",
-            "last_seen \"yesterday\" is neither a date",
-        ),
-        (
-            "accounts.csv",
-            b"leela,\"Leela,,,,,,,,,\n",
-            "has a quote that is not closed on the same line",
-        ),
-        (
-            "accounts.csv",
-            b"leela,Le\"ela,,,,,,,,,\n",
-            "has a quote inside an unquoted field",
-        ),
-        (
-            "entitlements.csv",
-            b"crew,Again,,,,,\n",
-            "repeats the native_id \"crew\"",
-        ),
-        (
-            "entitlements.csv",
-            b"x,X,,yes,,,\n",
-            "privileged \"yes\" is none of true, false",
-        ),
-        (
-            "entitlements.csv",
-            b"x,X,,,,,secret\n",
-            "sensitivity \"secret\" is none of",
-        ),
-        ("edges.csv", b"crew,crew\n", "\"crew\" is its own parent"),
-        (
-            "edges.csv",
-            b"admin,crew\n",
-            "repeats the edge from \"admin\" to \"crew\"",
-        ),
-        (
-            "edges.csv",
-            b"admin,nowhere\n",
-            "names the entitlement \"nowhere\", of which no row of entitlements.csv was taken",
-        ),
-        (
-            "grants.csv",
-            b"amy,crew,,,,\n",
-            "repeats the grant of \"crew\" to \"amy\"",
-        ),
-        (
-            "grants.csv",
-            b"zoidberg,crew,,,,\n",
-            "names the account \"zoidberg\", of which no row of accounts.csv was taken",
-        ),
-        (
-            "grants.csv",
-            b"amy,nowhere,,,,\n",
-            "names the entitlement \"nowhere\"",
-        ),
-        (
-            "grants.csv",
-            b"amy,admin,2026-02-30,,,\n",
-            "granted \"2026-02-30\" is neither a date",
-        ),
-    ];
-    for (file, row, reason) in cases {
+    for (file, row, reason) in BAD_ROWS {
         let source = CsvSource::new();
         let line = fs::read_to_string(source.path(file))
             .unwrap()

@@ -35,6 +35,15 @@ pub(crate) struct Indexed {
     pub(crate) privileged: bool,
     /// Whether the entry came again when it was read in full.
     pub(crate) seen: bool,
+    /// Whether its members came too.
+    pub(crate) members_seen: bool,
+}
+
+impl Indexed {
+    /// Whether everything about the entry was read.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.seen && (self.members_seen || self.kind == Kind::Account)
+    }
 }
 
 /// All accounts and groups of a directory.
@@ -175,6 +184,7 @@ impl Index {
             disabled: false,
             privileged: false,
             seen: false,
+            members_seen: false,
         });
         match unseemly {
             Some(reason) => Err(format!(

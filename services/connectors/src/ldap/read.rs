@@ -111,8 +111,8 @@ async fn stream(
     }
     accounts(session, config, &mut index, pager).await?;
     groups(session, config, &mut index, pager).await?;
-    memberships(session, config, &index, pager).await?;
-    for entry in index.iter().filter(|entry| !entry.seen) {
+    memberships(session, config, &mut index, pager).await?;
+    for entry in index.iter().filter(|entry| !entry.is_complete()) {
         report(
             pager.errors(),
             &entry.native_id,
@@ -140,7 +140,9 @@ async fn accounts(
         config.page_size,
     );
     while let Some(found) = pages.next().await? {
-        let Found::Entry(entry) = found else { continue };
+        let Some(entry) = entry_of(found, config, pager) else {
+            continue;
+        };
         let Some(number) = taken(index, &entry, Kind::Account, pager) else {
             continue;
         };
@@ -183,7 +185,9 @@ async fn groups(
         config.page_size,
     );
     while let Some(found) = pages.next().await? {
-        let Found::Entry(entry) = found else { continue };
+        let Some(entry) = entry_of(found, config, pager) else {
+            continue;
+        };
         let Some(number) = taken(index, &entry, Kind::Group, pager) else {
             continue;
         };
@@ -207,7 +211,7 @@ async fn groups(
 async fn memberships(
     session: &mut Session,
     config: &LdapConfig,
-    index: &Index,
+    index: &mut Index,
     pager: &mut Pager,
 ) -> Result<()> {
     let mut attributes = vec!["objectClass".to_owned()];
@@ -219,7 +223,9 @@ async fn memberships(
         config.page_size,
     );
     while let Some(found) = pages.next().await? {
-        let Found::Entry(entry) = found else { continue };
+        let Some(entry) = entry_of(found, config, pager) else {
+            continue;
+        };
         let Some(number) = index.number(&entry.dn) else {
             report(
                 pager.errors(),
@@ -228,48 +234,62 @@ async fn memberships(
             );
             continue;
         };
-        let Some(group) = index
-            .entry(number)
-            .filter(|group| group.kind == Kind::Group)
-        else {
+        match index.entry_mut(number) {
+            Some(group) if group.kind == Kind::Group && !group.members_seen => {
+                group.members_seen = true;
+            }
+            _ => continue,
+        }
+        send_members(&entry, number, config, index, pager).await?;
+    }
+    Ok(())
+}
+
+async fn send_members(
+    entry: &Entry,
+    number: u32,
+    config: &LdapConfig,
+    index: &Index,
+    pager: &mut Pager,
+) -> Result<()> {
+    let Some(group) = index.entry(number) else {
+        return Ok(());
+    };
+    let members = index.members(entry, config);
+    if members.values == 0 && must_have_members(entry) {
+        let reason = format!(
+            "shows no members although its class must have one: may {} see them?",
+            config.reader.dn
+        );
+        report(pager.errors(), &entry.dn, reason);
+    }
+    for reason in members.unknown {
+        report(pager.errors(), &entry.dn, reason);
+    }
+    for nested in sorted(members.groups) {
+        if nested == number {
+            report(pager.errors(), &entry.dn, "is a member of itself");
+        } else if let Some(nested) = index.entry(nested) {
+            let edge = EntitlementEdge {
+                child_native_id: nested.native_id.to_string(),
+                parent_native_id: group.native_id.to_string(),
+            };
+            pager.push(SourceRecord::Edge(edge)).await?;
+        }
+    }
+    for account in sorted(members.accounts) {
+        let Some(account) = index.entry(account) else {
             continue;
         };
-        let members = index.members(&entry, config);
-        if members.values == 0 && must_have_members(&entry) {
-            let reason = format!(
-                "shows no members although its class must have one: may {} see them?",
-                config.reader.dn
-            );
-            report(pager.errors(), &entry.dn, reason);
-        }
-        for reason in members.unknown {
-            report(pager.errors(), &entry.dn, reason);
-        }
-        for nested in sorted(members.groups) {
-            if nested == number {
-                report(pager.errors(), &entry.dn, "is a member of itself");
-            } else if let Some(nested) = index.entry(nested) {
-                let edge = EntitlementEdge {
-                    child_native_id: nested.native_id.to_string(),
-                    parent_native_id: group.native_id.to_string(),
-                };
-                pager.push(SourceRecord::Edge(edge)).await?;
-            }
-        }
-        for account in sorted(members.accounts) {
-            let Some(account) = index.entry(account) else {
-                continue;
-            };
-            let grant = GrantRecord {
-                account_native_id: account.native_id.to_string(),
-                entitlement_native_id: group.native_id.to_string(),
-                granted_ms: None,
-                expires_ms: None,
-                last_used_ms: None,
-                purpose: None,
-            };
-            pager.push(SourceRecord::Grant(grant)).await?;
-        }
+        let grant = GrantRecord {
+            account_native_id: account.native_id.to_string(),
+            entitlement_native_id: group.native_id.to_string(),
+            granted_ms: None,
+            expires_ms: None,
+            last_used_ms: None,
+            purpose: None,
+        };
+        pager.push(SourceRecord::Grant(grant)).await?;
     }
     Ok(())
 }
@@ -302,6 +322,22 @@ async fn changed_meanwhile(
         }
     }
     Ok(())
+}
+
+/// The entry, if it is one. Referrals were reported when the directory was indexed.
+fn entry_of(found: Found, config: &LdapConfig, pager: &mut Pager) -> Option<Entry> {
+    match found {
+        Found::Entry(entry) => Some(entry),
+        Found::Referral(_) => None,
+        Found::Broken(what) => {
+            report(
+                pager.errors(),
+                &config.base_dn,
+                format!("the server sent {what}"),
+            );
+            None
+        }
+    }
 }
 
 /// The entry's number, when it was indexed as this kind.

@@ -322,7 +322,9 @@ pub(crate) fn describe(result: &LdapResult) -> String {
     let name = match result.rc {
         code::OPERATIONS_ERROR => "operations error",
         code::TIME_LIMIT_EXCEEDED => "time limit exceeded",
-        4 => "size limit exceeded, so not everything was sent",
+        4 => {
+            "size limit exceeded, so not everything was sent; slapd wants size.prtotal=unlimited in the reader's limits"
+        }
         code::STRONGER_AUTH_REQUIRED => "stronger authentication required",
         code::REFERRAL => "referral to another server, which is not followed",
         11 => "administrative limit exceeded, so not everything was sent",

@@ -293,6 +293,7 @@ async fn entry_of(
     what: &str,
 ) -> Result<Entry> {
     let mut found = if native_id.contains('=') {
+        dn::normalize(native_id).map_err(ConnectorError::refused)?;
         let found = session
             .lookup(native_id, "(objectClass=*)", attributes)
             .await?;

@@ -1,7 +1,14 @@
 //! What the tests of this crate share: reading a source to its end, and finding the shared data.
 #![allow(dead_code, reason = "each test crate uses a part")]
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(
+    clippy::explicit_write,
+    reason = "what eprintln! says is hidden when a test passes"
+)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+pub(crate) mod ldif;
+
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use counterfoil_connectors::{
@@ -182,7 +189,11 @@ pub(crate) fn shared(test: &str, file: &str) -> Option<PathBuf> {
     if path.is_file() {
         return Some(path);
     }
-    println!("SKIPPED {test}: ../shared/data/{file} is not there");
+    writeln!(
+        std::io::stderr(),
+        "SKIPPED {test}: ../shared/data/{file} is not there"
+    )
+    .unwrap();
     None
 }
 
