@@ -1,0 +1,136 @@
+//! Why the engine cannot do something, and why it refuses a record.
+
+use counterfoil_evidence::record::RecordError;
+
+/// Why a call failed as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The tenant has no log.
+    #[error("tenant {0:?} has no log")]
+    NoSuchLog(String),
+    /// The tenant has a log of another origin or registrar.
+    #[error("tenant {tenant:?} has a log already, with another {what}")]
+    LogDiffers {
+        /// The tenant.
+        tenant: String,
+        /// What is different.
+        what: &'static str,
+    },
+    /// Too much waits to be appended.
+    #[error("too much waits to be appended; try again in {retry_after_ms} ms")]
+    Overloaded {
+        /// When a new attempt is worthwhile.
+        retry_after_ms: u64,
+    },
+    /// More was submitted in one call than one batch holds.
+    #[error("a submission has at most {records_max} records and {bytes_max} bytes")]
+    SubmissionTooLarge {
+        /// Most records of one submission.
+        records_max: usize,
+        /// Most bytes of one submission.
+        bytes_max: usize,
+    },
+    /// The database failed. Whether an append is durable is open: append again, the record ids make it safe.
+    #[error("storage failed at {step}: {message}")]
+    Storage {
+        /// What was being done.
+        step: &'static str,
+        /// What the database said.
+        message: String,
+    },
+    /// What is stored contradicts itself or what was signed. Nothing is signed on top of it.
+    #[error("the log {origin} is damaged: {reason}")]
+    Damaged {
+        /// Origin of the log.
+        origin: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The log's signing key cannot be had.
+    #[error("the key of log {origin}: {reason}")]
+    Key {
+        /// Origin of the log.
+        origin: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The size or position is beyond the log, or sizes are reversed.
+    #[error("{asked} is out of range: the log has {size} entries")]
+    OutOfRange {
+        /// What was asked for.
+        asked: u64,
+        /// Size of the log.
+        size: u64,
+    },
+    /// The engine is closing.
+    #[error("the engine is closing")]
+    Closed,
+}
+
+impl EngineError {
+    pub(crate) fn storage(step: &'static str, error: &sqlx::Error) -> Self {
+        Self::Storage {
+            step,
+            message: error.to_string(),
+        }
+    }
+
+    pub(crate) fn damaged(origin: &str, reason: impl Into<String>) -> Self {
+        Self::Damaged {
+            origin: origin.to_owned(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Why one record is not appended. The records beside it are not affected, unless they follow it in its stream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The bytes are not a canonical record, or its payload is not canonical.
+    #[error(transparent)]
+    Malformed(#[from] RecordError),
+    /// The entry would be longer than tlog-tiles allows.
+    #[error("the entry would have {0} bytes, at most 65,535 are allowed")]
+    TooLarge(usize),
+    /// More subjects than are indexed.
+    #[error("the record has {0} subjects, at most {max} are allowed", max = crate::admission::SUBJECTS_MAX)]
+    TooManySubjects(usize),
+    /// The record is bound to another log.
+    #[error("the record is for log {0:?}")]
+    OtherLog(String),
+    /// The type is not in the catalogue.
+    #[error("unknown record type {0:?}")]
+    UnknownType(String),
+    /// The type belongs into another stream.
+    #[error("records of this type belong into stream {0:?}")]
+    OtherStream(&'static str),
+    /// A registration of a key that cannot be accepted.
+    #[error("the key registration {0}")]
+    BadRegistration(&'static str),
+    /// The key is not registered with the log, or not for this stream, or not yet.
+    #[error("key {0:?} is not registered for this stream")]
+    KeyNotAllowed(String),
+    /// The key was revoked.
+    #[error("key {0:?} is revoked")]
+    KeyRevoked(String),
+    /// The signature is not the key's over the record.
+    #[error("the signature does not verify")]
+    BadSignature,
+    /// The id is in the log with other bytes.
+    #[error("the record id is logged with other bytes at index {0}")]
+    RecordIdTaken(u64),
+    /// The record does not follow the last one of its stream.
+    #[error("stream_seq {expected} that follows the stream's last record is expected")]
+    SequenceGap {
+        /// The sequence number expected.
+        expected: u64,
+    },
+    /// The sequence number is right, and the hash of the preceding record is not.
+    #[error(
+        "stream_seq {expected} is expected, but prev_record_hash is not that of the record before it"
+    )]
+    PrevHashMismatch {
+        /// The sequence number expected.
+        expected: u64,
+    },
+}

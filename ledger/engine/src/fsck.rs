@@ -1,0 +1,251 @@
+//! The full check of a log: everything that is stored is recomputed from the entries' bytes.
+
+use std::collections::BTreeMap;
+
+use counterfoil_evidence::record::{decode_entry, decode_record, record_hash, signed_message};
+use counterfoil_evidence::v1::{Entry, Record};
+use counterfoil_tlog::merkle::Frontier;
+use counterfoil_tlog::signature::verify_record;
+use counterfoil_tlog::tile::encode_hashes;
+use counterfoil_tlog::{Hash, checkpoint};
+
+use crate::admission::read_payload;
+use crate::engine::Shared;
+use crate::key_book::KeyBook;
+use crate::model::{StoredEntry, StreamHead};
+use crate::sequencer::check_link;
+use crate::state::{FullTile, TileEdge};
+use crate::{EngineError, Log, LogInfo};
+
+/// Entries read at once.
+const PAGE: u32 = 512;
+
+/// Most problems that are listed; a damaged log has one a row.
+const PROBLEMS_MAX: usize = 1000;
+
+/// Something that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FsckProblem {
+    /// At which entry, if at one.
+    pub index: Option<u64>,
+    /// What.
+    pub what: String,
+}
+
+/// What a full check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FsckReport {
+    /// Entries of the head that was checked.
+    pub size: u64,
+    /// Root recomputed from the entries.
+    pub root: Hash,
+    /// What does not fit; empty when the log is whole. At most 1,000.
+    pub problems: Vec<FsckProblem>,
+}
+
+impl FsckReport {
+    /// Whether nothing was found.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+/// The log as its entries tell it.
+struct Replay<'a> {
+    info: &'a LogInfo,
+    frontier: Frontier,
+    edge: TileEdge,
+    full: Vec<FullTile>,
+    previous: Option<Hash>,
+    recorded_at_ms: i64,
+    streams: BTreeMap<String, StreamHead>,
+    keys: KeyBook,
+    problems: Vec<FsckProblem>,
+}
+
+pub(crate) async fn check(shared: &Shared, log: &Log) -> Result<FsckReport, EngineError> {
+    let info = log.info();
+    let (head, frontier) = shared.store.head(info).await?;
+    let mut replay = Replay {
+        info,
+        frontier: Frontier::new(),
+        edge: TileEdge::default(),
+        full: Vec::new(),
+        previous: None,
+        recorded_at_ms: 0,
+        streams: BTreeMap::new(),
+        keys: KeyBook::new(&info.registrar),
+        problems: Vec::new(),
+    };
+    let mut next = 0;
+    while next < head.size {
+        let page = match log.entries(next, head.size, PAGE).await {
+            Ok(page) => page,
+            Err(EngineError::Damaged { reason, .. }) => {
+                // Nothing that follows can be placed in the tree.
+                replay.report(None, reason);
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        if page.is_empty() {
+            replay.report(Some(next), "entries are missing from here on");
+            break;
+        }
+        for stored in &page {
+            replay.take(stored, next);
+            next += 1;
+        }
+        replay.check_full_tiles(shared).await?;
+    }
+    let root = replay.frontier.root();
+    if root != head.root {
+        replay.report(None, "the entries do not hash to the head's root");
+    }
+    if replay.frontier.to_bytes() != frontier {
+        replay.report(None, "the head's frontier is not that of the entries");
+    }
+    match checkpoint::open(head.checkpoint.as_bytes(), &info.vkey, &[]) {
+        Ok(signed)
+            if (signed.checkpoint.size, signed.checkpoint.root) == (head.size, head.root) => {}
+        Ok(_) => replay.report(None, "the checkpoint is of another head"),
+        Err(error) => replay.report(None, error.to_string()),
+    }
+    replay.check_growing_tiles(shared).await?;
+    replay.check_indexes(shared).await?;
+    Ok(FsckReport {
+        size: head.size,
+        root,
+        problems: replay.problems,
+    })
+}
+
+impl Replay<'_> {
+    fn report(&mut self, index: Option<u64>, what: impl Into<String>) {
+        if self.problems.len() < PROBLEMS_MAX {
+            let what = what.into();
+            self.problems.push(FsckProblem { index, what });
+        }
+    }
+
+    /// Takes the next entry; its bytes have been compared with its leaf hash.
+    fn take(&mut self, stored: &StoredEntry, index: u64) {
+        if let Err(EngineError::Damaged { reason, .. }) =
+            check_link(self.info, stored, index, self.previous)
+        {
+            self.report(Some(index), reason);
+        }
+        self.previous = Some(stored.leaf_hash);
+        self.frontier.push(stored.leaf_hash);
+        self.edge.push(stored.leaf_hash, &mut self.full);
+        let Ok(entry) = decode_entry(&stored.bytes) else {
+            return;
+        };
+        if entry.recorded_at_ms < self.recorded_at_ms {
+            self.report(Some(index), "it was recorded before the entry before it");
+        }
+        self.recorded_at_ms = self.recorded_at_ms.max(entry.recorded_at_ms);
+        match decode_record(&entry.record) {
+            Ok(record) => self.take_record(stored, index, &entry, &record),
+            Err(error) => self.report(Some(index), error.to_string()),
+        }
+    }
+
+    fn take_record(&mut self, stored: &StoredEntry, index: u64, entry: &Entry, record: &Record) {
+        let hash = record_hash(&entry.record);
+        if stored.record_hash != hash || stored.record_type != record.r#type {
+            self.report(
+                Some(index),
+                "its columns say something else than its record",
+            );
+        }
+        let key_id = &entry.record_key_id;
+        let key = self
+            .keys
+            .allowed(key_id, &record.stream, entry.recorded_at_ms)
+            .copied();
+        match key {
+            Ok(key) => {
+                let message = signed_message(&entry.record);
+                if verify_record(&key, &message, &entry.record_signature).is_err() {
+                    self.report(Some(index), "its producer's signature does not verify");
+                }
+            }
+            Err(refusal) => self.report(Some(index), refusal.to_string()),
+        }
+        let last = self
+            .streams
+            .entry(record.stream.clone())
+            .or_insert(StreamHead::EMPTY);
+        let follows = record.stream_seq == last.last_seq + 1
+            && record.prev_record_hash == last.last_record_hash;
+        *last = StreamHead {
+            last_seq: record.stream_seq,
+            last_record_hash: hash,
+        };
+        if !follows {
+            self.report(
+                Some(index),
+                "it does not follow the last record of its stream",
+            );
+        }
+        match read_payload(record) {
+            Ok(Some(event)) => self.keys.apply(&event),
+            Ok(None) => {}
+            Err(refusal) => self.report(Some(index), refusal.to_string()),
+        }
+    }
+
+    async fn check_full_tiles(&mut self, shared: &Shared) -> Result<(), EngineError> {
+        for tile in std::mem::take(&mut self.full) {
+            self.check_tile(shared, tile.level, tile.n, &tile.hashes)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn check_growing_tiles(&mut self, shared: &Shared) -> Result<(), EngineError> {
+        for level in 1..self.edge.heights() {
+            let hashes = self.edge.partial(level).to_vec();
+            if !hashes.is_empty() {
+                let n = self.edge.partial_index(level);
+                self.check_tile(shared, level, n, &hashes).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_tile(
+        &mut self,
+        shared: &Shared,
+        level: u8,
+        n: u64,
+        hashes: &[Hash],
+    ) -> Result<(), EngineError> {
+        let stored = shared.store.tile(self.info.id, level, n).await?;
+        let expected = encode_hashes(hashes).unwrap_or_default();
+        // Another batch may have widened a growing tile meanwhile.
+        if !stored.is_some_and(|stored| stored.starts_with(&expected)) {
+            self.report(None, format!("tile {level}/{n} is not that of the entries"));
+        }
+        Ok(())
+    }
+
+    /// Streams and keys are derived: they must be what the entries say, unless the log grew meanwhile.
+    async fn check_indexes(&mut self, shared: &Shared) -> Result<(), EngineError> {
+        let streams = shared.store.streams(self.info.id).await?;
+        let keys = shared.store.key_book(self.info).await?;
+        let (head, _) = shared.store.head(self.info).await?;
+        if head.size != self.frontier.size() {
+            return Ok(());
+        }
+        if streams != self.streams {
+            self.report(None, "the stored stream heads are not those of the entries");
+        }
+        if keys != self.keys {
+            self.report(None, "the stored keys are not those of the entries");
+        }
+        Ok(())
+    }
+}

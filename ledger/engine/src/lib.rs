@@ -1,0 +1,45 @@
+//! The engine of the ledger: takes signed records, sequences them into one log a tenant, and proves what it holds.
+//!
+//! - [`Engine::open`] starts one sequencer for all logs; [`Engine::create_log`] and [`Engine::log`] give a [`Log`].
+//! - [`Log::append`] answers one [`Outcome`] a record, and a receipt only for what is durable.
+//! - The other methods of [`Log`] read: entries, proofs, tiles, an export of a prefix, a full check ([`Log::fsck`]).
+//!
+//! Invariants:
+//! - A log only grows. Its head moves by compare-and-swap on size *and* root, in the transaction that inserts the entries.
+//! - No signature leaves the process before the state that it signs is committed; a checkpoint for a past size is signed
+//!   only after it was proved to be a prefix of the committed head.
+//! - A record is in a log at most once: the same id and bytes give the original position, other bytes are refused.
+//! - A stream has no gaps, and each of its records names the one before.
+//! - Which key may write which stream follows from the log's own records, never from configuration.
+//!
+//! Not here: callers, permissions, gRPC, HTTP, publication to an object store, anchoring, witnesses, epochs.
+
+mod admission;
+mod clock;
+mod engine;
+mod error;
+mod export;
+mod faults;
+mod fsck;
+mod key_book;
+mod keys;
+mod log;
+mod model;
+mod prove;
+mod sequencer;
+mod state;
+mod store;
+mod tiles;
+
+pub use clock::Clock;
+pub use engine::{Engine, EngineOptions};
+pub use error::{EngineError, Refusal};
+pub use export::{Export, ExportedFile};
+pub use faults::{FaultPoint, Faults, NoFaults, Verdict};
+pub use fsck::{FsckProblem, FsckReport};
+pub use keys::{DirectoryKeys, KeyError, LogKeys};
+pub use log::{EntryFilter, Log};
+pub use model::{
+    Head, LogId, LogInfo, Outcome, Receipt, SignedRecord, StoredEntry, StreamHead, TypeCount,
+    key_id_of,
+};

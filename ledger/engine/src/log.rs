@@ -1,0 +1,347 @@
+//! One tenant's log: appending to it and reading it.
+
+use std::sync::Arc;
+
+use counterfoil_tlog::Hash;
+use counterfoil_tlog::checkpoint::Checkpoint;
+use counterfoil_tlog::tile::{TileKind, TilePath, encode_entries, encode_hashes};
+use tokio::sync::{oneshot, watch};
+
+use crate::admission::{admit, subject_key};
+use crate::engine::Inner;
+use crate::export::Export;
+use crate::fsck::{self, FsckReport};
+use crate::model::{Head, LogInfo, Outcome, SignedRecord, StoredEntry, StreamHead, TypeCount};
+use crate::sequencer::{Reply, Submission};
+use crate::store::EntryQuery;
+use crate::{EngineError, prove};
+
+/// What a waiting record costs beside its bytes.
+const RECORD_OVERHEAD_BYTES: usize = 512;
+
+/// When a refused caller may try again: about as long as a batch takes.
+const RETRY_AFTER_MS: u64 = 50;
+
+/// Which entries are listed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EntryFilter {
+    /// Only records of this type (full name).
+    pub record_type: Option<String>,
+    /// Only records of this stream.
+    pub stream: Option<String>,
+    /// Only records with this subject.
+    pub subject: Option<String>,
+}
+
+/// One tenant's log. Clones are the same log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    inner: Arc<Inner>,
+    info: Arc<LogInfo>,
+}
+
+impl Log {
+    pub(crate) fn new(inner: Arc<Inner>, info: Arc<LogInfo>) -> Self {
+        Self { inner, info }
+    }
+
+    /// What never changes about it.
+    #[must_use]
+    pub fn info(&self) -> &LogInfo {
+        &self.info
+    }
+
+    /// Appends records in this order; one outcome each, given when everything accepted is durable.
+    ///
+    /// A refused record does not take the others with it, but those that follow it in its stream are refused as gaps.
+    ///
+    /// # Errors
+    /// [`EngineError::Overloaded`] when too much waits; [`EngineError::Storage`] when it is open what became durable: append
+    /// again, nothing is logged twice.
+    pub async fn append(&self, records: Vec<SignedRecord>) -> Result<Vec<Outcome>, EngineError> {
+        let options = &self.inner.shared.options;
+        let bytes: usize = records.iter().map(|record| record.record.len()).sum();
+        if records.len() > options.batch_records_max || bytes > options.batch_bytes_max {
+            return Err(EngineError::SubmissionTooLarge {
+                records_max: options.batch_records_max,
+                bytes_max: options.batch_bytes_max,
+            });
+        }
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let overloaded = EngineError::Overloaded {
+            retry_after_ms: RETRY_AFTER_MS,
+        };
+        let cost = u32::try_from(bytes + records.len() * RECORD_OVERHEAD_BYTES)
+            .map_err(|_| overloaded.clone())?;
+        let share = Arc::clone(&self.inner.room)
+            .try_acquire_many_owned(cost)
+            .map_err(|_| overloaded)?;
+        let keys = self.inner.shared.key_book(self.info.id);
+        let log = Arc::clone(&self.info);
+        let records = tokio::task::spawn_blocking(move || admit(&log, keys.as_deref(), records))
+            .await
+            .map_err(|_| EngineError::Closed)?;
+        let (sender, answer) = oneshot::channel();
+        self.inner.submit(Submission {
+            log: Arc::clone(&self.info),
+            records,
+            reply: Reply { sender, share },
+        })?;
+        answer.await.map_err(|_| EngineError::Closed)?
+    }
+
+    /// The newest signed state.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn head(&self) -> Result<Head, EngineError> {
+        Ok(self.inner.shared.store.head(&self.info).await?.0)
+    }
+
+    /// The signed checkpoint at a size that the log has had: the very bytes that were or would have been signed then.
+    ///
+    /// # Errors
+    /// [`EngineError::OutOfRange`] beyond the newest size.
+    pub async fn checkpoint_at(&self, size: u64) -> Result<String, EngineError> {
+        let head = self.head().await?;
+        self.sign_prefix(size, &head).await
+    }
+
+    async fn sign_prefix(&self, size: u64, head: &Head) -> Result<String, EngineError> {
+        if size == head.size {
+            return Ok(head.checkpoint.clone());
+        }
+        // Proved to be a prefix of the committed head, so this can contradict nothing that was signed.
+        let root = prove::root_at(&self.inner.shared, &self.info, size, head).await?;
+        let key_error = |reason: String| EngineError::Key {
+            origin: self.info.origin.clone(),
+            reason,
+        };
+        let signer = self
+            .inner
+            .shared
+            .keys
+            .find(&self.info.origin)
+            .map_err(|error| key_error(error.to_string()))?
+            .filter(|signer| *signer.verifier_key() == self.info.vkey)
+            .ok_or_else(|| key_error("it is not here".to_owned()))?;
+        let checkpoint = Checkpoint {
+            origin: self.info.origin.clone(),
+            size,
+            root,
+        };
+        checkpoint
+            .sign(&signer)
+            .map_err(|error| key_error(error.to_string()))
+    }
+
+    /// One entry.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or the entry is damaged.
+    pub async fn entry(&self, index: u64) -> Result<Option<StoredEntry>, EngineError> {
+        let end = index.saturating_add(1);
+        Ok(self.entries(index, end, 1).await?.pop())
+    }
+
+    /// The entry of a record.
+    ///
+    /// # Errors
+    /// As [`Log::entry`].
+    pub async fn entry_by_record(
+        &self,
+        record_id: &[u8; 16],
+    ) -> Result<Option<StoredEntry>, EngineError> {
+        self.inner
+            .shared
+            .store
+            .entry_by_record(&self.info, record_id)
+            .await
+    }
+
+    /// At most `limit` entries of the range `from..end`.
+    ///
+    /// # Errors
+    /// As [`Log::entry`].
+    pub async fn entries(
+        &self,
+        from: u64,
+        end: u64,
+        limit: u32,
+    ) -> Result<Vec<StoredEntry>, EngineError> {
+        let query = EntryQuery {
+            from,
+            end: end.min(i64::MAX.unsigned_abs()),
+            limit,
+            ..EntryQuery::default()
+        };
+        self.inner.shared.store.entries(&self.info, &query).await
+    }
+
+    /// At most `limit` entries of the range that the filter lets pass, in order of the log.
+    ///
+    /// # Errors
+    /// As [`Log::entry`].
+    pub async fn list(
+        &self,
+        filter: &EntryFilter,
+        from: u64,
+        end: u64,
+        limit: u32,
+    ) -> Result<Vec<StoredEntry>, EngineError> {
+        let query = EntryQuery {
+            from,
+            end: end.min(i64::MAX.unsigned_abs()),
+            record_type: filter.record_type.clone(),
+            stream: filter.stream.clone(),
+            subject: filter.subject.as_deref().map(subject_key),
+            limit,
+        };
+        self.inner.shared.store.entries(&self.info, &query).await
+    }
+
+    /// The last record of a stream.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn stream_head(&self, stream: &str) -> Result<StreamHead, EngineError> {
+        let streams = self.inner.shared.store.streams(self.info.id).await?;
+        Ok(streams.get(stream).copied().unwrap_or(StreamHead::EMPTY))
+    }
+
+    /// The last entry of each stream below a size, ascending by stream.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn last_of_streams(
+        &self,
+        size: u64,
+    ) -> Result<Vec<(String, StoredEntry)>, EngineError> {
+        let store = &self.inner.shared.store;
+        let mut last = Vec::new();
+        for stream in store.streams(self.info.id).await?.into_keys() {
+            if let Some(entry) = store.last_of_stream(&self.info, &stream, size).await? {
+                last.push((stream, entry));
+            }
+        }
+        Ok(last)
+    }
+
+    /// How many entries of the range `from..end` have which type, ascending by type.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn type_counts(&self, from: u64, end: u64) -> Result<Vec<TypeCount>, EngineError> {
+        let store = &self.inner.shared.store;
+        store.type_counts(self.info.id, from, end).await
+    }
+
+    /// The receipts of entries under one head, as `c2sp.org/tlog-proof@v1` text, in the order given.
+    ///
+    /// # Errors
+    /// [`EngineError::OutOfRange`] for an entry beyond the head; [`EngineError::Damaged`] when a proof does not verify.
+    pub async fn receipts(
+        &self,
+        head: &Head,
+        entries: &[StoredEntry],
+    ) -> Result<Vec<String>, EngineError> {
+        let entries = entries
+            .iter()
+            .map(|entry| (entry.index, entry.leaf_hash))
+            .collect();
+        prove::receipts(&self.inner.shared, &self.info, head, entries).await
+    }
+
+    /// The proof that the log at `old_size` is a prefix of the log at `new_size`.
+    ///
+    /// # Errors
+    /// [`EngineError::OutOfRange`] when the sizes are reversed or beyond the log.
+    pub async fn consistency(
+        &self,
+        old_size: u64,
+        new_size: u64,
+    ) -> Result<Vec<Hash>, EngineError> {
+        let size = self.head().await?.size;
+        if new_size > size || old_size > new_size {
+            let asked = if new_size > size { new_size } else { old_size };
+            return Err(EngineError::OutOfRange { asked, size });
+        }
+        prove::consistency(&self.inner.shared, &self.info, old_size, new_size).await
+    }
+
+    /// The bytes of a tile or entry bundle as any size of the log has had it; `None` when the log is not that large.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or what it holds is damaged.
+    pub async fn tile(&self, path: &TilePath) -> Result<Option<Vec<u8>>, EngineError> {
+        let size = self.head().await?.size;
+        self.tile_of(path, size).await
+    }
+
+    pub(crate) async fn tile_of(
+        &self,
+        path: &TilePath,
+        size: u64,
+    ) -> Result<Option<Vec<u8>>, EngineError> {
+        let available = TilePath::in_log(path.kind(), path.index(), size);
+        if available.is_none_or(|widest| widest.width() < path.width()) {
+            return Ok(None);
+        }
+        let damaged = |reason: String| EngineError::damaged(&self.info.origin, reason);
+        let (start, width) = (path.start(), path.width());
+        let bytes = match path.kind() {
+            TileKind::Entries => {
+                let end = start.saturating_add(u64::from(width));
+                let entries = self.entries(start, end, u32::from(width)).await?;
+                if entries.len() != usize::from(width) {
+                    return Err(damaged(format!("entries are missing from {start} on")));
+                }
+                let bytes: Vec<&[u8]> =
+                    entries.iter().map(|entry| entry.bytes.as_slice()).collect();
+                encode_entries(&bytes)
+            }
+            TileKind::Hashes { level } => {
+                let shared = &self.inner.shared;
+                let place = (level, path.index());
+                let tiles = &shared.tiles;
+                let hashes = tiles
+                    .hashes(&shared.store, &self.info, place, width)
+                    .await?;
+                encode_hashes(hashes.get(..usize::from(width)).unwrap_or_default())
+            }
+        };
+        bytes.map(Some).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// All files of the log at a size, in the C2SP layout, checkpoint last.
+    ///
+    /// # Errors
+    /// [`EngineError::OutOfRange`] beyond the newest size.
+    pub async fn export(&self, size: u64) -> Result<Export, EngineError> {
+        let head = self.head().await?;
+        if size > head.size {
+            return Err(EngineError::OutOfRange {
+                asked: size,
+                size: head.size,
+            });
+        }
+        let checkpoint = self.sign_prefix(size, &head).await?;
+        Ok(Export::new(self.clone(), size, checkpoint))
+    }
+
+    /// Re-hashes everything and compares it with what is stored and signed.
+    ///
+    /// # Errors
+    /// When the database cannot be read; what does not fit is in the report.
+    pub async fn fsck(&self) -> Result<FsckReport, EngineError> {
+        fsck::check(&self.inner.shared, self).await
+    }
+
+    /// Tells of every growth of the log by this process. Others may append too: look at the head from time to time.
+    #[must_use]
+    pub fn follow(&self) -> watch::Receiver<u64> {
+        self.inner.shared.follow(self.info.id)
+    }
+}

@@ -1,0 +1,226 @@
+//! Reading a log's state, and checking it, before anything is signed on top of it.
+
+use std::sync::Arc;
+
+use counterfoil_evidence::record::decode_entry;
+use counterfoil_tlog::merkle::root;
+use counterfoil_tlog::tile::{TILE_WIDTH, decode_hashes};
+use counterfoil_tlog::{Hash, NoteSigner, checkpoint};
+
+use crate::EngineError;
+use crate::engine::Shared;
+use crate::model::{Head, LogInfo, StoredEntry};
+use crate::prove;
+use crate::state::{LogState, TileEdge, partial_width};
+use crate::store::EntryQuery;
+
+/// How often loading starts over because another process appends meanwhile.
+const ATTEMPTS: usize = 8;
+
+/// The head of a log that this process signed or checked last: it must never be behind that, nor beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) size: u64,
+    pub(crate) root: Hash,
+}
+
+/// Loads a log: re-hashes its right edge, and compares it with head, frontier and signed checkpoint.
+pub(crate) async fn load(
+    shared: &Shared,
+    info: &Arc<LogInfo>,
+    seen: Option<Seen>,
+) -> Result<LogState, EngineError> {
+    let signer = signer(shared, info)?;
+    for _ in 0..ATTEMPTS {
+        let (head, frontier) = shared.store.head(info).await?;
+        check_progress(shared, info, &head, seen).await?;
+        let state = read(shared, info, &signer, &head, &frontier).await?;
+        let (now, _) = shared.store.head(info).await?;
+        if now.size == head.size && now.root == head.root {
+            return Ok(state);
+        }
+    }
+    Err(EngineError::Storage {
+        step: "load log",
+        message: "another process keeps appending".to_owned(),
+    })
+}
+
+fn signer(shared: &Shared, info: &LogInfo) -> Result<Arc<NoteSigner>, EngineError> {
+    let key_error = |reason: String| EngineError::Key {
+        origin: info.origin.clone(),
+        reason,
+    };
+    let signer = shared
+        .keys
+        .find(&info.origin)
+        .map_err(|error| key_error(error.to_string()))?
+        .ok_or_else(|| key_error("it is not here".to_owned()))?;
+    if *signer.verifier_key() != info.vkey {
+        return Err(key_error(
+            "it is another one than the log was created with".to_owned(),
+        ));
+    }
+    Ok(Arc::new(signer))
+}
+
+/// A head that fell behind, or that does not extend what this process signed, is a restored backup or a fork.
+async fn check_progress(
+    shared: &Shared,
+    info: &LogInfo,
+    head: &Head,
+    seen: Option<Seen>,
+) -> Result<(), EngineError> {
+    let Some(seen) = seen else { return Ok(()) };
+    if head.size < seen.size {
+        let reason = format!(
+            "its head fell back from {} to {} entries",
+            seen.size, head.size
+        );
+        return Err(EngineError::damaged(&info.origin, reason));
+    }
+    if prove::root_at(shared, info, seen.size, head).await? != seen.root {
+        let reason = format!("it is not the log whose {} entries were signed", seen.size);
+        return Err(EngineError::damaged(&info.origin, reason));
+    }
+    Ok(())
+}
+
+async fn read(
+    shared: &Shared,
+    info: &Arc<LogInfo>,
+    signer: &Arc<NoteSigner>,
+    head: &Head,
+    frontier: &[u8],
+) -> Result<LogState, EngineError> {
+    let damaged = |reason: &str| EngineError::damaged(&info.origin, reason);
+    let signed = checkpoint::open(head.checkpoint.as_bytes(), &info.vkey, &[])
+        .map_err(|error| damaged(&error.to_string()))?;
+    if (signed.checkpoint.size, signed.checkpoint.root) != (head.size, head.root) {
+        return Err(damaged("its head is not what its checkpoint says"));
+    }
+    let (edge, last_leaf) = read_edge(shared, info, head.size).await?;
+    let computed = edge
+        .frontier()
+        .map_err(|error| damaged(&error.to_string()))?;
+    if computed.root() != head.root {
+        return Err(damaged("its right edge does not hash to its root"));
+    }
+    if computed.to_bytes() != frontier {
+        return Err(damaged("its frontier is not that of its right edge"));
+    }
+    Ok(LogState {
+        info: Arc::clone(info),
+        signer: Arc::clone(signer),
+        size: head.size,
+        root: head.root,
+        checkpoint: head.checkpoint.as_str().into(),
+        recorded_at_ms: head.recorded_at_ms,
+        last_leaf,
+        frontier: computed,
+        edge,
+        streams: shared.store.streams(info.id).await?,
+        keys: Arc::new(shared.store.key_book(info).await?),
+    })
+}
+
+/// The growing tiles and the last leaf hash, from the entries' own bytes where they are on the edge.
+async fn read_edge(
+    shared: &Shared,
+    info: &LogInfo,
+    size: u64,
+) -> Result<(TileEdge, Hash), EngineError> {
+    let damaged = |reason: &str| EngineError::damaged(&info.origin, reason);
+    let width = u64::from(TILE_WIDTH);
+    let leaves = read_last_leaves(shared, info, size).await?;
+    let last_leaf = leaves.last().copied().unwrap_or(Hash([0; 32]));
+    let is_full = size > 0 && size.is_multiple_of(width);
+    let mut levels = vec![if is_full { Vec::new() } else { leaves.clone() }];
+    for level in 1..8_u8 {
+        let wanted = partial_width(level, size);
+        if wanted == 0 {
+            levels.push(Vec::new());
+            continue;
+        }
+        let n = (size >> (u32::from(level) * 8)) / width;
+        let bytes = shared
+            .store
+            .tile(info.id, level, n)
+            .await?
+            .unwrap_or_default();
+        let found = u16::try_from(bytes.len() / 32).unwrap_or(0);
+        let mut hashes =
+            decode_hashes(&bytes, found).map_err(|_| damaged("a growing tile is malformed"))?;
+        hashes.truncate(wanted);
+        levels.push(hashes);
+    }
+    if is_full {
+        // No leaf is on the edge: compare the last full tile with the entries instead, and with the level above.
+        let tile = shared.store.tile(info.id, 0, size / width - 1).await?;
+        let expected: Vec<u8> = leaves.iter().flat_map(|leaf| leaf.0).collect();
+        if tile.as_ref() != Some(&expected) {
+            return Err(damaged("its last tile is not that of its entries"));
+        }
+        let above = levels.get(1).and_then(|hashes| hashes.last());
+        if above.is_some_and(|hash| *hash != root(&leaves)) {
+            return Err(damaged("its last tile is not in the tile above"));
+        }
+    }
+    let edge = TileEdge::new(size, levels)
+        .ok_or_else(|| damaged("a growing tile is not as wide as it must be"))?;
+    Ok((edge, last_leaf))
+}
+
+/// The leaf hashes of the last tile, re-hashed and checked to be a chain.
+async fn read_last_leaves(
+    shared: &Shared,
+    info: &LogInfo,
+    size: u64,
+) -> Result<Vec<Hash>, EngineError> {
+    let damaged = |reason: String| EngineError::damaged(&info.origin, reason);
+    let width = u64::from(TILE_WIDTH);
+    let from = size.saturating_sub(1) / width * width;
+    let query = EntryQuery {
+        from,
+        end: size,
+        limit: u32::from(TILE_WIDTH),
+        ..EntryQuery::default()
+    };
+    // Reading hashes every entry.
+    let entries = shared.store.entries(info, &query).await?;
+    let mut previous: Option<Hash> = None;
+    for (expected, stored) in (from..size).zip(&entries) {
+        check_link(info, stored, expected, previous)?;
+        previous = Some(stored.leaf_hash);
+    }
+    if entries.len() as u64 != size - from {
+        return Err(damaged(format!("entries are missing from {from} on")));
+    }
+    Ok(entries.into_iter().map(|entry| entry.leaf_hash).collect())
+}
+
+/// An entry must say of itself where it stands and what it follows.
+pub(crate) fn check_link(
+    info: &LogInfo,
+    stored: &StoredEntry,
+    index: u64,
+    previous: Option<Hash>,
+) -> Result<(), EngineError> {
+    let damaged =
+        |what: &str| EngineError::damaged(&info.origin, format!("entry {}: {what}", stored.index));
+    let entry = decode_entry(&stored.bytes).map_err(|error| damaged(&error.to_string()))?;
+    if stored.index != index || entry.index != index {
+        return Err(damaged("it is not in its place"));
+    }
+    if entry.log_origin != info.origin {
+        return Err(damaged("it is of another log"));
+    }
+    let chained = match previous {
+        Some(previous) => entry.prev_leaf_hash == previous.0,
+        None => index > 0 || entry.prev_leaf_hash == [0; 32],
+    };
+    if !chained {
+        return Err(damaged("it does not name the entry before it"));
+    }
+    Ok(())
+}

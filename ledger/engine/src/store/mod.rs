@@ -1,0 +1,176 @@
+//! All SQL of the engine: one text for SQLite and PostgreSQL through `sqlx::Any`, but for the bulk inserts' placeholders.
+//!
+//! One connection writes on SQLite, because SQLite has one writer; readers have connections of their own and are not
+//! blocked by it (WAL). On PostgreSQL several processes may write: the compare-and-swap of the heads keeps them apart.
+
+mod commit;
+mod logs;
+mod read;
+
+use sqlx::any::{AnyPoolOptions, AnyRow};
+use sqlx::{AnyPool, Executor as _, Row as _};
+
+pub(crate) use commit::{CommitError, EntryRow, KeyRow, LogCommit, TileRow};
+pub(crate) use logs::NewLog;
+pub(crate) use read::{EntryQuery, KnownRecord};
+
+use crate::EngineError;
+
+/// Connections for reading.
+const READERS: u32 = 4;
+
+/// Most rows of one multi-row statement: beyond, preparing costs more than it saves.
+const ROWS_PER_STATEMENT: usize = 500;
+
+/// What differs between the engines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+/// The database of the engine.
+#[derive(Debug)]
+pub(crate) struct Store {
+    write: AnyPool,
+    read: AnyPool,
+    dialect: Dialect,
+}
+
+impl Store {
+    /// Opens the database and brings its tables up to date.
+    pub(crate) async fn open(url: &str) -> Result<Self, EngineError> {
+        sqlx::any::install_default_drivers();
+        let dialect = if url.starts_with("sqlite:") {
+            Dialect::Sqlite
+        } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            Dialect::Postgres
+        } else {
+            return Err(EngineError::Storage {
+                step: "open",
+                message: "a database url starts with sqlite: or postgres:".to_owned(),
+            });
+        };
+        let writers = match dialect {
+            Dialect::Sqlite => 1,
+            Dialect::Postgres => 2,
+        };
+        let write = pool(url, dialect, writers).await?;
+        let mut migrator = match dialect {
+            Dialect::Sqlite => sqlx::migrate!("migrations/sqlite"),
+            Dialect::Postgres => sqlx::migrate!("migrations/postgres"),
+        };
+        // A table of its own: the service around the engine keeps its migrations in the same database.
+        migrator.dangerous_set_table_name("log_migrations");
+        migrator
+            .run(&write)
+            .await
+            .map_err(|error| EngineError::Storage {
+                step: "migrate",
+                message: error.to_string(),
+            })?;
+        let read = pool(url, dialect, READERS).await?;
+        Ok(Self {
+            write,
+            read,
+            dialect,
+        })
+    }
+
+    /// Closes all connections.
+    pub(crate) async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+}
+
+async fn pool(url: &str, dialect: Dialect, connections: u32) -> Result<AnyPool, EngineError> {
+    let setup = match dialect {
+        // FULL: an acknowledged entry survives a power cut. The larger WAL keeps checkpoints of the database rare.
+        Dialect::Sqlite => {
+            "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+             PRAGMA fullfsync = ON; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -16384;"
+        }
+        Dialect::Postgres => "SET synchronous_commit = on",
+    };
+    AnyPoolOptions::new()
+        .max_connections(connections)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                connection.execute(sqlx::raw_sql(setup)).await?;
+                Ok(())
+            })
+        })
+        .connect(url)
+        .await
+        .map_err(|error| EngineError::storage("connect", &error))
+}
+
+impl Dialect {
+    /// `(?, ?), (?, ?)`: anonymous on SQLite, where numbered placeholders are quadratic; numbered on PostgreSQL.
+    fn rows(self, columns: usize, rows: usize) -> String {
+        let mut text = String::with_capacity(columns * rows * 6);
+        let mut number = 0;
+        for row in 0..rows {
+            text.push_str(if row == 0 { "(" } else { ", (" });
+            for column in 0..columns {
+                number += 1;
+                if column > 0 {
+                    text.push_str(", ");
+                }
+                match self {
+                    Self::Sqlite => text.push('?'),
+                    Self::Postgres => text.push_str(&format!("${number}")),
+                }
+            }
+            text.push(')');
+        }
+        text
+    }
+}
+
+/// Numbers in the database are signed 64 bits; sizes and positions of a log never reach that far.
+pub(crate) fn to_db(number: u64) -> Result<i64, EngineError> {
+    i64::try_from(number).map_err(|_| EngineError::Storage {
+        step: "encode",
+        message: format!("{number} does not fit the database"),
+    })
+}
+
+/// Reads a size or position.
+fn number(row: &AnyRow, column: &'static str) -> Result<u64, EngineError> {
+    let value: i64 = get(row, column)?;
+    u64::try_from(value).map_err(|_| unexpected(column))
+}
+
+/// Reads a value of fixed length.
+fn fixed<const N: usize>(row: &AnyRow, column: &'static str) -> Result<[u8; N], EngineError> {
+    let bytes: Vec<u8> = get(row, column)?;
+    bytes.try_into().map_err(|_| unexpected(column))
+}
+
+fn get<'r, T>(row: &'r AnyRow, column: &'static str) -> Result<T, EngineError>
+where
+    T: sqlx::Decode<'r, sqlx::Any> + sqlx::Type<sqlx::Any>,
+{
+    row.try_get(column)
+        .map_err(|error| EngineError::storage("decode", &error))
+}
+
+fn unexpected(column: &'static str) -> EngineError {
+    EngineError::Storage {
+        step: "decode",
+        message: format!("column {column} has an unexpected value"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Dialect;
+
+    #[test]
+    fn placeholders_are_anonymous_on_sqlite_and_numbered_on_postgresql() {
+        assert_eq!(Dialect::Sqlite.rows(2, 2), "(?, ?), (?, ?)");
+        assert_eq!(Dialect::Postgres.rows(2, 2), "($1, $2), ($3, $4)");
+    }
+}

@@ -1,0 +1,116 @@
+//! An exported log as implementations by other authors see it: `signed_note`, `tlog_tiles` and `ct-merkle`.
+
+use std::collections::BTreeMap;
+
+use counterfoil_engine::Log;
+use counterfoil_evidence::record::{decode_entry, decode_record};
+use ct_merkle::mem_backed_tree::MemoryBackedTree;
+use sha2::Sha256;
+use signed_note::{Note, StandardVerifier, VerifierList};
+use tlog_tiles::HashReader as _;
+
+/// The files of an export by path.
+pub(crate) struct Exported {
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    pub(crate) order: Vec<String>,
+}
+
+impl Exported {
+    pub(crate) async fn take(log: &Log, size: u64) -> Self {
+        let mut export = log.export(size).await.unwrap();
+        let (mut files, mut order) = (BTreeMap::new(), Vec::new());
+        while let Some(file) = export.next().await.unwrap() {
+            order.push(file.path.clone());
+            assert!(files.insert(file.path, file.content).is_none());
+        }
+        Self { files, order }
+    }
+
+    /// Verifies signature, tiles, entries, chain and root with other people's code; returns the entries.
+    pub(crate) fn verify(&self, vkey: &str) -> Vec<Vec<u8>> {
+        assert_eq!(self.order.last().unwrap(), "checkpoint");
+        let verifiers = VerifierList::new(vec![Box::new(StandardVerifier::new(vkey).unwrap())]);
+        let note = Note::from_bytes(&self.files["checkpoint"]).unwrap();
+        let (good, _) = note.verify(&verifiers).unwrap();
+        assert_eq!(good.len(), 1);
+        let checkpoint = tlog_tiles::Checkpoint::from_bytes(note.text()).unwrap();
+        let entries = self.entries(checkpoint.size());
+        if checkpoint.size() == 0 {
+            return entries;
+        }
+        let reader = tlog_tiles::TileHashReader::new(checkpoint.size(), *checkpoint.hash(), self);
+        let mut tree = MemoryBackedTree::<Sha256, Vec<u8>>::new();
+        let mut previous = tlog_tiles::Hash([0; 32]);
+        for (index, bytes) in (0_u64..).zip(&entries) {
+            let leaf = tlog_tiles::record_hash(bytes);
+            let at = tlog_tiles::stored_hash_index(0, index);
+            assert_eq!(reader.read_hashes(&[at]).unwrap(), [leaf], "leaf {index}");
+            let entry = decode_entry(bytes).unwrap();
+            assert_eq!(entry.index, index);
+            assert_eq!(entry.prev_leaf_hash, previous.0);
+            previous = leaf;
+            tree.push(bytes.clone());
+        }
+        assert_eq!(tree.root().as_bytes().as_slice(), checkpoint.hash().0);
+        let known: Vec<String> = tlog_tiles::Tile::new_tiles(8, 0, checkpoint.size())
+            .iter()
+            .map(c2sp_path)
+            .collect();
+        let bundles = self
+            .order
+            .iter()
+            .filter(|path| path.starts_with("tile/entries/"));
+        assert_eq!(self.order.len(), known.len() + bundles.count() + 1);
+        assert!(known.iter().all(|path| self.files.contains_key(path)));
+        entries
+    }
+
+    fn entries(&self, size: u64) -> Vec<Vec<u8>> {
+        let mut entries = Vec::new();
+        let bundles = self
+            .order
+            .iter()
+            .filter(|path| path.starts_with("tile/entries/"));
+        for path in bundles {
+            let mut bytes = self.files[path].as_slice();
+            while let [high, low, rest @ ..] = bytes {
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                entries.push(rest[..length].to_vec());
+                bytes = &rest[length..];
+            }
+            assert!(bytes.is_empty());
+        }
+        assert_eq!(entries.len() as u64, size);
+        entries
+    }
+}
+
+impl tlog_tiles::TileReader for Exported {
+    fn height(&self) -> u8 {
+        8
+    }
+
+    fn read_tiles(&self, tiles: &[tlog_tiles::Tile]) -> Result<Vec<Vec<u8>>, tlog_tiles::Error> {
+        Ok(tiles
+            .iter()
+            .map(|tile| self.files[&c2sp_path(tile)].clone())
+            .collect())
+    }
+
+    fn save_tiles(&self, _: &[tlog_tiles::Tile], _: &[Vec<u8>]) {}
+}
+
+/// Their paths name the tile height, which C2SP has fixed at 8 and dropped.
+fn c2sp_path(tile: &tlog_tiles::Tile) -> String {
+    tile.path().replacen("tile/8/", "tile/", 1)
+}
+
+/// The records of a stream in an export, as (sequence number, record id).
+pub(crate) fn stream_of(entries: &[Vec<u8>], stream: &str) -> Vec<(u64, Vec<u8>)> {
+    entries
+        .iter()
+        .map(|entry| decode_record(&decode_entry(entry).unwrap().record).unwrap())
+        .filter(|record| record.stream == stream)
+        .map(|record| (record.stream_seq, record.record_id))
+        .collect()
+}
