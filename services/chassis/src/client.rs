@@ -33,7 +33,8 @@ impl Credentials {
     pub fn new(token: Option<&Token>) -> Self {
         let bearer = token.and_then(|token| {
             // A token is ASCII by its format.
-            let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.expose()).parse().ok()?;
+            let mut value: MetadataValue<Ascii> =
+                format!("Bearer {}", token.expose()).parse().ok()?;
             value.set_sensitive(true);
             Some(value)
         });
@@ -50,7 +51,9 @@ impl std::fmt::Debug for Credentials {
 impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(bearer) = &self.bearer {
-            request.metadata_mut().insert("authorization", bearer.clone());
+            request
+                .metadata_mut()
+                .insert("authorization", bearer.clone());
         }
         if let Ok(id) = telemetry::request_id().parse() {
             request.metadata_mut().insert(REQUEST_ID_HEADER, id);

@@ -244,7 +244,10 @@ mod tests {
             .and_then(|rest| rest.split("```").next())
             .expect("the README has a toml sample");
         let config = parse(sample).unwrap().service;
-        assert_eq!(config.peers.ledger.as_deref(), Some("http://127.0.0.1:7445"));
+        assert_eq!(
+            config.peers.ledger.as_deref(),
+            Some("http://127.0.0.1:7445")
+        );
         assert_eq!(config.limits, Limits::default());
     }
 
@@ -261,7 +264,9 @@ mod tests {
 
     #[test]
     fn a_missing_key_is_named() {
-        let error = parse("[service]\nproducer_key_file='k'\n").unwrap_err().to_string();
+        let error = parse("[service]\nproducer_key_file='k'\n")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("database_url"), "{error}");
     }
 }

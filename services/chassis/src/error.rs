@@ -59,11 +59,7 @@ impl ApiError {
 
     /// Names one more wrong field.
     #[must_use]
-    pub fn and_invalid(
-        mut self,
-        field: impl Into<String>,
-        description: impl Into<String>,
-    ) -> Self {
+    pub fn and_invalid(mut self, field: impl Into<String>, description: impl Into<String>) -> Self {
         self.0.fields.push((field.into(), description.into()));
         self
     }

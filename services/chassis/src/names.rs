@@ -16,7 +16,9 @@ pub enum NameError {
     #[error("must look like {0}")]
     Pattern(&'static str),
     /// An id is empty, too long or has a character that ids do not have.
-    #[error("has a malformed id {0:?}: 1 to 128 of A-Z, a-z, 0-9, '.', '_', '~' and '-' are allowed")]
+    #[error(
+        "has a malformed id {0:?}: 1 to 128 of A-Z, a-z, 0-9, '.', '_', '~' and '-' are allowed"
+    )]
     Id(String),
     /// The id of a tenant is malformed.
     #[error("has a malformed tenant id {0:?}: 1 to 63 of a-z, 0-9 and inner '-' are allowed")]
@@ -208,7 +210,10 @@ mod tests {
         let name = PrincipalName::parse(text).unwrap();
         assert_eq!(name.tenant, "acme");
         assert_eq!(name.to_string(), text);
-        assert_eq!(PrincipalName::PATTERN, "tenants/{tenant}/principals/{principal}");
+        assert_eq!(
+            PrincipalName::PATTERN,
+            "tenants/{tenant}/principals/{principal}"
+        );
     }
 
     #[test]

@@ -55,12 +55,7 @@ impl Pages {
     ///
     /// # Errors
     /// INVALID_ARGUMENT for a negative size, or for a token that was not made by this list.
-    pub fn open(
-        &self,
-        page_size: i32,
-        page_token: &str,
-        scope: &[&str],
-    ) -> Result<Page, ApiError> {
+    pub fn open(&self, page_size: i32, page_token: &str, scope: &[&str]) -> Result<Page, ApiError> {
         let asked = u32::try_from(page_size)
             .map_err(|_| ApiError::invalid("page_size", "must not be negative"))?;
         let size = if asked == 0 {
@@ -175,14 +170,30 @@ mod tests {
         let refused = |pages: &Pages, token: &str, scope: &[&str]| {
             pages.open(0, token, scope).unwrap_err().code() == tonic::Code::InvalidArgument
         };
-        assert!(refused(&pages, &token, &["ListGrants", "beta", "source=hr"]));
-        assert!(refused(&pages, &token, &["ListGrants", "acmesource=hr", ""]));
+        assert!(refused(
+            &pages,
+            &token,
+            &["ListGrants", "beta", "source=hr"]
+        ));
+        assert!(refused(
+            &pages,
+            &token,
+            &["ListGrants", "acmesource=hr", ""]
+        ));
         assert!(refused(&Pages::new(b"other"), &token, SCOPE));
         assert!(refused(&pages, "AAAA", SCOPE));
         for position in 0..token.len() {
             let mut changed = token.clone().into_bytes();
-            changed[position] = if changed[position] == b'A' { b'B' } else { b'A' };
-            assert!(refused(&pages, std::str::from_utf8(&changed).unwrap(), SCOPE));
+            changed[position] = if changed[position] == b'A' {
+                b'B'
+            } else {
+                b'A'
+            };
+            assert!(refused(
+                &pages,
+                std::str::from_utf8(&changed).unwrap(),
+                SCOPE
+            ));
         }
     }
 

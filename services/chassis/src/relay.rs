@@ -16,8 +16,8 @@ use std::{
 use counterfoil_proto::{
     common::{EvidenceState, Receipt},
     ledger::{
-        AppendBatchRequest, RegisterProducerRequest, SignedRecord, append_result::Result as Outcome,
-        ledger_service_client::LedgerServiceClient,
+        AppendBatchRequest, RegisterProducerRequest, SignedRecord,
+        append_result::Result as Outcome, ledger_service_client::LedgerServiceClient,
     },
 };
 use sqlx::Row;
@@ -56,7 +56,9 @@ pub struct Relay {
 enum RelayError {
     #[error("the ledger does not take the call: {0}")]
     Call(Box<tonic::Status>),
-    #[error("the ledger refuses record {seq} of stream {stream}: {reason}: {message} (it expects {expected})")]
+    #[error(
+        "the ledger refuses record {seq} of stream {stream}: {reason}: {message} (it expects {expected})"
+    )]
     Refused {
         stream: String,
         seq: i64,
@@ -100,7 +102,11 @@ impl Relay {
             return;
         };
         let relay = Arc::new(self);
-        if shutdown.run_until_cancelled(relay.register()).await.is_none() {
+        if shutdown
+            .run_until_cancelled(relay.register())
+            .await
+            .is_none()
+        {
             return;
         }
         let permits = Arc::new(Semaphore::new(TENANTS_AT_ONCE));
@@ -224,7 +230,13 @@ impl Relay {
             records: batch.records.clone(),
         });
         request.set_timeout(APPEND_TIMEOUT);
-        let results = self.ledger.clone().append_batch(request).await?.into_inner().results;
+        let results = self
+            .ledger
+            .clone()
+            .append_batch(request)
+            .await?
+            .into_inner()
+            .results;
         if results.len() != batch.records.len() {
             return Err(RelayError::Answer("another number of results"));
         }
@@ -315,8 +327,21 @@ impl Relay {
                 receipt.tlog_proof.as_slice().into(),
             ]
         });
-        let columns = ["tenant", "record_id", "log_index", "leaf_hash", "tlog_proof"];
-        bulk_insert(&mut tx, "outbox_receipts", columns, "ON CONFLICT DO NOTHING", rows).await?;
+        let columns = [
+            "tenant",
+            "record_id",
+            "log_index",
+            "leaf_hash",
+            "tlog_proof",
+        ];
+        bulk_insert(
+            &mut tx,
+            "outbox_receipts",
+            columns,
+            "ON CONFLICT DO NOTHING",
+            rows,
+        )
+        .await?;
         let delivered_seq = first_seq - 1 + i64::try_from(receipts.len()).unwrap_or(0);
         sqlx::query(
             "INSERT INTO outbox_relay (tenant, stream, delivered_seq) VALUES ($1, $2, $3) \
@@ -336,7 +361,10 @@ impl Relay {
 }
 
 fn checked(batch: &Batch, position: usize, receipt: Receipt) -> Result<Receipt, RelayError> {
-    let expected = (batch.record_ids.get(position), batch.record_hashes.get(position));
+    let expected = (
+        batch.record_ids.get(position),
+        batch.record_hashes.get(position),
+    );
     if expected != (Some(&receipt.record_id), Some(&receipt.record_hash)) {
         return Err(RelayError::Answer("a receipt for another record"));
     }

@@ -19,7 +19,9 @@ pub enum SecretError {
         source: io::Error,
     },
     /// Others than the owner can read or write it.
-    #[error("secret file {path} has mode {mode:03o}: run `chmod 600` on it, others must not read it")]
+    #[error(
+        "secret file {path} has mode {mode:03o}: run `chmod 600` on it, others must not read it"
+    )]
     Mode {
         /// Which file.
         path: PathBuf,
@@ -133,6 +135,9 @@ mod tests {
         fs::write(&path, "secret").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let error = read(&path).unwrap_err().to_string();
-        assert!(error.contains("mode 640") && !error.contains("secret\n"), "{error}");
+        assert!(
+            error.contains("mode 640") && !error.contains("secret\n"),
+            "{error}"
+        );
     }
 }

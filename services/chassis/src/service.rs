@@ -101,7 +101,9 @@ pub struct Face {
 
 impl std::fmt::Debug for Face {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Face").field("http", &self.http).finish_non_exhaustive()
+        f.debug_struct("Face")
+            .field("http", &self.http)
+            .finish_non_exhaustive()
     }
 }
 
@@ -173,7 +175,10 @@ impl Chassis {
     /// # Errors
     /// When it is not configured, or malformed.
     pub fn recertification(&self) -> Result<ServiceChannel, StartError> {
-        self.peer("recertification", self.config.peers.recertification.as_deref())
+        self.peer(
+            "recertification",
+            self.config.peers.recertification.as_deref(),
+        )
     }
 
     /// The connection to reconciliation.
@@ -181,7 +186,10 @@ impl Chassis {
     /// # Errors
     /// When it is not configured, or malformed.
     pub fn reconciliation(&self) -> Result<ServiceChannel, StartError> {
-        self.peer("reconciliation", self.config.peers.reconciliation.as_deref())
+        self.peer(
+            "reconciliation",
+            self.config.peers.reconciliation.as_deref(),
+        )
     }
 
     /// The connection to the ledger.

@@ -76,8 +76,8 @@ impl TenantDirectory {
         match (asked, remembered) {
             (Ok(found), remembered) => {
                 let found = Arc::new(found);
-                let origin_is_known = remembered
-                    .is_some_and(|(_, known)| known.log_origin == found.log_origin);
+                let origin_is_known =
+                    remembered.is_some_and(|(_, known)| known.log_origin == found.log_origin);
                 if !origin_is_known && !found.log_origin.is_empty() {
                     self.keep_origin(&found).await?;
                 }
@@ -155,7 +155,13 @@ pub async fn record_log_origin(tx: &mut WriteTx, origin: &str) -> Result<(), Api
     if known == origin {
         return Ok(());
     }
-    tracing::error!(alarm = "LOG_ORIGIN_CHANGED", tenant, known, origin, "a log's origin never changes");
+    tracing::error!(
+        alarm = "LOG_ORIGIN_CHANGED",
+        tenant,
+        known,
+        origin,
+        "a log's origin never changes"
+    );
     Err(ApiError::internal(format!(
         "the log of {tenant} has origin {known}, not {origin}"
     )))

@@ -137,7 +137,11 @@ impl Authenticator {
         }
         self.introspect(&token, sha256)
             .await?
-            .filter(|found| found.expires_at_ms.is_none_or(|end| self.clock.now_ms() < end))
+            .filter(|found| {
+                found
+                    .expires_at_ms
+                    .is_none_or(|end| self.clock.now_ms() < end)
+            })
             .map(|found| found.caller)
             .ok_or_else(ApiError::unauthenticated)
     }

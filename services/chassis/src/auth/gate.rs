@@ -72,7 +72,10 @@ impl Gate {
         Self {
             authenticator,
             permissions,
-            http: http.iter().map(|route| (route.prefix, route.permission)).collect(),
+            http: http
+                .iter()
+                .map(|route| (route.prefix, route.permission))
+                .collect(),
             calls: Arc::new(Semaphore::new(calls_max.min(Semaphore::MAX_PERMITS))),
         }
     }
@@ -82,7 +85,10 @@ impl Gate {
             return Asked::Health;
         }
         let plain = || {
-            let route = self.http.iter().find(|(prefix, _)| path.starts_with(prefix));
+            let route = self
+                .http
+                .iter()
+                .find(|(prefix, _)| path.starts_with(prefix));
             route.map(|(_, permission)| *permission)
         };
         self.permissions
@@ -98,7 +104,9 @@ impl Gate {
             return Ok(());
         }
         let header = request.headers().get(AUTHORIZATION);
-        let header = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let header = header
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
         let caller = self.authenticator.authenticate(header).await?;
         match asked {
             Asked::Permission(permission) if self.permissions.allows(&caller, permission) => {
@@ -183,7 +191,11 @@ where
 {
     let plain = !is_grpc(request.headers());
     let health = matches!(gate.asked(request.uri().path()), Asked::Health);
-    let permit = if health { None } else { Some(gate.calls.try_acquire()) };
+    let permit = if health {
+        None
+    } else {
+        Some(gate.calls.try_acquire())
+    };
     if let Some(Err(_)) = permit {
         let wait = Duration::from_millis(100);
         let error = ApiError::resource_exhausted("TOO_MANY_CALLS", "too many calls at once", wait);
@@ -192,11 +204,16 @@ where
     if let Err(status) = gate.admit(&mut request).await {
         return Ok(refusal(status, plain));
     }
-    request.extensions_mut().insert(RequestContext { request_id });
+    request
+        .extensions_mut()
+        .insert(RequestContext { request_id });
     // A handler that panics fails its call, not the connection with all others on it.
     match AssertUnwindSafe(inner.call(request)).catch_unwind().await {
         Ok(response) => response,
-        Err(_) => Ok(refusal(ApiError::internal("a handler panicked").into(), plain)),
+        Err(_) => Ok(refusal(
+            ApiError::internal("a handler panicked").into(),
+            plain,
+        )),
     }
 }
 
@@ -212,7 +229,10 @@ fn request_id(headers: &HeaderMap) -> String {
         .get(REQUEST_ID_HEADER)
         .and_then(|value| value.to_str().ok())
         .filter(|id| !id.is_empty() && id.len() <= 64)
-        .filter(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)))
+        .filter(|id| {
+            id.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        })
         .map_or_else(telemetry::new_request_id, str::to_owned)
 }
 

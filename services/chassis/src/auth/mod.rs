@@ -13,7 +13,7 @@ mod gate;
 mod permissions;
 mod token;
 
-pub use authenticator::{Authenticator, Introspector, Introspection, RemoteTokens, StaticToken};
+pub use authenticator::{Authenticator, Introspection, Introspector, RemoteTokens, StaticToken};
 pub use caller::{Caller, Role};
 pub use gate::{Gate, GateLayer, GateService, HttpRoute, RequestContext};
 pub use permissions::{PermissionError, PermissionTable};

@@ -103,7 +103,9 @@ fn read_table(text: &str) -> Result<BTreeMap<String, Vec<Role>>, PermissionError
         };
         let refused = |reason: String| PermissionError::Line(number, reason);
         let roles: Vec<Role> = words
-            .map(|word| Role::named(word).ok_or_else(|| refused(format!("no role is called {word}"))))
+            .map(|word| {
+                Role::named(word).ok_or_else(|| refused(format!("no role is called {word}")))
+            })
             .collect::<Result<_, _>>()?;
         if roles.is_empty() {
             return Err(refused("names no role".into()));
@@ -137,7 +139,9 @@ mod tests {
             .flat_map(|line| [line, "\n"])
             .collect();
         let error = PermissionTable::new(counterfoil_proto::DESCRIPTOR_SET, &shorter).unwrap_err();
-        assert!(matches!(error, PermissionError::Unknown(_, permission) if permission == "logs.append"));
+        assert!(
+            matches!(error, PermissionError::Unknown(_, permission) if permission == "logs.append")
+        );
     }
 
     #[test]
@@ -151,7 +155,10 @@ mod tests {
         }
         let caller = Caller::of_deployment("x", Role::ALL);
         assert!(!table.allows(&caller, "no.such"));
-        assert_eq!(table.of_method("/counterfoil.ledger.v1.LedgerService/Drop"), None);
+        assert_eq!(
+            table.of_method("/counterfoil.ledger.v1.LedgerService/Drop"),
+            None
+        );
     }
 
     #[test]

@@ -42,7 +42,8 @@ impl Token {
         let rest = text.strip_prefix(PREFIX)?;
         let (id, secret) = rest.split_once('_')?;
         let is_hex = |text: &str| {
-            text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+            text.bytes()
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
         };
         if id.len() != ID_DIGITS
             || secret.len() != SECRET_DIGITS + CHECKSUM_DIGITS
@@ -140,7 +141,11 @@ mod tests {
         let token = Token::generate().unwrap();
         for position in 0..token.expose().len() {
             let mut changed = token.expose().as_bytes().to_vec();
-            changed[position] = if changed[position] == b'0' { b'1' } else { b'0' };
+            changed[position] = if changed[position] == b'0' {
+                b'1'
+            } else {
+                b'0'
+            };
             assert_eq!(Token::parse(std::str::from_utf8(&changed).unwrap()), None);
         }
         assert_eq!(Token::parse(""), None);

@@ -297,7 +297,12 @@ mod tests {
             "UPDATE t SET a = v.column2 FROM (VALUES ($1,$2),($3,$4)) AS v WHERE t.b = $5"
         );
         assert_eq!(
-            expand(Engine::Sqlite, "SELECT 1 WHERE a = ? AND b IN ({list})", 0, 3),
+            expand(
+                Engine::Sqlite,
+                "SELECT 1 WHERE a = ? AND b IN ({list})",
+                0,
+                3
+            ),
             "SELECT 1 WHERE a = ? AND b IN (?,?,?)"
         );
     }

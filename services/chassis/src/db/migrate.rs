@@ -29,7 +29,7 @@ pub struct MigrationFile {
 
 /// The migrations in `migrations/{sqlite,postgres}/` of the calling crate.
 ///
-/// ```ignore
+/// ```text
 /// pub const MIGRATIONS: Migrations = counterfoil_chassis::migrations!("inventory", "0001_sources.sql");
 /// ```
 #[macro_export]
@@ -79,13 +79,19 @@ async fn run_set(tx: &mut WriteTx, set: &Migrations, now_ms: i64) -> Result<(), 
         name: name.to_owned(),
         reason,
     };
-    if let Some(pair) = set.files.windows(2).find(|pair| pair[0].name >= pair[1].name) {
+    if let Some(pair) = set
+        .files
+        .windows(2)
+        .find(|pair| pair[0].name >= pair[1].name)
+    {
         return Err(failed(pair[1].name, "is not in order".into()));
     }
-    let rows = sqlx::query("SELECT name, sha256 FROM schema_migrations WHERE migration_set = $1 ORDER BY name")
-        .bind(set.set)
-        .fetch_all(tx.conn())
-        .await?;
+    let rows = sqlx::query(
+        "SELECT name, sha256 FROM schema_migrations WHERE migration_set = $1 ORDER BY name",
+    )
+    .bind(set.set)
+    .fetch_all(tx.conn())
+    .await?;
     for (position, row) in rows.iter().enumerate() {
         let name: String = row.try_get("name")?;
         let sha256: Vec<u8> = row.try_get("sha256")?;

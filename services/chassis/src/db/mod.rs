@@ -81,7 +81,8 @@ impl Database {
     /// When the URL is malformed or the database cannot be reached.
     pub async fn connect(url: &str, schema: &str) -> Result<Self, DatabaseError> {
         sqlx::any::install_default_drivers();
-        let well_formed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let well_formed =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         if schema.is_empty() || !schema.bytes().all(well_formed) {
             return Err(DatabaseError::Schema(schema.to_owned()));
         }
@@ -235,7 +236,8 @@ async fn sqlite_pools(url: &str) -> Result<(AnyPool, AnyPool), sqlx::Error> {
 }
 
 async fn postgres_pool(url: &str, schema: &str) -> Result<AnyPool, sqlx::Error> {
-    let search_path: Arc<str> = format!("SET search_path TO {schema}; SET lock_timeout = '30s';").into();
+    let search_path: Arc<str> =
+        format!("SET search_path TO {schema}; SET lock_timeout = '30s';").into();
     let pool = AnyPoolOptions::new()
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .max_connections(16)

@@ -101,8 +101,8 @@ impl Emission {
                 (row.try_get::<i64, _>("last_seq")?, hash)
             }
         };
-        let last_seq = u64::try_from(last_seq)
-            .map_err(|_| OutboxError::StreamMoved(outbox.stream.clone()))?;
+        let last_seq =
+            u64::try_from(last_seq).map_err(|_| OutboxError::StreamMoved(outbox.stream.clone()))?;
         Ok(Self {
             outbox: Arc::clone(outbox),
             tenant,
@@ -183,7 +183,11 @@ impl Emission {
             return Err(OutboxError::Type(draft.type_name.clone(), stream.clone()));
         }
         let mut labels = BTreeSet::new();
-        match draft.commitments.iter().find(|(label, _)| !labels.insert(label)) {
+        match draft
+            .commitments
+            .iter()
+            .find(|(label, _)| !labels.insert(label))
+        {
             Some((label, _)) => Err(OutboxError::Label(draft.type_name.clone(), label.clone())),
             None => Ok(()),
         }
@@ -263,15 +267,34 @@ impl Emission {
             },
         );
         let columns = [
-            "tenant", "stream", "seq", "record_id", "record", "record_hash", "key_id", "signature",
+            "tenant",
+            "stream",
+            "seq",
+            "record_id",
+            "record",
+            "record_hash",
+            "key_id",
+            "signature",
         ];
         bulk_insert(tx, "outbox_records", columns, "", rows).await?;
-        let columns = ["tenant", "stream_seq", "label", "record_id", "salt", "value"];
+        let columns = [
+            "tenant",
+            "stream_seq",
+            "label",
+            "record_id",
+            "salt",
+            "value",
+        ];
         bulk_insert(tx, "disclosures", columns, "", openings).await?;
         for (sha256, attachment) in &attachments {
             let parts = attachment.content.chunks(BLOB_PART_BYTES).zip(0_i64..);
             let rows = parts.map(|(part, number)| {
-                [tenant.as_str().into(), (*sha256).into(), number.into(), part.into()]
+                [
+                    tenant.as_str().into(),
+                    (*sha256).into(),
+                    number.into(),
+                    part.into(),
+                ]
             });
             let columns = ["tenant", "sha256", "chunk_no", "content"];
             bulk_insert(tx, "blobs", columns, "ON CONFLICT DO NOTHING", rows).await?;
@@ -288,7 +311,12 @@ impl Emission {
 
 impl std::fmt::Debug for Emission {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Emission({}, {} records)", self.tenant, self.records.len())
+        write!(
+            f,
+            "Emission({}, {} records)",
+            self.tenant,
+            self.records.len()
+        )
     }
 }
 
@@ -365,7 +393,11 @@ impl RandomPool {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], OutboxError> {
         if self.used + N > self.block.len() {
             // The first record of an emission is mostly its only one.
-            let size = if self.block.is_empty() { Self::FIRST_BYTES } else { Self::BLOCK_BYTES };
+            let size = if self.block.is_empty() {
+                Self::FIRST_BYTES
+            } else {
+                Self::BLOCK_BYTES
+            };
             self.block = vec![0; size];
             self.used = 0;
             getrandom::fill(&mut self.block).map_err(secrets::SecretError::Random)?;

@@ -27,7 +27,7 @@ use crate::{
 };
 
 pub use draft::{Attachment, RecordDraft};
-pub use emission::{EmittedRecord, Emission};
+pub use emission::{Emission, EmittedRecord};
 pub use producer::ProducerKey;
 use receipts::Waiters;
 
@@ -212,6 +212,11 @@ impl Inner {
 
 impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Outbox({}, {})", self.inner.stream, self.inner.key.key_id())
+        write!(
+            f,
+            "Outbox({}, {})",
+            self.inner.stream,
+            self.inner.key.key_id()
+        )
     }
 }

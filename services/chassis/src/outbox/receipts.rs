@@ -112,7 +112,10 @@ impl Outbox {
             .into_iter()
             .filter(|receipt| receipt.state() == EvidenceState::Pending)
             .collect();
-        let ids: Vec<RecordId> = pending.iter().map(|receipt| receipt.record_id.clone()).collect();
+        let ids: Vec<RecordId> = pending
+            .iter()
+            .map(|receipt| receipt.record_id.clone())
+            .collect();
         let mut logged = self.collect(tenant, &ids, patience).await?;
         for receipt in &mut pending {
             if let Some(found) = logged.remove(&receipt.record_id) {

@@ -41,7 +41,9 @@ pub enum ServeError {
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, io::Error),
     /// Others could read and change what is sent.
-    #[error("refusing to listen on {0}: there is no TLS yet, so only loopback addresses such as 127.0.0.1 are served")]
+    #[error(
+        "refusing to listen on {0}: there is no TLS yet, so only loopback addresses such as 127.0.0.1 are served"
+    )]
     NotLoopback(SocketAddr),
     /// The transport failed.
     #[error(transparent)]
@@ -136,11 +138,20 @@ pub fn serve(
     shutdown: CancellationToken,
 ) -> Result<Running, ServeError> {
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-    let address = listener.local_addr().map_err(|error| ServeError::Listen(unknown, error))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| ServeError::Listen(unknown, error))?;
     if !address.ip().is_loopback() {
         return Err(ServeError::NotLoopback(address));
     }
-    let task = run(listener, routes, http, gate, limits.clone(), shutdown.clone());
+    let task = run(
+        listener,
+        routes,
+        http,
+        gate,
+        limits.clone(),
+        shutdown.clone(),
+    );
     Ok(Running {
         address,
         shutdown,
@@ -159,7 +170,9 @@ async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_service_status("", ServingStatus::Serving).await;
+    reporter
+        .set_service_status("", ServingStatus::Serving)
+        .await;
     let plain = !http.is_empty();
     let mut router = routes.add_service(health).into_axum_router();
     for route in http {
@@ -181,7 +194,9 @@ async fn run(
     let draining = shutdown.clone();
     let signal = async move {
         draining.cancelled().await;
-        reporter.set_service_status("", ServingStatus::NotServing).await;
+        reporter
+            .set_service_status("", ServingStatus::NotServing)
+            .await;
     };
     let serving = server
         .add_routes(Routes::from(router))
