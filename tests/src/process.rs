@@ -103,6 +103,64 @@ pub fn verify(bundle: &Path, trust: &Path) -> Result<Command> {
     Ok(command)
 }
 
+/// The services, up in one process.
+#[derive(Debug)]
+pub struct Suite {
+    process: Process,
+    data_dir: PathBuf,
+}
+
+impl Suite {
+    /// Starts `counterfoil up` on a data directory and waits until it has told where its services are.
+    ///
+    /// # Errors
+    /// When it ends before, with all that it said.
+    pub fn start(data_dir: &Path) -> Result<Self> {
+        let mut process = Process::start(counterfoil(data_dir, &["up"])?)?;
+        let told = process.until_json()?;
+        ensure!(told["services"].is_object(), "not the services: {told}");
+        Ok(Self {
+            process,
+            data_dir: data_dir.to_owned(),
+        })
+    }
+
+    /// Runs the client and answers the JSON it prints.
+    ///
+    /// # Errors
+    /// When it fails, with all that it said.
+    pub fn client(&self, arguments: &[&str]) -> Result<serde_json::Value> {
+        self.ask(arguments)?
+            .json()
+            .with_context(|| arguments.join(" "))
+    }
+
+    /// Runs the client to its end, whatever that is.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn ask(&self, arguments: &[&str]) -> Result<Ended> {
+        Process::start(counterfoil(&self.data_dir, arguments)?)?.finish()
+    }
+
+    /// Kills the services at once and starts them again on the same data.
+    ///
+    /// # Errors
+    /// As [`Suite::start`].
+    pub fn crash_and_restart(mut self) -> Result<Self> {
+        self.process.kill()?;
+        Self::start(&self.data_dir)
+    }
+
+    /// Ends the services in order.
+    ///
+    /// # Errors
+    /// When they do not end.
+    pub fn stop(self) -> Result<Ended> {
+        self.process.stop()
+    }
+}
+
 /// What a process has said on standard output, or its end of it.
 enum Said {
     Line(String),
@@ -230,6 +288,21 @@ impl Process {
                         ended.errors
                     );
                 }
+            }
+        }
+    }
+
+    /// Waits for the next whole JSON value of standard output, in one line or in many.
+    ///
+    /// # Errors
+    /// As [`Process::until`].
+    pub fn until_json(&mut self) -> Result<serde_json::Value> {
+        let mut text = String::new();
+        loop {
+            text.push_str(&self.until(|_| true)?);
+            text.push('\n');
+            if let Some(Ok(value)) = serde_json::Deserializer::from_str(&text).into_iter().next() {
+                return Ok(value);
             }
         }
     }
@@ -362,6 +435,13 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("why") && error.contains('3'), "{error}");
+    }
+
+    #[test]
+    fn a_json_value_over_many_lines_is_waited_for() {
+        let mut process = shell("echo '{'; echo '\"ready\": true'; echo '}'; echo more");
+        assert_eq!(process.until_json().unwrap()["ready"], true);
+        assert_eq!(process.until(|_| true).unwrap(), "more");
     }
 
     #[test]
