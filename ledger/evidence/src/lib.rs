@@ -6,6 +6,7 @@
 //! - [`record`]: canonical bytes, hashes and signatures of records and entries.
 //! - [`catalogue`]: every record type with its `R` number and the stream that may carry it.
 //! - [`leaf`]: the leaves of the sealed sets (grants, dispositions, decided grants, findings, actions, obligations).
+//! - [`replay`]: the invariants of the domain, replayed over the records of a log.
 //! - [`situation`]: what comparing approved with observed shows, as one pure function.
 
 /// The messages of `counterfoil/evidence/v1`.
@@ -22,6 +23,7 @@ pub mod v1 {
 pub mod catalogue;
 pub mod leaf;
 pub mod record;
+pub mod replay;
 pub mod situation;
 
 /// The FileDescriptorSet of `counterfoil/evidence/v1`, without comments: what `Record.schema_hash` is the hash of.

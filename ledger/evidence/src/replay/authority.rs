@@ -1,0 +1,308 @@
+//! Who answers, who may decide, and which rules were in force.
+
+use std::collections::HashMap;
+
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+
+use super::CLOCK_SKEW_MS;
+use super::check::{Check, Tallies};
+use super::state::{Pos, State, Sym};
+use crate::catalogue::RECORD_TYPES;
+use crate::v1::{self, Decision, DecisionAction, OrganizationKind, PrincipalKind};
+
+/// Whether a principal was a human of a customer organisation at a moment.
+pub(super) fn human_of_customer(
+    state: &State,
+    principal: Sym,
+    at_ms: i64,
+) -> Result<(), &'static str> {
+    let Some(found) = state.principals.get(&principal) else {
+        return Err("is no registered principal");
+    };
+    if found.kind != PrincipalKind::Human {
+        return Err("is not a human");
+    }
+    if found.organization_kind != OrganizationKind::Customer {
+        return Err("is not of the customer organisation");
+    }
+    if found.from_ms > at_ms.saturating_add(CLOCK_SKEW_MS) {
+        return Err("was registered later");
+    }
+    if found.ended_ms.is_some_and(|ended| ended <= at_ms) {
+        return Err("had ended");
+    }
+    Ok(())
+}
+
+/// The rules that a record cites, or else those in force when it happened.
+pub(super) fn rules_for(state: &State, pos: Pos) -> Option<&v1::PolicyRules> {
+    let meta = state.meta(pos)?;
+    let published = match state.digests.get(meta.policy) {
+        Some(cited) => state
+            .policies
+            .iter()
+            .find(|policy| policy.what.bundle_hash == cited),
+        None => state
+            .policies
+            .iter()
+            .rfind(|policy| policy.what.effective_from_ms <= meta.occurred_ms),
+    };
+    published?.what.rules.as_ref()
+}
+
+/// Judges owners, rights and policies.
+pub(super) fn judge(state: &State, tallies: &mut Tallies) {
+    owners(state, tallies);
+    policies(state, tallies);
+    decisions(state, tallies);
+    campaigns(state, tallies);
+    remediations(state, tallies);
+}
+
+fn owners(state: &State, tallies: &mut Tallies) {
+    for (pos, meta) in (0..).zip(&state.metas) {
+        let outcome = RECORD_TYPES
+            .get(usize::from(meta.kind))
+            .is_some_and(|known| known.outcome);
+        if !outcome {
+            continue;
+        }
+        tallies.checked(Check::I11);
+        if meta.owner.is_empty() {
+            tallies.fail(Check::I11, format!("{} names nobody", state.entry(pos)));
+        } else if let Err(why) = human_of_customer(state, meta.owner, meta.occurred_ms) {
+            let owner = state.names.text(meta.owner);
+            tallies.fail(Check::I11, format!("{}: {owner} {why}", state.entry(pos)));
+        }
+    }
+}
+
+fn policies(state: &State, tallies: &mut Tallies) {
+    let mut published: HashMap<&[u8], i64> = HashMap::new();
+    let mut version = 0;
+    for policy in &state.policies {
+        tallies.checked(Check::I18);
+        let what = &policy.what;
+        let recomputed = what
+            .rules
+            .as_ref()
+            .map(|rules| Sha256::digest(rules.encode_to_vec()));
+        tallies.expect(
+            Check::I18,
+            recomputed.is_some_and(|hash| hash.as_slice() == what.bundle_hash),
+            || {
+                format!(
+                    "{} has another hash than its rules",
+                    state.entry(policy.pos)
+                )
+            },
+        );
+        tallies.expect(Check::I18, what.version == version + 1, || {
+            format!(
+                "{} is version {} after version {version}",
+                state.entry(policy.pos),
+                what.version
+            )
+        });
+        version = what.version;
+        published
+            .entry(&what.bundle_hash)
+            .or_insert(what.effective_from_ms);
+    }
+    for (pos, meta) in (0..).zip(&state.metas) {
+        let Some(cited) = state.digests.get(meta.policy) else {
+            continue;
+        };
+        tallies.checked(Check::I18);
+        match published.get(cited) {
+            None => tallies.fail(
+                Check::I18,
+                format!(
+                    "{} cites a policy that was never published",
+                    state.entry(pos)
+                ),
+            ),
+            Some(from) if *from > meta.occurred_ms.saturating_add(CLOCK_SKEW_MS) => tallies.fail(
+                Check::I18,
+                format!("{} cites a policy before it was in force", state.entry(pos)),
+            ),
+            Some(_) => {}
+        }
+    }
+}
+
+/// What a decision must be covered by.
+struct Need<'n> {
+    pos: Pos,
+    action: DecisionAction,
+    /// Sources it touches: "sources/{source}".
+    sources: &'n [&'n str],
+}
+
+fn decisions(state: &State, tallies: &mut Tallies) {
+    for decided in &state.decisions {
+        let action = if decided.decision == Decision::Exception {
+            DecisionAction::Except
+        } else {
+            DecisionAction::Review
+        };
+        let source = state
+            .source_of(decided.key.source_tag())
+            .map(|source| source.source.as_str());
+        let Some(source) = source else {
+            tallies.fail(
+                Check::I13,
+                format!(
+                    "{} is on a grant of no registered source",
+                    state.entry(decided.pos)
+                ),
+            );
+            continue;
+        };
+        let need = Need {
+            pos: decided.pos,
+            action,
+            sources: &[source],
+        };
+        covered(state, tallies, &need);
+    }
+}
+
+/// The sources that a campaign reviews.
+pub(super) fn campaign_sources<'s>(
+    state: &'s State,
+    campaign: &'s super::state::Campaign,
+) -> Vec<&'s str> {
+    let named = campaign
+        .defined
+        .iter()
+        .flat_map(|defined| defined.what.sources.iter().map(String::as_str));
+    let named: Vec<&str> = named.collect();
+    if !named.is_empty() {
+        return named;
+    }
+    campaign
+        .staged
+        .as_ref()
+        .and_then(|staged| state.snapshot(&staged.what.record.snapshot_record_hash))
+        .map(|(_, snapshot)| {
+            snapshot
+                .sources
+                .iter()
+                .map(|source| source.source.as_str())
+                .collect()
+        })
+        .unwrap_or_default()
+}
+
+fn campaigns(state: &State, tallies: &mut Tallies) {
+    for campaign in state.campaigns.values() {
+        let sources = campaign_sources(state, campaign);
+        let records = [
+            campaign.defined.as_ref().map(|defined| defined.pos),
+            campaign.staged.as_ref().map(|staged| staged.pos),
+            campaign.closed.as_ref().map(|closed| closed.pos),
+        ];
+        let stages = campaign.stages_closed.iter().map(|stage| stage.pos);
+        for pos in records.into_iter().flatten().chain(stages) {
+            let need = Need {
+                pos,
+                action: DecisionAction::Certify,
+                sources: &sources,
+            };
+            covered(state, tallies, &need);
+        }
+    }
+}
+
+fn remediations(state: &State, tallies: &mut Tallies) {
+    for plan in state.plans.values() {
+        let mut tags: Vec<_> = plan
+            .actions
+            .iter()
+            .filter_map(|at| state.actions.get(*at as usize))
+            .map(|action| action.key.source_tag())
+            .collect();
+        tags.sort_unstable();
+        tags.dedup();
+        let sources: Vec<&str> = tags
+            .into_iter()
+            .filter_map(|tag| state.source_of(tag))
+            .map(|source| source.source.as_str())
+            .collect();
+        let resolved = plan.resolved.map(|(pos, _)| pos);
+        for pos in [Some(plan.pos), resolved].into_iter().flatten() {
+            let need = Need {
+                pos,
+                action: DecisionAction::Remediate,
+                sources: &sources,
+            };
+            covered(state, tallies, &need);
+        }
+    }
+    for change in &state.finding_changes {
+        if change.state == v1::FindingState::AcceptedRisk {
+            let need = Need {
+                pos: change.pos,
+                action: DecisionAction::Except,
+                sources: &[],
+            };
+            covered(state, tallies, &need);
+        }
+    }
+}
+
+fn covered(state: &State, tallies: &mut Tallies, need: &Need<'_>) {
+    tallies.checked(Check::I13);
+    if let Err(why) = right_covers(state, need) {
+        tallies.fail(Check::I13, format!("{}: {why}", state.entry(need.pos)));
+    }
+}
+
+fn right_covers(state: &State, need: &Need<'_>) -> Result<(), String> {
+    let meta = state.meta(need.pos).ok_or("no such entry")?;
+    let cited = state
+        .digests
+        .get(meta.authority)
+        .ok_or("cites no decision right")?;
+    let right = state
+        .position(cited)
+        .and_then(|pos| state.rights.get(&pos))
+        .ok_or("cites a decision right that was never granted")?;
+    if state.names.find(&right.grantee) != Some(meta.actor) {
+        return Err("cites another principal's decision right".to_owned());
+    }
+    if right.action() != need.action {
+        return Err(format!(
+            "cites a right to {:?}, {:?} is needed",
+            right.action(),
+            need.action
+        ));
+    }
+    let everywhere = right.scope.iter().any(|scope| scope == "*");
+    for source in need.sources {
+        if !everywhere && !right.scope.iter().any(|scope| scope == source) {
+            return Err(format!("cites a right that does not cover {source}"));
+        }
+    }
+    let at_ms = meta.occurred_ms;
+    if at_ms < right.valid_from_ms || at_ms >= right.valid_to_ms {
+        return Err("cites a right that was not valid at that time".to_owned());
+    }
+    let revoked = state
+        .names
+        .find(&right.right)
+        .and_then(|right| state.rights_revoked.get(&right));
+    if revoked.is_some_and(|from| *from <= at_ms) {
+        return Err("cites a right that had been revoked".to_owned());
+    }
+    let granted_ms = state
+        .position(cited)
+        .map_or(0, |pos| state.occurred_ms(pos));
+    match state.names.find(&right.grantor) {
+        None => Err("cites a right whose grantor is no registered principal".to_owned()),
+        Some(grantor) => human_of_customer(state, grantor, granted_ms)
+            .map_err(|why| format!("cites a right whose grantor {why}")),
+    }
+}

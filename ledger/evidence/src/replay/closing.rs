@@ -1,0 +1,304 @@
+//! The end of a campaign: everybody's item has one end, and what is not proved gone is debt.
+
+use std::collections::HashMap;
+
+use super::Blobs;
+use super::CLOCK_SKEW_MS;
+use super::check::{Check, Tallies};
+use super::remediation::removes;
+use super::sets;
+use super::state::{At, Campaign, Close, Digest, Pos, State};
+use crate::leaf::{
+    DEBT_LEAF_LEN, DISPOSITION_LEAF_LEN, DebtLeaf, DispositionLeaf, GRANT_KEY_LEN, GRANT_LEAF_LEN,
+    GrantKey,
+};
+use crate::v1::{CampaignOutcome, Disposition, DispositionCounts};
+
+/// Judges the close of every stage and campaign.
+pub(super) fn judge(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) {
+    let gone = Gone::collect(state);
+    for campaign in state.campaigns.values() {
+        let cancelled =
+            |close: &At<Close>| close.what.record.outcome() == CampaignOutcome::Cancelled;
+        if campaign.closed.as_ref().is_some_and(cancelled) {
+            continue;
+        }
+        for stage in &campaign.stages_closed {
+            let close = Stated {
+                pos: stage.pos,
+                root: &stage.what.record.outcomes_root,
+                counts: stage.what.record.counts.unwrap_or_default(),
+                blob: stage.what.dispositions,
+            };
+            judge_close(state, tallies, campaign, &close, blobs);
+        }
+        if let Some(closed) = &campaign.closed {
+            let record = &closed.what.record;
+            let close = Stated {
+                pos: closed.pos,
+                root: &record.disposition_root,
+                counts: record.counts.unwrap_or_default(),
+                blob: closed.what.dispositions,
+            };
+            judge_close(state, tallies, campaign, &close, blobs);
+            judge_population_count(state, tallies, campaign, closed);
+            judge_debt(state, tallies, campaign, closed, &gone, blobs);
+        }
+    }
+}
+
+/// What a close states of the items.
+struct Stated<'s> {
+    pos: Pos,
+    root: &'s [u8],
+    counts: DispositionCounts,
+    blob: Option<Digest>,
+}
+
+fn judge_population_count(
+    state: &State,
+    tallies: &mut Tallies,
+    campaign: &Campaign,
+    closed: &At<Close>,
+) {
+    let staged = campaign
+        .staged
+        .as_ref()
+        .map(|staged| staged.what.record.population_count);
+    tallies.expect(
+        Check::I28,
+        staged == Some(closed.what.record.population_count),
+        || {
+            format!(
+                "{} has another population than was staged",
+                state.entry(closed.pos)
+            )
+        },
+    );
+}
+
+fn judge_close(
+    state: &State,
+    tallies: &mut Tallies,
+    campaign: &Campaign,
+    close: &Stated<'_>,
+    blobs: &dyn Blobs,
+) {
+    tallies.checked(Check::I28);
+    let population = campaign
+        .staged
+        .as_ref()
+        .and_then(|staged| blobs.load(&staged.what.population?));
+    let dispositions = close.blob.and_then(|digest| blobs.load(&digest));
+    let (Some(population), Some(dispositions)) = (population, dispositions) else {
+        tallies.skip(
+            Check::I28,
+            format!(
+                "population or dispositions of {} are not in the bundle",
+                state.entry(close.pos)
+            ),
+        );
+        return;
+    };
+    if let Err(why) = recount(state, campaign, close, &population, &dispositions) {
+        tallies.fail(Check::I28, format!("{}: {why}", state.entry(close.pos)));
+    }
+}
+
+fn recount(
+    state: &State,
+    campaign: &Campaign,
+    close: &Stated<'_>,
+    population: &[u8],
+    dispositions: &[u8],
+) -> Result<(), String> {
+    let facts = sets::facts(dispositions, GRANT_KEY_LEN, DISPOSITION_LEAF_LEN)?;
+    let population_count = sets::leaves(population, GRANT_LEAF_LEN)?.len() as u64;
+    if !facts.matches(close.root, population_count) {
+        return Err(format!(
+            "its {} dispositions are not the {population_count} of the population, or have another root",
+            facts.count
+        ));
+    }
+    let ends: HashMap<GrantKey, (Pos, Disposition)> = campaign
+        .items
+        .iter()
+        .filter_map(|at| state.items.get(*at as usize))
+        .filter_map(|item| Some((item.leaf.key, item.end?)))
+        .collect();
+    let keys = sets::leaves(population, GRANT_LEAF_LEN)?;
+    let mut counts = DispositionCounts::default();
+    for (leaf, member) in sets::leaves(dispositions, DISPOSITION_LEAF_LEN)?.zip(keys) {
+        let key = GrantKey::try_from(member.get(..GRANT_KEY_LEN).unwrap_or_default())
+            .map_err(|error| error.to_string())?;
+        let (end, disposition) = ends.get(&key).ok_or("an item of it has no end")?;
+        let expected = DispositionLeaf {
+            key,
+            disposition: *disposition,
+            record_hash: state.meta(*end).map_or([0; 32], |meta| meta.hash),
+        };
+        if *end >= close.pos || leaf != expected.to_bytes() {
+            return Err(format!(
+                "it says otherwise than {} how an item ended",
+                state.entry(*end)
+            ));
+        }
+        count(&mut counts, *disposition);
+    }
+    if counts != close.counts {
+        return Err("its counts do not recompute".to_owned());
+    }
+    Ok(())
+}
+
+fn count(counts: &mut DispositionCounts, disposition: Disposition) {
+    let field = match disposition {
+        Disposition::Accepted => &mut counts.accepted,
+        Disposition::Revoked => &mut counts.revoked,
+        Disposition::Reduced => &mut counts.reduced,
+        Disposition::Excepted => &mut counts.excepted,
+        Disposition::LapsedRevoke => &mut counts.lapsed_revoke,
+        Disposition::LapsedRetained => &mut counts.lapsed_retained,
+        Disposition::Voided => &mut counts.voided,
+        Disposition::Unspecified => return,
+    };
+    *field += 1;
+}
+
+/// Grants with a proved removal.
+pub(super) struct Gone<'s> {
+    state: &'s State,
+    /// When each was read as gone, and where that is on record; where it came back.
+    effects: HashMap<GrantKey, Vec<(i64, Option<Pos>)>>,
+}
+
+impl<'s> Gone<'s> {
+    pub(super) fn collect(state: &'s State) -> Self {
+        let mut effects: HashMap<GrantKey, Vec<(i64, Option<Pos>)>> = HashMap::new();
+        for action in &state.actions {
+            let required = state
+                .plans
+                .get(&action.remediation)
+                .map_or(u32::MAX, |plan| plan.record.val_required);
+            let standing = action
+                .effects
+                .iter()
+                .filter(|effect| effect.stands && effect.val >= required && removes(effect.claim));
+            for effect in standing {
+                let hash = state.meta(effect.pos).map(|meta| meta.hash);
+                let back = action
+                    .regressions
+                    .iter()
+                    .find(|regression| Some(regression.closed) == hash)
+                    .map(|regression| regression.pos);
+                effects
+                    .entry(action.key)
+                    .or_default()
+                    .push((effect.observed_ms, back));
+            }
+        }
+        Self { state, effects }
+    }
+
+    /// Whether a grant whose removal was decided was proved gone by a moment, and had not come back.
+    pub(super) fn by(&self, key: &GrantKey, decided_ms: i64, until_ms: i64, before: Pos) -> bool {
+        let read = self.effects.get(key).is_some_and(|effects| {
+            effects.iter().any(|(observed_ms, back)| {
+                *observed_ms >= decided_ms
+                    && *observed_ms <= until_ms.saturating_add(CLOCK_SKEW_MS)
+                    && back.is_none_or(|back| back > before)
+            })
+        });
+        let seen = self.state.seen_gone.get(key).is_some_and(|seen| {
+            seen.iter()
+                .any(|(began_ms, run)| *began_ms >= decided_ms && *run < before)
+        });
+        read || seen
+    }
+}
+
+fn judge_debt(
+    state: &State,
+    tallies: &mut Tallies,
+    campaign: &Campaign,
+    closed: &At<Close>,
+    gone: &Gone<'_>,
+    blobs: &dyn Blobs,
+) {
+    tallies.checked(Check::I32);
+    let record = &closed.what.record;
+    let clean = record.outcome() == CampaignOutcome::Closed;
+    tallies.expect(Check::I32, clean == (record.debt_count == 0), || {
+        format!(
+            "{} is {:?} with a debt of {}",
+            state.entry(closed.pos),
+            record.outcome(),
+            record.debt_count
+        )
+    });
+    let Some(debt) = closed.what.debt.and_then(|digest| blobs.load(&digest)) else {
+        tallies.skip(
+            Check::I32,
+            format!(
+                "the debt of {} is not in the bundle",
+                state.entry(closed.pos)
+            ),
+        );
+        return;
+    };
+    if let Err(why) = recount_debt(state, campaign, closed, gone, &debt) {
+        tallies.fail(Check::I32, format!("{}: {why}", state.entry(closed.pos)));
+    }
+}
+
+fn recount_debt(
+    state: &State,
+    campaign: &Campaign,
+    closed: &At<Close>,
+    gone: &Gone<'_>,
+    debt: &[u8],
+) -> Result<(), String> {
+    let record = &closed.what.record;
+    let facts = sets::facts(debt, GRANT_KEY_LEN, DEBT_LEAF_LEN)?;
+    if !facts.matches(&record.debt_root, record.debt_count) {
+        return Err("its debt has another root or count".to_owned());
+    }
+    let closed_ms = state.occurred_ms(closed.pos);
+    let mut listed = 0;
+    for item in campaign
+        .items
+        .iter()
+        .filter_map(|at| state.items.get(*at as usize))
+    {
+        let Some((end, disposition)) = item.end else {
+            continue;
+        };
+        let key = item.leaf.key;
+        let removal = matches!(
+            disposition,
+            Disposition::Revoked | Disposition::Reduced | Disposition::LapsedRevoke
+        );
+        let retained = disposition == Disposition::LapsedRetained;
+        let found = sets::find(debt, DEBT_LEAF_LEN, &key.0);
+        let owed = DebtLeaf { key, disposition }.to_bytes();
+        match found {
+            Some(leaf) if leaf == owed && (removal || retained) => listed += 1,
+            Some(_) => return Err("it lists a debt that is none".to_owned()),
+            None if retained => return Err("it hides an item that nobody decided".to_owned()),
+            None if removal => {
+                let decided_ms = state.occurred_ms(end);
+                if !gone.by(&key, decided_ms, closed_ms, closed.pos) {
+                    return Err(format!(
+                        "the removal that {} decided is neither verified nor listed as debt",
+                        state.entry(end)
+                    ));
+                }
+            }
+            None => {}
+        }
+    }
+    if listed != facts.count {
+        return Err("it lists debt on grants that were not reviewed".to_owned());
+    }
+    Ok(())
+}
