@@ -107,10 +107,7 @@ pub fn decode_entry(bytes: &[u8]) -> Result<v1::Entry, RecordError> {
         return Err(RecordError::UnknownVersion("entry", entry.version));
     }
     if entry.prev_leaf_hash.len() != 32 {
-        return Err(RecordError::Field(
-            "prev_leaf_hash",
-            "has the wrong length",
-        ));
+        return Err(RecordError::Field("prev_leaf_hash", "has the wrong length"));
     }
     Ok(entry)
 }
