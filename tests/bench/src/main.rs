@@ -1,0 +1,72 @@
+//! Benchmarks of the main job: one JSON line a figure, with its spread, on standard output.
+//!
+//! `cargo run --release -p counterfoil-bench` runs all scenarios, each in a process of its own so that peak memory is the
+//! scenario's. Each compares in the same run with a limit or a published figure of a peer; nothing here passes or fails.
+//!
+//! | Scenario | What |
+//! | --- | --- |
+//! | `cycle` | the whole governance cycle over the kubernetes organisations, and its offline verification |
+//! | `decisions` | decisions in batches of 1,000, each answered with its receipt from the ledger |
+//! | `ingest` | a source of 1,000,000 grants: read, sealed and compared with what was there, twice |
+
+mod cycle;
+mod decisions;
+mod figures;
+mod ingest;
+mod synthetic;
+
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use clap::{Parser, Subcommand};
+
+/// Benchmarks of the main job.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    scenario: Option<Scenario>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Scenario {
+    /// The kubernetes cycle and its verification.
+    Cycle {
+        /// Repetitions.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+    },
+    /// Batch decisions with receipts.
+    Decisions {
+        /// Items to decide, in batches of 1,000.
+        #[arg(long, default_value_t = 20_000)]
+        items: usize,
+    },
+    /// Sealed ingest.
+    Ingest {
+        /// Grants of the source.
+        #[arg(long, default_value_t = 1_000_000)]
+        grants: usize,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match Arguments::parse().scenario {
+        Some(Scenario::Cycle { runs }) => runtime.block_on(cycle::run(runs)),
+        Some(Scenario::Decisions { items }) => runtime.block_on(decisions::run(items)),
+        Some(Scenario::Ingest { grants }) => runtime.block_on(ingest::run(grants)),
+        None => all(),
+    }
+}
+
+fn all() -> anyhow::Result<()> {
+    let program = std::env::current_exe()?;
+    for scenario in ["cycle", "decisions", "ingest"] {
+        let status = Command::new(&program)
+            .arg(scenario)
+            .status()
+            .with_context(|| format!("{scenario} does not start"))?;
+        ensure!(status.success(), "{scenario} failed: {status}");
+    }
+    Ok(())
+}
