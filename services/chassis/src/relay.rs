@@ -7,11 +7,7 @@
 //!
 //! Several replicas may relay the same stream: each starts at the first record without a receipt, so the worst is work done twice.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use counterfoil_proto::{
     common::{EvidenceState, Receipt},
@@ -112,7 +108,7 @@ impl Relay {
         let permits = Arc::new(Semaphore::new(TENANTS_AT_ONCE));
         let mut running: HashSet<String> = HashSet::new();
         // Tenants that committed again while their records are being sent: what is sent may not include the newest.
-        let mut again: HashMap<String, ()> = HashMap::new();
+        let mut again: HashSet<String> = HashSet::new();
         let mut tasks: JoinSet<String> = JoinSet::new();
         let mut sweep = tokio::time::interval(SWEEP);
         loop {
@@ -124,7 +120,7 @@ impl Relay {
                     // A task that panicked is found again by the next sweep.
                     if let Ok(tenant) = finished {
                         running.remove(&tenant);
-                        if again.remove(&tenant).is_some() {
+                        if again.remove(&tenant) {
                             ready.push(tenant);
                         }
                     } else {
@@ -136,7 +132,7 @@ impl Relay {
             }
             for tenant in ready {
                 if !running.insert(tenant.clone()) {
-                    again.insert(tenant, ());
+                    again.insert(tenant);
                     continue;
                 }
                 let (relay, permits) = (Arc::clone(&relay), Arc::clone(&permits));

@@ -42,12 +42,15 @@ pub struct Tenant {
     pub correlation_salt: Vec<u8>,
 }
 
+/// When authority was asked about a tenant, and what it said.
+type Remembered = (Instant, Arc<Tenant>);
+
 /// Asks authority about tenants. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct TenantDirectory {
     db: Database,
     authority: TenantServiceClient<ServiceChannel>,
-    known: Arc<Mutex<HashMap<String, (Instant, Arc<Tenant>)>>>,
+    known: Arc<Mutex<HashMap<String, Remembered>>>,
 }
 
 impl TenantDirectory {

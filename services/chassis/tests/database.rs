@@ -1,5 +1,7 @@
 //! The database on both engines: transactions, migrations, bulk statements.
 
+#![cfg(test)]
+
 use counterfoil_chassis::{
     BulkValue, both_engines,
     db::{self, Engine, MigrationFile, Migrations, bulk_execute, bulk_insert, select_in},

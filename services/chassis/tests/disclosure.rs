@@ -1,5 +1,7 @@
 //! What a bundle gets beside the log: openings and attachments, in the order of the stream.
 
+#![cfg(test)]
+
 mod common;
 
 use std::{sync::Arc, time::Duration};

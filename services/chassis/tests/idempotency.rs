@@ -1,5 +1,7 @@
 //! The same request id gets the same answer, on both engines.
 
+#![cfg(test)]
+
 use counterfoil_chassis::{
     ApiError, Caller, both_engines,
     idempotency::{Begun, begin},

@@ -1,5 +1,7 @@
 //! The outbox and its relay on both engines, against a ledger over a real connection.
 
+#![cfg(test)]
+
 mod common;
 
 use std::{sync::atomic::Ordering, time::Duration};
@@ -45,10 +47,11 @@ both_engines! {
             assert_eq!(receipt.state(), EvidenceState::Logged);
             assert_eq!(receipt.record_hash, record.record_hash);
         }
-        let log = ledger.log.lock().unwrap();
-        assert_eq!(log.records[1499].subject, ["items/1499"]);
-        assert_eq!(log.records[0].log_origin, ORIGIN);
-        drop(log);
+        {
+            let log = ledger.log.lock().unwrap();
+            assert_eq!(log.records[1499].subject, ["items/1499"]);
+            assert_eq!(log.records[0].log_origin, ORIGIN);
+        }
         relay.stop().await;
         let stored = outbox.receipt("acme", &ids[7]).await.unwrap().unwrap();
         assert_eq!(stored, receipts[7]);

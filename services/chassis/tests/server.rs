@@ -1,5 +1,7 @@
 //! The gate and the limits of a server, over real connections.
 
+#![cfg(test)]
+
 mod common;
 
 use std::{io::Read, net::TcpStream, sync::Arc, time::Duration};

@@ -92,12 +92,15 @@ impl fmt::Debug for StaticToken {
     }
 }
 
+/// When authority was asked about a token, and what it said.
+type Remembered = (Instant, Option<Introspection>);
+
 /// Tells who presents a token.
 pub struct Authenticator {
     clock: Clock,
     known: HashMap<String, StaticToken>,
     introspector: Option<Arc<dyn Introspector>>,
-    remembered: Mutex<HashMap<[u8; 32], (Instant, Option<Introspection>)>>,
+    remembered: Mutex<HashMap<[u8; 32], Remembered>>,
 }
 
 impl Authenticator {

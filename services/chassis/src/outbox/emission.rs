@@ -286,19 +286,7 @@ impl Emission {
             "value",
         ];
         bulk_insert(tx, "disclosures", columns, "", openings).await?;
-        for (sha256, attachment) in &attachments {
-            let parts = attachment.content.chunks(BLOB_PART_BYTES).zip(0_i64..);
-            let rows = parts.map(|(part, number)| {
-                [
-                    tenant.as_str().into(),
-                    (*sha256).into(),
-                    number.into(),
-                    part.into(),
-                ]
-            });
-            let columns = ["tenant", "sha256", "chunk_no", "content"];
-            bulk_insert(tx, "blobs", columns, "ON CONFLICT DO NOTHING", rows).await?;
-        }
+        keep_attachments(tx, &attachments).await?;
         tx.finish_emission(&outbox.stream);
         tx.on_commit(move || {
             outbox.remember_origin(&tenant, &origin);
@@ -348,6 +336,27 @@ async fn move_stream(
         1 => Ok(()),
         _ => Err(OutboxError::StreamMoved(outbox.stream.clone())),
     }
+}
+
+async fn keep_attachments(
+    tx: &mut WriteTx,
+    attachments: &[([u8; 32], Attachment)],
+) -> Result<(), sqlx::Error> {
+    for (sha256, attachment) in attachments {
+        let tenant = tx.tenant().to_owned();
+        let parts = attachment.content.chunks(BLOB_PART_BYTES).zip(0_i64..);
+        let rows = parts.map(|(part, number)| {
+            [
+                tenant.as_str().into(),
+                (*sha256).into(),
+                number.into(),
+                part.into(),
+            ]
+        });
+        let columns = ["tenant", "sha256", "chunk_no", "content"];
+        bulk_insert(tx, "blobs", columns, "ON CONFLICT DO NOTHING", rows).await?;
+    }
+    Ok(())
 }
 
 async fn sign(outbox: &Arc<Inner>, records: Arc<Vec<Built>>) -> Result<Vec<[u8; 64]>, OutboxError> {

@@ -121,6 +121,7 @@ pub fn credential(folder: &Path, principal: &str, role: &str) -> (Token, StaticC
 macro_rules! both_engines {
     ($($(#[$doc:meta])* async fn $name:ident($($parameter:tt)*) $body:block)+) => {
         $($(#[$doc])*
+        #[cfg(test)]
         mod $name {
             #[allow(unused_imports, reason = "what the test needs stands above it")]
             use super::*;

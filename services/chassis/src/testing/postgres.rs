@@ -22,11 +22,16 @@ const MISSING: &str = "PostgreSQL is needed for this test: run ./tests/run, whic
 pub async fn create_database() -> String {
     static CLUSTER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let cluster = tokio::task::spawn_blocking(|| CLUSTER.get_or_init(start)).await;
-    let folder = match cluster {
-        Ok(Ok(folder)) => folder,
-        Ok(Err(reason)) => panic!("{reason}"),
-        Err(error) => panic!("{error}"),
-    };
+    let folder = cluster.expect("starting does not panic").as_ref();
+    let folder = folder.unwrap_or_else(|reason| {
+        #[expect(
+            clippy::panic,
+            reason = "the test cannot run, and says what is missing"
+        )]
+        {
+            panic!("{reason}")
+        }
+    });
     let name = format!("t{}", uuid::Uuid::new_v4().simple());
     sqlx::any::install_default_drivers();
     let mut admin = sqlx::AnyConnection::connect(&url(folder, "postgres"))
