@@ -53,7 +53,7 @@ pub mod counterfoil {
 
 pub use counterfoil::{
     authority::v1 as authority, inventory::v1 as inventory, ledger::v1 as ledger,
-    reconciliation::v1 as reconciliation, recertification::v1 as recertification,
+    recertification::v1 as recertification, reconciliation::v1 as reconciliation,
     r#type::v1 as common,
 };
 
