@@ -22,6 +22,8 @@ use crate::{EngineError, Log, LogId};
 /// How the engine runs.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
+    /// Schema of the tables on PostgreSQL, made when missing; `None`: the connection's own. SQLite has none.
+    pub schema: Option<String>,
     /// Most records of one commit; also of one submission.
     pub batch_records_max: usize,
     /// Most record bytes of one commit; also of one submission.
@@ -37,6 +39,7 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
+            schema: None,
             batch_records_max: 4096,
             batch_bytes_max: 4 << 20,
             linger: Duration::from_millis(1),
@@ -134,7 +137,7 @@ impl Engine {
         clock: Arc<dyn Clock>,
         options: EngineOptions,
     ) -> Result<Self, EngineError> {
-        let store = Store::open(url).await?;
+        let store = Store::open(url, options.schema.as_deref()).await?;
         let shared = Arc::new(Shared {
             store,
             keys,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use counterfoil_evidence::record::{decode_entry, decode_record, record_hash, signed_message};
 use counterfoil_evidence::v1::{Entry, Record};
 use counterfoil_tlog::merkle::Frontier;
-use counterfoil_tlog::signature::verify_record;
+use counterfoil_tlog::signature::{SignedMessage, verify_batch};
 use counterfoil_tlog::tile::encode_hashes;
 use counterfoil_tlog::{Hash, checkpoint};
 
@@ -61,7 +61,16 @@ struct Replay<'a> {
     recorded_at_ms: i64,
     streams: BTreeMap<String, StreamHead>,
     keys: KeyBook,
+    signed: Vec<Signed>,
     problems: Vec<FsckProblem>,
+}
+
+/// A signature to verify with others.
+struct Signed {
+    index: u64,
+    key: [u8; 32],
+    message: Vec<u8>,
+    signature: Vec<u8>,
 }
 
 pub(crate) async fn check(shared: &Shared, log: &Log) -> Result<FsckReport, EngineError> {
@@ -76,6 +85,7 @@ pub(crate) async fn check(shared: &Shared, log: &Log) -> Result<FsckReport, Engi
         recorded_at_ms: 0,
         streams: BTreeMap::new(),
         keys: KeyBook::new(&info.registrar),
+        signed: Vec::new(),
         problems: Vec::new(),
     };
     let mut next = 0;
@@ -97,6 +107,7 @@ pub(crate) async fn check(shared: &Shared, log: &Log) -> Result<FsckReport, Engi
             replay.take(stored, next);
             next += 1;
         }
+        replay.check_signatures();
         replay.check_full_tiles(shared).await?;
     }
     let root = replay.frontier.root();
@@ -166,12 +177,12 @@ impl Replay<'_> {
             .allowed(key_id, &record.stream, entry.recorded_at_ms)
             .copied();
         match key {
-            Ok(key) => {
-                let message = signed_message(&entry.record);
-                if verify_record(&key, &message, &entry.record_signature).is_err() {
-                    self.report(Some(index), "its producer's signature does not verify");
-                }
-            }
+            Ok(key) => self.signed.push(Signed {
+                index,
+                key,
+                message: signed_message(&entry.record),
+                signature: entry.record_signature.clone(),
+            }),
             Err(refusal) => self.report(Some(index), refusal.to_string()),
         }
         let last = self
@@ -194,6 +205,18 @@ impl Replay<'_> {
             Ok(Some(event)) => self.keys.apply(&event),
             Ok(None) => {}
             Err(refusal) => self.report(Some(index), refusal.to_string()),
+        }
+    }
+
+    fn check_signatures(&mut self) {
+        let signed = std::mem::take(&mut self.signed);
+        let items: Vec<SignedMessage<'_>> = signed
+            .iter()
+            .map(|one| (&one.key, one.message.as_slice(), one.signature.as_slice()))
+            .collect();
+        for position in verify_batch(&items).err().unwrap_or_default() {
+            let index = signed.get(position).map(|one| one.index);
+            self.report(index, "its producer's signature does not verify");
         }
     }
 

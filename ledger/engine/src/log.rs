@@ -19,6 +19,10 @@ use crate::{EngineError, prove};
 /// What a waiting record costs beside its bytes.
 const RECORD_OVERHEAD_BYTES: usize = 512;
 
+/// Submissions up to this are checked in the caller's task: handing them to another thread costs more than checking them.
+const INLINE_RECORDS_MAX: usize = 16;
+const INLINE_BYTES_MAX: usize = 64 << 10;
+
 /// When a refused caller may try again: about as long as a batch takes.
 const RETRY_AFTER_MS: u64 = 50;
 
@@ -80,9 +84,13 @@ impl Log {
             .map_err(|_| overloaded)?;
         let keys = self.inner.shared.key_book(self.info.id);
         let log = Arc::clone(&self.info);
-        let records = tokio::task::spawn_blocking(move || admit(&log, keys.as_deref(), records))
-            .await
-            .map_err(|_| EngineError::Closed)?;
+        let records = if records.len() <= INLINE_RECORDS_MAX && bytes <= INLINE_BYTES_MAX {
+            admit(&log, keys.as_deref(), records)
+        } else {
+            tokio::task::spawn_blocking(move || admit(&log, keys.as_deref(), records))
+                .await
+                .map_err(|_| EngineError::Closed)?
+        };
         let (sender, answer) = oneshot::channel();
         self.inner.submit(Submission {
             log: Arc::clone(&self.info),

@@ -7,8 +7,10 @@ mod commit;
 mod logs;
 mod read;
 
+use std::sync::Arc;
+
 use sqlx::any::{AnyPoolOptions, AnyRow};
-use sqlx::{AnyPool, Executor as _, Row as _};
+use sqlx::{AnyPool, AssertSqlSafe, Executor as _, Row as _};
 
 pub(crate) use commit::{CommitError, EntryRow, KeyRow, LogCommit, TileRow};
 pub(crate) use logs::NewLog;
@@ -39,7 +41,9 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens the database and brings its tables up to date.
-    pub(crate) async fn open(url: &str) -> Result<Self, EngineError> {
+    ///
+    /// `schema` is the schema of its tables on PostgreSQL, made when missing; SQLite has none.
+    pub(crate) async fn open(url: &str, schema: Option<&str>) -> Result<Self, EngineError> {
         sqlx::any::install_default_drivers();
         let dialect = if url.starts_with("sqlite:") {
             Dialect::Sqlite
@@ -55,7 +59,8 @@ impl Store {
             Dialect::Sqlite => 1,
             Dialect::Postgres => 2,
         };
-        let write = pool(url, dialect, writers).await?;
+        let setup = setup(dialect, schema)?;
+        let write = pool(url, &setup, writers).await?;
         let mut migrator = match dialect {
             Dialect::Sqlite => sqlx::migrate!("migrations/sqlite"),
             Dialect::Postgres => sqlx::migrate!("migrations/postgres"),
@@ -69,7 +74,7 @@ impl Store {
                 step: "migrate",
                 message: error.to_string(),
             })?;
-        let read = pool(url, dialect, READERS).await?;
+        let read = pool(url, &setup, READERS).await?;
         Ok(Self {
             write,
             read,
@@ -84,18 +89,35 @@ impl Store {
     }
 }
 
-async fn pool(url: &str, dialect: Dialect, connections: u32) -> Result<AnyPool, EngineError> {
-    let setup = match dialect {
+/// What every connection starts with.
+fn setup(dialect: Dialect, schema: Option<&str>) -> Result<Arc<str>, EngineError> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    match (dialect, schema) {
         // FULL: an acknowledged entry survives a power cut. The larger WAL keeps checkpoints of the database rare.
-        Dialect::Sqlite => {
+        (Dialect::Sqlite, _) => Ok(
             "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
              PRAGMA fullfsync = ON; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -16384;"
-        }
-        Dialect::Postgres => "SET synchronous_commit = on",
-    };
+                .into(),
+        ),
+        (Dialect::Postgres, None) => Ok("SET synchronous_commit = on;".into()),
+        (Dialect::Postgres, Some(schema)) if schema.bytes().all(plain) => Ok(format!(
+            "SET synchronous_commit = on; CREATE SCHEMA IF NOT EXISTS {schema}; \
+             SET search_path TO {schema};"
+        )
+        .into()),
+        (Dialect::Postgres, Some(schema)) => Err(EngineError::Storage {
+            step: "open",
+            message: format!("schema {schema:?} must be a-z, 0-9 and '_'"),
+        }),
+    }
+}
+
+async fn pool(url: &str, setup: &Arc<str>, connections: u32) -> Result<AnyPool, EngineError> {
+    let setup = Arc::clone(setup);
     AnyPoolOptions::new()
         .max_connections(connections)
         .after_connect(move |connection, _| {
+            let setup = AssertSqlSafe(Arc::clone(&setup));
             Box::pin(async move {
                 connection.execute(sqlx::raw_sql(setup)).await?;
                 Ok(())

@@ -1,0 +1,152 @@
+//! Sunlight's fault table: every durable step of an append fails, done or not done; then the log goes on, in the same process
+//! or in a new one. Nothing is lost, nothing is logged twice, and other people's code accepts the log each time.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod support;
+
+use std::sync::{Arc, Mutex};
+
+use counterfoil_engine::{EngineError, EngineOptions, FaultPoint, Faults, SignedRecord, Verdict};
+use support::foreign::{Exported, stream_of};
+use support::{Database, REGISTRATIONS, TENANT, databases, fixture_on, ownership, receipts};
+
+/// Fails once, at one point.
+#[derive(Debug, Default)]
+struct Once(Mutex<Option<(FaultPoint, Verdict)>>);
+
+impl Once {
+    fn arm(&self, point: FaultPoint, verdict: Verdict) {
+        *self.0.lock().unwrap() = Some((point, verdict));
+    }
+
+    fn is_armed(&self) -> bool {
+        self.0.lock().unwrap().is_some()
+    }
+}
+
+impl Faults for Once {
+    fn at(&self, point: FaultPoint) -> Verdict {
+        let mut armed = self.0.lock().unwrap();
+        match *armed {
+            Some((wanted, verdict)) if wanted == point => {
+                *armed = None;
+                verdict
+            }
+            _ => Verdict::Proceed,
+        }
+    }
+}
+
+const POINTS: [FaultPoint; 5] = [
+    FaultPoint::Begin,
+    FaultPoint::SwapHeads,
+    FaultPoint::Insert,
+    FaultPoint::Commit,
+    FaultPoint::Reply,
+];
+
+fn is_durable(point: FaultPoint, verdict: Verdict) -> bool {
+    matches!(
+        (point, verdict),
+        (FaultPoint::Commit, Verdict::FailAfter) | (FaultPoint::Reply, _)
+    )
+}
+
+async fn run(database: &Database, reopen: bool) {
+    let faults = Arc::new(Once::default());
+    let options = EngineOptions {
+        faults: Arc::clone(&faults) as Arc<dyn Faults>,
+        ..EngineOptions::default()
+    };
+    let fixture = fixture_on(database.open_with(options.clone()).await).await;
+    let (mut engine, mut log, mut inventory) = (fixture.engine, fixture.log, fixture.inventory);
+    let mut sent = 0;
+    for point in POINTS {
+        for verdict in [Verdict::Fail, Verdict::FailAfter] {
+            let name = format!("{} {point:?} {verdict:?} reopen={reopen}", database.name);
+            // Sizes that end inside of a tile, at its end, and beyond.
+            let records: Vec<SignedRecord> = (0..128)
+                .map(|number| inventory.next(&ownership(number), &["accounts/x"]))
+                .collect();
+            sent += 128;
+            let before = log.head().await.unwrap().size;
+            faults.arm(point, verdict);
+            let failed = log.append(records.clone()).await;
+            assert!(
+                matches!(failed, Err(EngineError::Storage { .. })),
+                "{name}: {failed:?}"
+            );
+            assert!(!faults.is_armed(), "{name}: the point was not reached");
+            let durable = log.head().await.unwrap().size - before;
+            let expected = if is_durable(point, verdict) { 128 } else { 0 };
+            assert_eq!(durable, expected, "{name}");
+            if reopen {
+                engine.close().await;
+                engine = database.open_with(options.clone()).await;
+                log = engine.log(TENANT).await.unwrap();
+            }
+            let again = receipts(log.append(records).await.unwrap());
+            for (position, receipt) in (before..).zip(&again) {
+                assert_eq!(receipt.index, position, "{name}");
+                let key = &log.info().vkey;
+                counterfoil_tlog::proof::verify(&receipt.tlog_proof, &receipt.leaf_hash, key)
+                    .unwrap();
+            }
+            let size = log.head().await.unwrap().size;
+            assert_eq!(size, REGISTRATIONS + sent, "{name}");
+            let entries = Exported::take(&log, size)
+                .await
+                .verify(&log.info().vkey.to_string());
+            let stream = stream_of(&entries, "inventory");
+            let numbers: Vec<u64> = stream.iter().map(|(seq, _)| *seq).collect();
+            assert_eq!(numbers, (1..=sent).collect::<Vec<_>>(), "{name}");
+            assert!(log.fsck().await.unwrap().is_clean(), "{name}");
+        }
+    }
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn a_step_that_fails_loses_nothing_and_repeats_nothing_in_the_same_process() {
+    for database in databases() {
+        run(&database, false).await;
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_fails_loses_nothing_and_repeats_nothing_after_a_restart() {
+    for database in databases() {
+        run(&database, true).await;
+    }
+}
+
+#[tokio::test]
+async fn two_processes_append_to_one_log_and_never_fork_it() {
+    for database in databases() {
+        let first = fixture_on(database.open().await).await;
+        let second = database.open().await;
+        let other_log = second.log(TENANT).await.unwrap();
+        let (mut inventory, mut authority) = (first.inventory, first.authority);
+        for round in 0..20 {
+            let here: Vec<_> = (0..7).map(|n| inventory.next(&ownership(n), &[])).collect();
+            let there: Vec<_> = (0..5)
+                .map(|_| authority.next(&support::lifecycle(), &[]))
+                .collect();
+            let (here, there) = tokio::join!(first.log.append(here), other_log.append(there));
+            assert_eq!(
+                receipts(here.unwrap()).len() + receipts(there.unwrap()).len(),
+                12
+            );
+            // What one has appended, the other one continues.
+            let next = inventory.next(&ownership(round), &[]);
+            receipts(other_log.append(vec![next.clone()]).await.unwrap());
+            receipts(first.log.append(vec![next]).await.unwrap());
+        }
+        let size = first.log.head().await.unwrap().size;
+        assert_eq!(size, REGISTRATIONS + 20 * 13);
+        let exported = Exported::take(&other_log, size).await;
+        exported.verify(&other_log.info().vkey.to_string());
+        assert!(first.log.fsck().await.unwrap().is_clean());
+    }
+}
