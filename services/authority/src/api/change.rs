@@ -1,0 +1,223 @@
+//! What every change of a tenant has in common: the tenant's lock, the same answer to the same request id, the records in
+//! the same transaction, and receipts in the answer.
+
+use counterfoil_chassis::{
+    ApiError, Caller, EmittedRecord, RecordDraft, WriteTx,
+    idempotency::{self, Begun, Fresh},
+};
+use counterfoil_evidence::v1::Accountability;
+use counterfoil_proto::{authority as proto, common::Receipt};
+use prost::{Message, Name};
+
+use super::{Api, EVIDENCE_PATIENCE};
+use crate::{
+    error::Refusal,
+    model::{ids::PrincipalId, principal::OrganizationKind, tenant::Tenant},
+    store,
+};
+
+/// A change in the making. Dropped without [`Api::finish`], it leaves nothing.
+pub(super) struct Change {
+    pub(super) tx: WriteTx,
+    /// As it was before the change.
+    pub(super) tenant: Tenant,
+    /// When the change happens.
+    pub(super) now_ms: i64,
+    actor: String,
+    /// Principal of the tenant that asks; `None`: someone of the deployment.
+    caller: Option<PrincipalId>,
+    accountability: Option<Accountability>,
+    fresh: Fresh,
+}
+
+/// A change, or the answer to the request when it was done before.
+pub(super) enum Asked<R> {
+    /// It is new.
+    New(Box<Change>),
+    /// It was done: this is its answer.
+    Done(R),
+}
+
+/// An answer that has receipts.
+pub(super) trait Answer: Message + Default {
+    /// Its receipts.
+    fn receipts(&mut self) -> Vec<&mut Receipt>;
+}
+
+macro_rules! answer_with_one_receipt {
+    ($($answer:ident)*) => {$(
+        impl Answer for proto::$answer {
+            fn receipts(&mut self) -> Vec<&mut Receipt> {
+                self.receipt.iter_mut().collect()
+            }
+        }
+    )*};
+}
+
+answer_with_one_receipt! {
+    CreateTenantResponse ActivateTenantResponse PublishPolicyResponse SetEscalationPathResponse
+    SetRetentionPolicyResponse CreatePrincipalResponse EndPrincipalResponse SetBusinessUnitOwnerResponse
+    RevokeDecisionRightResponse
+}
+
+impl Answer for proto::BatchCreatePrincipalsResponse {
+    fn receipts(&mut self) -> Vec<&mut Receipt> {
+        self.responses
+            .iter_mut()
+            .flat_map(|one| &mut one.receipt)
+            .collect()
+    }
+}
+
+impl Answer for proto::GrantDecisionRightsResponse {
+    fn receipts(&mut self) -> Vec<&mut Receipt> {
+        self.receipts.iter_mut().collect()
+    }
+}
+
+impl Answer for proto::CreateOrganizationResponse {
+    fn receipts(&mut self) -> Vec<&mut Receipt> {
+        Vec::new()
+    }
+}
+
+impl Api {
+    /// Begins a change of a tenant. `method` is the rpc's short name.
+    ///
+    /// # Errors
+    /// NOT_FOUND when there is no such tenant for the caller.
+    pub(super) async fn begin<R: Answer>(
+        &self,
+        caller: &Caller,
+        tenant: &str,
+        method: &'static str,
+        request_id: &str,
+        request: &impl Message,
+    ) -> Result<Asked<R>, ApiError> {
+        caller.require_tenant(tenant)?;
+        let mut tx = self.db.write_tx(tenant).await?;
+        let found = store::tenants::get(tx.conn(), tenant).await?;
+        let tenant = found.ok_or_else(ApiError::not_found)?;
+        let fresh = match idempotency::begin(&mut tx, caller, method, request_id, request).await? {
+            Begun::Fresh(fresh) => fresh,
+            Begun::Replay(answer) => {
+                tx.rollback().await?;
+                return Ok(Asked::Done(self.settled(&tenant.id, answer).await?));
+            }
+        };
+        let accountability = accountability(&mut tx, &tenant.id).await?;
+        let principal = caller.principal().rsplit('/').next().unwrap_or_default();
+        Ok(Asked::New(Box::new(Change {
+            tx,
+            now_ms: self.clock.now_ms(),
+            actor: caller.actor().to_owned(),
+            caller: caller
+                .tenant()
+                .map(|_| PrincipalId::stored(principal.to_owned())),
+            accountability,
+            fresh,
+            tenant,
+        })))
+    }
+
+    /// Makes a change durable, with its records and its answer, and waits a little for the receipts.
+    pub(super) async fn finish<R: Answer>(&self, change: Change, answer: R) -> Result<R, ApiError> {
+        let Change {
+            mut tx,
+            tenant,
+            now_ms,
+            fresh,
+            ..
+        } = change;
+        fresh.store(&mut tx, &answer, now_ms).await?;
+        // If we crash here: nothing has happened. After the commit the same request id gets the stored answer, and the
+        // relay finds the records.
+        tx.commit().await?;
+        self.settled(&tenant.id, answer).await
+    }
+
+    /// An answer whose receipts are LOGGED as far as they come in time.
+    pub(super) async fn settled<R: Answer>(
+        &self,
+        tenant: &str,
+        mut answer: R,
+    ) -> Result<R, ApiError> {
+        let receipts = answer.receipts();
+        self.outbox
+            .settle(tenant, receipts, EVIDENCE_PATIENCE)
+            .await?;
+        Ok(answer)
+    }
+
+    /// Writes a record of a change.
+    pub(super) async fn emit(
+        &self,
+        change: &mut Change,
+        draft: RecordDraft,
+    ) -> Result<EmittedRecord, ApiError> {
+        Ok(self.outbox.emit(&mut change.tx, draft).await?)
+    }
+
+    /// Writes many records of a change.
+    pub(super) async fn emit_many(
+        &self,
+        change: &mut Change,
+        drafts: Vec<RecordDraft>,
+    ) -> Result<Vec<EmittedRecord>, ApiError> {
+        Ok(self.outbox.emit_many(&mut change.tx, drafts).await?)
+    }
+}
+
+impl Change {
+    /// A record by whoever asks, about `subject`.
+    pub(super) fn draft<P: Message + Name>(
+        &self,
+        payload: &P,
+        subject: impl Into<String>,
+    ) -> RecordDraft {
+        let draft = RecordDraft::new(payload, &self.actor, self.now_ms).subject(subject);
+        match &self.accountability {
+            Some(accountability) => draft.accountability(accountability.clone()),
+            None => draft,
+        }
+    }
+
+    /// Records of this change cite this policy as the one in force.
+    pub(super) fn cite_policy(&mut self, bundle_hash: [u8; 32]) {
+        self.accountability.get_or_insert_default().policy = bundle_hash.to_vec();
+    }
+
+    /// Refuses callers of a tenant who do not act for the customer: who operates the process does not govern it (A12).
+    /// Someone of the deployment onboards for the customer; the record names them.
+    pub(super) async fn require_customer_caller(&mut self) -> Result<(), ApiError> {
+        let Some(caller) = &self.caller else {
+            return Ok(());
+        };
+        let found = store::principals::get(self.tx.conn(), &self.tenant.id, caller).await?;
+        match found {
+            Some(caller) if caller.organization_kind == OrganizationKind::Customer => Ok(()),
+            _ => Err(Refusal::CallerNotCustomer.into()),
+        }
+    }
+}
+
+/// Who answers for what is changed, and the policy in force, as far as they are known. `None`: neither is.
+async fn accountability(
+    tx: &mut WriteTx,
+    tenant: &str,
+) -> Result<Option<Accountability>, ApiError> {
+    let owner = store::tenures::first(tx.conn(), tenant).await?;
+    let policy = store::policies::latest(tx.conn(), tenant).await?;
+    if owner.is_none() && policy.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Accountability {
+        accountable_owner: owner
+            .map(|tenure| tenure.owner.in_records())
+            .unwrap_or_default(),
+        policy: policy
+            .map(|bundle| bundle.hash().to_vec())
+            .unwrap_or_default(),
+        ..Accountability::default()
+    }))
+}

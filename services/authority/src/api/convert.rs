@@ -1,0 +1,284 @@
+//! Proto <-> model.
+
+use counterfoil_chassis::{
+    ApiError,
+    clock::{millis, timestamp},
+    names::{self, PrincipalName},
+    resource_name,
+};
+use counterfoil_proto::authority as proto;
+use prost_types::Timestamp;
+
+use crate::model::{
+    gate::Requirement,
+    ids::{self, PrincipalId, SourceId},
+    policy::{Bundle, LapseRule, Wanted},
+    principal::{Organization, OrganizationKind, Principal, PrincipalKind},
+    right::{DecisionAction, Right, SCOPE_SOURCES_MAX, Scope},
+    tenant::Tenant,
+    tenure::Tenure,
+};
+
+resource_name! {
+    /// "tenants/{tenant}/organizations/{organization}".
+    pub(super) struct OrganizationName { tenant: "tenants", organization: "organizations" }
+}
+resource_name! {
+    /// "tenants/{tenant}/business-units/{business_unit}".
+    pub(super) struct BusinessUnitName { tenant: "tenants", business_unit: "business-units" }
+}
+resource_name! {
+    /// "tenants/{tenant}/decision-rights/{decision_right}".
+    pub(super) struct DecisionRightName { tenant: "tenants", decision_right: "decision-rights" }
+}
+resource_name! {
+    /// "tenants/{tenant}/sources/{source}".
+    pub(super) struct SourceName { tenant: "tenants", source: "sources" }
+}
+
+/// INVALID_ARGUMENT: the field names something of another tenant.
+fn foreign(field: &str) -> ApiError {
+    ApiError::invalid(field, "must be of the same tenant")
+}
+
+/// An id that a caller chose: `id("tenant_id", PrincipalId::parse(text))`.
+pub(super) fn id<T>(field: &str, parsed: Option<T>) -> Result<T, ApiError> {
+    parsed.ok_or_else(|| ApiError::invalid(field, ids::ID))
+}
+
+/// A principal of this tenant, named in `field`.
+pub(super) fn principal_in(field: &str, name: &str, tenant: &str) -> Result<PrincipalId, ApiError> {
+    let name = PrincipalName::parse_field(field, name)?;
+    if name.tenant != tenant {
+        return Err(foreign(field));
+    }
+    id(field, PrincipalId::parse(&name.principal))
+}
+
+/// Where a right holds.
+pub(super) fn scope(field: &str, scope: &[String], tenant: &str) -> Result<Scope, ApiError> {
+    if scope.len() > SCOPE_SOURCES_MAX {
+        return Err(ApiError::invalid(field, "has at most 200 entries"));
+    }
+    let mut sources = Vec::with_capacity(scope.len());
+    let mut everywhere = false;
+    for one in scope {
+        if one == "*" {
+            everywhere = true;
+            continue;
+        }
+        let name = SourceName::parse_field(field, one)?;
+        if name.tenant != tenant {
+            return Err(foreign(field));
+        }
+        sources.push(SourceId::stored(name.source));
+    }
+    Ok(Scope::of(sources, everywhere))
+}
+
+/// A moment of the API in milliseconds; `None` when it is not set.
+pub(super) fn moment(field: &str, time: Option<&Timestamp>) -> Result<Option<i64>, ApiError> {
+    let read = |time| millis(time).ok_or_else(|| ApiError::invalid(field, "is not a valid time"));
+    time.map(read).transpose()
+}
+
+/// An enum of the API as the one of the records, which has the same numbers. Unknown numbers are UNSPECIFIED.
+pub(super) fn code<E: TryFrom<i32> + Default>(number: i32) -> E {
+    E::try_from(number).unwrap_or_default()
+}
+
+pub(super) fn kind_of_organization(number: i32) -> OrganizationKind {
+    code(number)
+}
+
+pub(super) fn kind_of_principal(number: i32) -> PrincipalKind {
+    // SYSTEM is Counterfoil itself: the records know it, the API does not give it out.
+    proto::PrincipalKind::try_from(number)
+        .map_or(PrincipalKind::Unspecified, |kind| code(kind as i32))
+}
+
+pub(super) fn action(number: i32) -> DecisionAction {
+    code(number)
+}
+
+pub(super) fn wanted(policy: &proto::Policy) -> Wanted {
+    Wanted {
+        review_interval_max: policy.review_interval_max_seconds,
+        exception_max: policy.exception_max_seconds,
+        snapshot_age_max: policy.snapshot_age_max_seconds,
+        lapse_rule: match code::<LapseRule>(policy.lapse_rule) {
+            LapseRule::Unspecified => None,
+            rule => Some(rule),
+        },
+        threshold_count: policy.threshold_count,
+        threshold_permille: policy.threshold_permille,
+        val_required: policy.val_required,
+        persistence_offsets: policy.persistence_offsets_seconds.clone(),
+        dormant_after: policy.dormant_after_seconds,
+    }
+}
+
+pub(super) fn policy(bundle: &Bundle) -> proto::Policy {
+    let rules = &bundle.rules;
+    proto::Policy {
+        version: bundle.version,
+        bundle_hash: bundle.hash().to_vec(),
+        review_interval_max_seconds: rules.review_interval_max_ms / 1000,
+        exception_max_seconds: rules.exception_max_ms / 1000,
+        snapshot_age_max_seconds: rules.snapshot_age_max_ms / 1000,
+        lapse_rule: rules.lapse_rule,
+        threshold_count: rules.threshold_count,
+        threshold_permille: rules.threshold_permille,
+        val_required: rules.val_required,
+        persistence_offsets_seconds: rules
+            .persistence_offsets_ms
+            .iter()
+            .map(|ms| ms / 1000)
+            .collect(),
+        dormant_after_seconds: match rules.dormant_after_ms {
+            0 => -1,
+            ms => ms / 1000,
+        },
+    }
+}
+
+/// A tenant; the salt only `for_service`.
+pub(super) fn tenant(tenant: &Tenant, missing: &[Requirement], for_service: bool) -> proto::Tenant {
+    proto::Tenant {
+        name: names::tenant_name(&tenant.id).to_string(),
+        display_name: tenant.display_name.clone(),
+        state: tenant.state as i32,
+        log_origin: tenant.log.origin.clone(),
+        log_vkey: tenant.log.vkey.clone(),
+        registrar_vkey: tenant.log.registrar_vkey.clone(),
+        create_time: Some(timestamp(tenant.created_at_ms)),
+        correlation_salt: match for_service {
+            true => tenant.correlation_salt.to_vec(),
+            false => Vec::new(),
+        },
+        missing_requirements: missing.iter().map(|one| one.code().to_owned()).collect(),
+    }
+}
+
+pub(super) fn organization(tenant: &str, organization: &Organization) -> proto::Organization {
+    proto::Organization {
+        name: organization.id.name(tenant),
+        display_name: organization.display_name.clone(),
+        kind: organization.kind as i32,
+    }
+}
+
+pub(super) fn principal(tenant: &str, principal: &Principal) -> proto::Principal {
+    proto::Principal {
+        name: principal.id.name(tenant),
+        display_name: principal.display_name.clone(),
+        kind: principal.kind as i32,
+        organization: principal.organization.name(tenant),
+        organization_kind: principal.organization_kind as i32,
+        identity_key: principal.identity_key.clone(),
+        roles: principal.roles.clone(),
+        end_time: principal.ended_at_ms.map(timestamp),
+    }
+}
+
+pub(super) fn business_unit(tenant: &str, tenure: &Tenure) -> proto::BusinessUnit {
+    let deputy = tenure.deputy.as_ref();
+    proto::BusinessUnit {
+        name: tenure.business_unit.name(tenant),
+        display_name: tenure.display_name.clone(),
+        owner: tenure.owner.name(tenant),
+        deputy: deputy.map(|deputy| deputy.name(tenant)).unwrap_or_default(),
+        effective_time: Some(timestamp(tenure.from_ms)),
+    }
+}
+
+pub(super) fn right(tenant: &str, right: &Right) -> proto::DecisionRight {
+    proto::DecisionRight {
+        name: right.id.name(tenant),
+        grantee: right.grantee.name(tenant),
+        action: right.action as i32,
+        scope: match &right.scope {
+            Scope::Everywhere => vec!["*".to_owned()],
+            Scope::Sources(sources) => sources.iter().map(|source| source.name(tenant)).collect(),
+        },
+        valid_from_time: Some(timestamp(right.valid_from_ms)),
+        valid_to_time: Some(timestamp(right.valid_to_ms)),
+        grantor: right.grantor.name(tenant),
+        revoke_time: right.revoked_at_ms.map(timestamp),
+        record_hash: right.record_hash.to_vec(),
+    }
+}
+
+/// The tag of a principal's identity; empty when it is no identity.
+pub(super) fn identity_tag(salt: &[u8; 32], identity_key: &str) -> Vec<u8> {
+    if identity_key.is_empty() {
+        return Vec::new();
+    }
+    counterfoil_evidence::leaf::identity_tag(salt, identity_key).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use counterfoil_evidence::v1 as evidence;
+
+    use super::*;
+
+    #[test]
+    fn the_enums_of_the_api_have_the_numbers_of_the_records() {
+        for number in 0..=5 {
+            let api = proto::OrganizationKind::try_from(number)
+                .unwrap()
+                .as_str_name();
+            assert_eq!(api, kind_of_organization(number).as_str_name());
+            let api = proto::TenantState::try_from(number).unwrap().as_str_name();
+            assert_eq!(api, code::<evidence::TenantState>(number).as_str_name());
+            let api = proto::DecisionAction::try_from(number)
+                .unwrap()
+                .as_str_name();
+            assert_eq!(api, action(number).as_str_name());
+        }
+        for number in 0..=3 {
+            let api = proto::PrincipalKind::try_from(number)
+                .unwrap()
+                .as_str_name();
+            assert_eq!(api, kind_of_principal(number).as_str_name());
+        }
+        for number in 0..=2 {
+            let api = proto::LapseRule::try_from(number).unwrap().as_str_name();
+            assert_eq!(api, code::<LapseRule>(number).as_str_name());
+        }
+    }
+
+    #[test]
+    fn the_api_gives_out_no_principal_that_is_counterfoil_itself() {
+        assert_eq!(
+            kind_of_principal(PrincipalKind::System as i32),
+            PrincipalKind::Unspecified
+        );
+    }
+
+    #[test]
+    fn a_policy_comes_back_as_it_was_asked_for() {
+        let asked = proto::Policy {
+            review_interval_max_seconds: 1,
+            exception_max_seconds: 2,
+            snapshot_age_max_seconds: 3,
+            lapse_rule: 1,
+            threshold_count: 4,
+            threshold_permille: 5,
+            val_required: 2,
+            persistence_offsets_seconds: vec![6, 7],
+            dormant_after_seconds: -1,
+            ..proto::Policy::default()
+        };
+        let bundle = Bundle {
+            version: 9,
+            rules: crate::model::policy::rules(&wanted(&asked)).unwrap(),
+            effective_from_ms: 0,
+            record_hash: [0; 32],
+        };
+        let answered = policy(&bundle);
+        assert_eq!(answered.bundle_hash.len(), 32);
+        assert_eq!(wanted(&answered), wanted(&asked));
+    }
+}

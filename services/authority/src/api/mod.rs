@@ -1,0 +1,101 @@
+//! The gRPC face: proto <-> model, authorise, validate. No SQL, no rules.
+//!
+//! One file a resource. [`serve`] names every rpc and the function that answers it; each of those checks the tenant first.
+
+mod business_units;
+mod change;
+mod convert;
+mod organizations;
+mod policies;
+mod principals;
+mod rights;
+mod serve;
+mod settings;
+mod tenants;
+mod tokens;
+
+use std::time::Duration;
+
+use counterfoil_chassis::disclosure::Disclosures;
+use counterfoil_chassis::{
+    ApiError, Caller, Chassis, Clock, Database, Outbox, StartError, client::ServiceChannel,
+    names::TenantName, pages::Pages, server::MESSAGE_BYTES_MAX,
+};
+use counterfoil_proto::{
+    authority::{
+        decision_right_service_server::DecisionRightServiceServer,
+        principal_service_server::PrincipalServiceServer,
+        tenant_service_server::TenantServiceServer,
+    },
+    ledger::ledger_service_client::LedgerServiceClient,
+};
+use sqlx::{Any, pool::PoolConnection};
+use tonic::service::Routes;
+
+use crate::store;
+
+/// How long an answer waits for its records to be in the ledger. What is not there by then is answered as PENDING.
+const EVIDENCE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the functions that answer need. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    db: Database,
+    outbox: Outbox,
+    clock: Clock,
+    pages: Pages,
+    ledger: LedgerServiceClient<ServiceChannel>,
+}
+
+impl Api {
+    /// Of a service that starts.
+    pub(crate) fn new(chassis: &Chassis) -> Result<Self, StartError> {
+        Ok(Self {
+            db: chassis.db.clone(),
+            outbox: chassis.outbox.clone(),
+            clock: chassis.clock.clone(),
+            pages: chassis.pages.clone(),
+            ledger: LedgerServiceClient::new(chassis.ledger()?),
+        })
+    }
+
+    /// The gRPC services.
+    pub(crate) fn routes(&self) -> Routes {
+        let mut routes = Routes::builder();
+        routes
+            .add_service(
+                TenantServiceServer::new(self.clone()).max_encoding_message_size(MESSAGE_BYTES_MAX),
+            )
+            .add_service(
+                PrincipalServiceServer::new(self.clone())
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            )
+            .add_service(
+                DecisionRightServiceServer::new(self.clone())
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            )
+            .add_service(Disclosures::new(self.outbox.clone()).into_server());
+        routes.routes()
+    }
+
+    /// A connection for reading.
+    async fn reader(&self) -> Result<PoolConnection<Any>, ApiError> {
+        Ok(self.db.reader().acquire().await?)
+    }
+
+    /// The tenant in `field`, if the caller may know that it exists.
+    async fn known_tenant(
+        &self,
+        caller: &Caller,
+        field: &str,
+        name: &str,
+    ) -> Result<String, ApiError> {
+        let tenant = TenantName::parse_field(field, name)?.tenant;
+        caller.require_tenant(&tenant)?;
+        let mut reader = self.reader().await?;
+        store::tenants::get(&mut reader, &tenant)
+            .await?
+            .ok_or_else(ApiError::not_found)?;
+        Ok(tenant)
+    }
+}

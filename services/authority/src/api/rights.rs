@@ -1,0 +1,232 @@
+//! Decision rights: who may decide what, where, until when, and who gave them that right.
+
+use std::collections::BTreeSet;
+
+use counterfoil_chassis::{
+    ApiError, Caller, EmittedRecord,
+    names::{PrincipalName, new_id, tenant_field},
+};
+use counterfoil_evidence::v1::{DecisionRightGranted, DecisionRightRevoked};
+use counterfoil_proto::authority as proto;
+
+use super::{
+    Api,
+    change::{Asked, Change},
+    convert::{self, DecisionRightName},
+};
+use crate::{
+    error::Refusal,
+    model::{
+        Faults,
+        ids::{PrincipalId, RightId},
+        right::{DecisionAction, Right, check_new, require_grantable},
+    },
+    store::{self, From},
+};
+
+/// Most rights in one call.
+const BATCH_MAX: usize = 1_000;
+
+pub(super) async fn grant_decision_rights(
+    api: &Api,
+    caller: &Caller,
+    request: proto::GrantDecisionRightsRequest,
+) -> Result<proto::GrantDecisionRightsResponse, ApiError> {
+    let tenant = tenant_field(&request.tenant)?;
+    let method = "GrantDecisionRights";
+    let mut change = match api
+        .begin(caller, &tenant, method, &request.request_id, &request)
+        .await?
+    {
+        Asked::Done(answer) => return Ok(answer),
+        Asked::New(change) => *change,
+    };
+    change.require_customer_caller().await?;
+    if !(1..=BATCH_MAX).contains(&request.decision_rights.len()) {
+        return Err(ApiError::invalid("decision_rights", "must be 1 to 1,000"));
+    }
+    let mut rights = Vec::with_capacity(request.decision_rights.len());
+    for (position, wanted) in request.decision_rights.iter().enumerate() {
+        rights.push(read(&change, position, wanted)?);
+    }
+    require_all_grantable(&mut change, &rights).await?;
+    let drafts = rights.iter().map(|right| {
+        let payload = DecisionRightGranted {
+            right: right.id.as_str().to_owned(),
+            grantee: right.grantee.in_records(),
+            action: right.action.into(),
+            scope: right.scope.in_records(),
+            valid_from_ms: right.valid_from_ms,
+            valid_to_ms: right.valid_to_ms,
+            grantor: right.grantor.in_records(),
+        };
+        let draft = change.draft(&payload, right.id.in_records());
+        draft.subject(right.grantee.in_records())
+    });
+    let drafts = drafts.collect();
+    let emitted = api.emit_many(&mut change, drafts).await?;
+    for (right, record) in rights.iter_mut().zip(&emitted) {
+        right.record_hash = record.record_hash;
+    }
+    store::rights::insert(&mut change.tx, &rights).await?;
+    let answer = proto::GrantDecisionRightsResponse {
+        decision_rights: rights
+            .iter()
+            .map(|right| convert::right(&tenant, right))
+            .collect(),
+        receipts: emitted.iter().map(EmittedRecord::pending_receipt).collect(),
+    };
+    api.finish(change, answer).await
+}
+
+/// What is asked for, before it is known whether its principals allow it.
+fn read(
+    change: &Change,
+    position: usize,
+    wanted: &proto::DecisionRight,
+) -> Result<Right, ApiError> {
+    let tenant = &change.tenant.id;
+    let place = format!("decision_rights[{position}].");
+    let field = |name: &str| format!("{place}{name}");
+    let grantee = convert::principal_in(&field("grantee"), &wanted.grantee, tenant)?;
+    let grantor = convert::principal_in(&field("grantor"), &wanted.grantor, tenant)?;
+    let scope = convert::scope(&field("scope"), &wanted.scope, tenant)?;
+    let from = convert::moment(&field("valid_from_time"), wanted.valid_from_time.as_ref())?;
+    let valid_from_ms = from.unwrap_or(change.now_ms);
+    let to = convert::moment(&field("valid_to_time"), wanted.valid_to_time.as_ref())?;
+    let valid_to_ms = to.ok_or_else(|| ApiError::invalid(field("valid_to_time"), "is required"))?;
+    let action = convert::action(wanted.action);
+    check_new(action, valid_from_ms, valid_to_ms, change.now_ms).map_err(|wrong| {
+        let mut faults = Faults::default();
+        faults.add_all(&place, wrong);
+        Refusal::Invalid(faults)
+    })?;
+    let id = RightId::parse(&new_id(change.now_ms));
+    Ok(Right {
+        id: convert::id("decision_right", id)?,
+        grantee,
+        action,
+        scope,
+        valid_from_ms,
+        valid_to_ms,
+        grantor,
+        revoked_at_ms: None,
+        record_hash: [0; 32],
+    })
+}
+
+/// Refuses all when one grantor may not give, or one grantee may not take.
+async fn require_all_grantable(change: &mut Change, rights: &[Right]) -> Result<(), ApiError> {
+    let ids: BTreeSet<&PrincipalId> = rights
+        .iter()
+        .flat_map(|right| [&right.grantor, &right.grantee])
+        .collect();
+    let engine = change.tx.engine();
+    let tenant = &change.tenant.id;
+    let found = store::principals::get_many(change.tx.conn(), engine, tenant, ids).await?;
+    for (position, right) in rights.iter().enumerate() {
+        let (grantor, grantee) = (found.get(&right.grantor), found.get(&right.grantee));
+        require_grantable(grantor, grantee)
+            .map_err(|reason| Refusal::NotGrantable { position, reason })?;
+    }
+    Ok(())
+}
+
+pub(super) async fn revoke_decision_right(
+    api: &Api,
+    caller: &Caller,
+    request: proto::RevokeDecisionRightRequest,
+) -> Result<proto::RevokeDecisionRightResponse, ApiError> {
+    let name = DecisionRightName::parse_field("name", &request.name)?;
+    let tenant = name.tenant;
+    let method = "RevokeDecisionRight";
+    let mut change = match api
+        .begin(caller, &tenant, method, &request.request_id, &request)
+        .await?
+    {
+        Asked::Done(answer) => return Ok(answer),
+        Asked::New(change) => *change,
+    };
+    let id = convert::id("name", RightId::parse(&name.decision_right))?;
+    let right = store::rights::get(change.tx.conn(), &tenant, &id).await?;
+    let right = right.ok_or_else(ApiError::not_found)?;
+    if right.revoked_at_ms.is_some() {
+        return Err(Refusal::RightRevoked.into());
+    }
+    let now_ms = change.now_ms;
+    let payload = DecisionRightRevoked {
+        right: id.as_str().to_owned(),
+        effective_ms: now_ms,
+    };
+    let draft = change
+        .draft(&payload, id.in_records())
+        .subject(right.grantee.in_records());
+    let emitted = api.emit(&mut change, draft).await?;
+    store::rights::revoke(change.tx.conn(), &tenant, &id, now_ms).await?;
+    let answer = proto::RevokeDecisionRightResponse {
+        receipt: Some(emitted.pending_receipt()),
+    };
+    api.finish(change, answer).await
+}
+
+pub(super) async fn list_decision_rights(
+    api: &Api,
+    caller: &Caller,
+    request: proto::ListDecisionRightsRequest,
+) -> Result<proto::ListDecisionRightsResponse, ApiError> {
+    let tenant = api.known_tenant(caller, "tenant", &request.tenant).await?;
+    let scope = ["ListDecisionRights", &tenant];
+    let page = api
+        .pages
+        .open(request.page_size, &request.page_token, &scope)?;
+    let mut reader = api.reader().await?;
+    let mut rows = store::rights::list(&mut reader, &tenant, From::page(&page)?).await?;
+    let next_page_token = page.cut(&mut rows, |row| row.id.as_str().into());
+    Ok(proto::ListDecisionRightsResponse {
+        decision_rights: rows
+            .iter()
+            .map(|row| convert::right(&tenant, row))
+            .collect(),
+        next_page_token,
+    })
+}
+
+/// What a principal may decide now, whoever or whatever it is: one rule for humans, machines and agents.
+pub(super) async fn check_decision_right(
+    api: &Api,
+    caller: &Caller,
+    request: proto::CheckDecisionRightRequest,
+) -> Result<proto::CheckDecisionRightResponse, ApiError> {
+    let name = PrincipalName::parse_field("principal", &request.principal)?;
+    let tenant = name.tenant;
+    caller.require_tenant(&tenant)?;
+    let id = convert::id("principal", PrincipalId::parse(&name.principal))?;
+    let action = convert::action(request.action);
+    if action == DecisionAction::Unspecified {
+        return Err(ApiError::invalid("action", "is required"));
+    }
+    let now_ms = api.clock.now_ms();
+    let mut tx = api.db.read_tx().await?;
+    let found = store::principals::get(tx.conn(), &tenant, &id).await?;
+    let principal = found.ok_or_else(ApiError::not_found)?;
+    let mut rights = match principal.is_active() {
+        true => store::rights::holding(tx.conn(), &tenant, &id, action, now_ms).await?,
+        false => Vec::new(),
+    };
+    rights.retain(|right| right.holds(now_ms));
+    let owner = store::tenures::first(tx.conn(), &tenant).await?;
+    let policy = store::policies::latest(tx.conn(), &tenant).await?;
+    Ok(proto::CheckDecisionRightResponse {
+        decision_rights: rights
+            .iter()
+            .map(|right| convert::right(&tenant, right))
+            .collect(),
+        identity_key: principal.identity_key,
+        accountable_owner: owner
+            .map(|tenure| tenure.owner.name(&tenant))
+            .unwrap_or_default(),
+        policy_hash: policy
+            .map(|bundle| bundle.hash().to_vec())
+            .unwrap_or_default(),
+    })
+}

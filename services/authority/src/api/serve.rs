@@ -1,0 +1,70 @@
+//! Every rpc and the function that answers it.
+
+use counterfoil_chassis::Caller;
+use counterfoil_proto::authority::{
+    decision_right_service_server::DecisionRightService,
+    principal_service_server::PrincipalService, tenant_service_server::TenantService, *,
+};
+use tonic::{Request, Response, Status};
+
+use super::{
+    Api, business_units, organizations, policies, principals, rights, settings, tenants, tokens,
+};
+
+macro_rules! serve {
+    ($service:ident { $($module:ident::$rpc:ident($request:ident) -> $response:ident;)* }) => {
+        #[tonic::async_trait]
+        impl $service for Api {
+            $(
+                async fn $rpc(
+                    &self,
+                    request: Request<$request>,
+                ) -> Result<Response<$response>, Status> {
+                    let caller = Caller::of(&request)?.clone();
+                    let answer = $module::$rpc(self, &caller, request.into_inner()).await?;
+                    Ok(Response::new(answer))
+                }
+            )*
+        }
+    };
+}
+
+serve! {
+    TenantService {
+        tenants::create_tenant(CreateTenantRequest) -> CreateTenantResponse;
+        tenants::get_tenant(GetTenantRequest) -> GetTenantResponse;
+        tenants::list_tenants(ListTenantsRequest) -> ListTenantsResponse;
+        tenants::activate_tenant(ActivateTenantRequest) -> ActivateTenantResponse;
+        policies::publish_policy(PublishPolicyRequest) -> PublishPolicyResponse;
+        policies::get_policy(GetPolicyRequest) -> GetPolicyResponse;
+        settings::set_escalation_path(SetEscalationPathRequest) -> SetEscalationPathResponse;
+        settings::set_retention_policy(SetRetentionPolicyRequest) -> SetRetentionPolicyResponse;
+    }
+}
+
+serve! {
+    PrincipalService {
+        organizations::create_organization(CreateOrganizationRequest) -> CreateOrganizationResponse;
+        organizations::list_organizations(ListOrganizationsRequest) -> ListOrganizationsResponse;
+        principals::create_principal(CreatePrincipalRequest) -> CreatePrincipalResponse;
+        principals::batch_create_principals(BatchCreatePrincipalsRequest) -> BatchCreatePrincipalsResponse;
+        principals::get_principal(GetPrincipalRequest) -> GetPrincipalResponse;
+        principals::list_principals(ListPrincipalsRequest) -> ListPrincipalsResponse;
+        principals::end_principal(EndPrincipalRequest) -> EndPrincipalResponse;
+        tokens::issue_token(IssueTokenRequest) -> IssueTokenResponse;
+        tokens::revoke_token(RevokeTokenRequest) -> RevokeTokenResponse;
+        tokens::introspect_token(IntrospectTokenRequest) -> IntrospectTokenResponse;
+    }
+}
+
+serve! {
+    DecisionRightService {
+        business_units::set_business_unit_owner(SetBusinessUnitOwnerRequest) -> SetBusinessUnitOwnerResponse;
+        business_units::get_business_unit_owner(GetBusinessUnitOwnerRequest) -> GetBusinessUnitOwnerResponse;
+        business_units::list_business_units(ListBusinessUnitsRequest) -> ListBusinessUnitsResponse;
+        rights::grant_decision_rights(GrantDecisionRightsRequest) -> GrantDecisionRightsResponse;
+        rights::revoke_decision_right(RevokeDecisionRightRequest) -> RevokeDecisionRightResponse;
+        rights::list_decision_rights(ListDecisionRightsRequest) -> ListDecisionRightsResponse;
+        rights::check_decision_right(CheckDecisionRightRequest) -> CheckDecisionRightResponse;
+    }
+}

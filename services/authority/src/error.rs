@@ -1,0 +1,127 @@
+//! Why this service refuses, as reasons that a program can read.
+
+use counterfoil_chassis::ApiError;
+
+use crate::model::{
+    Faults,
+    gate::Requirement,
+    ids::{BusinessUnitId, PrincipalId},
+    principal::NotAccountable,
+    right::NotGrantable,
+    tenant::TenantState,
+};
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// INVALID_ARGUMENT: fields are wrong.
+    #[error("fields are wrong")]
+    Invalid(Faults),
+    /// ALREADY_EXISTS.
+    #[error("there is a tenant with this id")]
+    TenantExists,
+    /// ALREADY_EXISTS.
+    #[error("there is an organisation with this id")]
+    OrganizationExists,
+    /// ALREADY_EXISTS.
+    #[error("there is a principal with the id {0}")]
+    PrincipalExists(PrincipalId),
+    /// FAILED_PRECONDITION.
+    #[error("the principal has ended")]
+    PrincipalEnded,
+    /// FAILED_PRECONDITION: an outcome would be left without its owner.
+    #[error("the principal owns the business unit {0}: set another owner first")]
+    OwnsBusinessUnit(BusinessUnitId),
+    /// FAILED_PRECONDITION: an unanswered question would end nowhere.
+    #[error("the principal is the last resort of the escalation path: set another path first")]
+    IsLastResort,
+    /// FAILED_PRECONDITION.
+    #[error("{field}: {principal} {reason}")]
+    NotAccountable {
+        /// Field that names it.
+        field: &'static str,
+        /// Who.
+        principal: PrincipalId,
+        /// Why.
+        reason: NotAccountable,
+    },
+    /// FAILED_PRECONDITION.
+    #[error("decision_rights[{position}]: {reason}")]
+    NotGrantable {
+        /// Which of the rights, from 0.
+        position: usize,
+        /// Why.
+        reason: NotGrantable,
+    },
+    /// FAILED_PRECONDITION.
+    #[error("the principal {0} is unknown or has ended")]
+    NotAsked(PrincipalId),
+    /// PERMISSION_DENIED: who operates the process does not govern it.
+    #[error("only the customer organisation may do this; the caller acts for another one")]
+    CallerNotCustomer,
+    /// FAILED_PRECONDITION.
+    #[error("the decision right has been revoked")]
+    RightRevoked,
+    /// FAILED_PRECONDITION, one violation a requirement.
+    #[error("the tenant cannot be activated: {} requirements are missing", .missing.len())]
+    TenantIncomplete {
+        /// "tenants/{tenant}".
+        tenant: String,
+        /// What is missing.
+        missing: Vec<Requirement>,
+    },
+    /// FAILED_PRECONDITION.
+    #[error("a tenant in this state cannot be activated")]
+    TenantState(TenantState),
+}
+
+impl From<Faults> for Refusal {
+    fn from(faults: Faults) -> Self {
+        Self::Invalid(faults)
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::Invalid(faults) => invalid(faults),
+            Refusal::TenantExists => Self::already_exists("TENANT_EXISTS", message),
+            Refusal::OrganizationExists => Self::already_exists("ORGANIZATION_EXISTS", message),
+            Refusal::PrincipalExists(id) => Self::already_exists("PRINCIPAL_EXISTS", message)
+                .with_metadata("principal", id.as_str()),
+            Refusal::PrincipalEnded => Self::failed_precondition("PRINCIPAL_ENDED", message),
+            Refusal::OwnsBusinessUnit(unit) => {
+                Self::failed_precondition("OWNS_BUSINESS_UNIT", message)
+                    .with_metadata("business_unit", unit.as_str())
+            }
+            Refusal::IsLastResort => Self::failed_precondition("IS_LAST_RESORT", message),
+            Refusal::NotAccountable { .. } => Self::failed_precondition("NOT_ACCOUNTABLE", message),
+            Refusal::NotGrantable { position, .. } => {
+                Self::failed_precondition("NOT_GRANTABLE", message)
+                    .with_metadata("position", position.to_string())
+            }
+            Refusal::NotAsked(id) => Self::failed_precondition("PRINCIPAL_NOT_ACTIVE", message)
+                .with_metadata("principal", id.as_str()),
+            Refusal::CallerNotCustomer => Self::permission_denied("CALLER_NOT_CUSTOMER", message),
+            Refusal::RightRevoked => Self::failed_precondition("DECISION_RIGHT_REVOKED", message),
+            Refusal::TenantIncomplete { tenant, missing } => {
+                let error = Self::failed_precondition("TENANT_INCOMPLETE", message);
+                missing.into_iter().fold(error, |error, one| {
+                    error.and_violation(one.code(), &tenant, one.missing())
+                })
+            }
+            Refusal::TenantState(state) => Self::failed_precondition("TENANT_STATE", message)
+                .with_metadata("state", state.as_str_name()),
+        }
+    }
+}
+
+fn invalid(faults: Faults) -> ApiError {
+    let mut pairs = faults.into_pairs().into_iter();
+    let (field, description) = pairs.next().unwrap_or_default();
+    let first = ApiError::invalid(field, description);
+    pairs.fold(first, |error, (field, description)| {
+        error.and_invalid(field, description)
+    })
+}

@@ -1,0 +1,53 @@
+//! Authority: tenants, organisations, principals, accountability and decision rights. Who may decide what, for whom.
+//!
+//! Every other service asks here before it decides: whether the tenant is governed, who presents a token, by what right a
+//! principal decides, and who answers for it. [`start`] runs the service.
+
+mod api;
+mod config;
+mod error;
+mod model;
+mod store;
+
+use std::sync::Arc;
+
+use counterfoil_chassis::{
+    CancellationToken, Chassis, Clock, Face, Setup, StartError, db::Migrations, server::Running,
+};
+use tokio::net::TcpListener;
+
+pub use config::Config;
+
+/// Name of the service, its stream, its schema and its principal.
+pub const SERVICE: &str = "authority";
+
+/// The tables of this service.
+pub const MIGRATIONS: Migrations = store::MIGRATIONS;
+
+/// Starts the service. `listener`: one that is bound already; `None`: the configured address is bound.
+///
+/// # Errors
+/// See [`StartError`]; the ledger must be configured as a peer.
+pub async fn start(
+    config: Config,
+    clock: Clock,
+    listener: Option<TcpListener>,
+    shutdown: CancellationToken,
+) -> Result<Running, StartError> {
+    let setup = Setup {
+        service: SERVICE,
+        config: config.service,
+        migrations: &[MIGRATIONS],
+        clock,
+        listener,
+        shutdown,
+    };
+    let chassis = Chassis::start(setup).await?;
+    let api = api::Api::new(&chassis)?;
+    let face = Face {
+        routes: api.routes(),
+        introspector: Some(Arc::new(api)),
+        ..Face::default()
+    };
+    chassis.serve(face).await
+}

@@ -1,0 +1,55 @@
+//! A tenant and its life.
+
+pub(crate) use counterfoil_evidence::v1::TenantState;
+
+/// A customer whose access is governed.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Tenant {
+    pub(crate) id: String,
+    pub(crate) display_name: String,
+    pub(crate) state: TenantState,
+    pub(crate) log: TenantLog,
+    /// Salt of identity tags; leaves this service towards other services only.
+    pub(crate) correlation_salt: [u8; 32],
+    pub(crate) created_at_ms: i64,
+    /// Id of the record of its activation.
+    pub(crate) activation_record: Option<Vec<u8>>,
+}
+
+/// The log of a tenant, as the ledger made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TenantLog {
+    pub(crate) origin: String,
+    pub(crate) vkey: String,
+    pub(crate) registrar_vkey: String,
+}
+
+// The salt must not get into a log line.
+impl std::fmt::Debug for Tenant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tenant({}, {:?})", self.id, self.state)
+    }
+}
+
+/// What activating a tenant in this state means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// The gate decides.
+    Gated,
+    /// It is active already.
+    Done,
+    /// It is past that.
+    Refused,
+}
+
+/// Whether a tenant in this state can be activated.
+pub(crate) fn activation(state: TenantState) -> Activation {
+    match state {
+        TenantState::Onboarding => Activation::Gated,
+        TenantState::Active => Activation::Done,
+        TenantState::Unspecified
+        | TenantState::Suspended
+        | TenantState::Exiting
+        | TenantState::Closed => Activation::Refused,
+    }
+}

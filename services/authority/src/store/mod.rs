@@ -1,0 +1,42 @@
+//! All SQL of this service. Functions take a connection of a read or of a write transaction; rules stay in the model.
+//!
+//! Invariant: every statement names its tenant, but for the list of tenants and the look-up of a token by its public id.
+
+pub(crate) mod gate;
+pub(crate) mod organizations;
+pub(crate) mod policies;
+pub(crate) mod principals;
+pub(crate) mod rights;
+mod row;
+pub(crate) mod settings;
+pub(crate) mod tenants;
+pub(crate) mod tenures;
+pub(crate) mod tokens;
+
+#[cfg(test)]
+mod conformance;
+
+use counterfoil_chassis::{ApiError, db::Migrations, pages::Page};
+
+/// The tables of this service.
+pub(crate) const MIGRATIONS: Migrations =
+    counterfoil_chassis::migrations!("authority", "0001_authority.sql");
+
+/// A place in a list and how many rows to read from there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct From<'a> {
+    /// Read what comes after this id; empty: from the start (no id is empty).
+    pub(crate) after: &'a str,
+    /// Rows at most.
+    pub(crate) limit: i64,
+}
+
+impl<'a> From<'a> {
+    /// The rows of a page, and one more to tell whether there is a next one.
+    pub(crate) fn page(page: &'a Page) -> Result<Self, ApiError> {
+        Ok(Self {
+            after: page.after_text()?.unwrap_or_default(),
+            limit: i64::from(page.size) + 1,
+        })
+    }
+}

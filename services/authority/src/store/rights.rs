@@ -1,0 +1,141 @@
+//! Decision rights.
+
+use counterfoil_chassis::{
+    WriteTx,
+    db::{BulkValue, bulk_insert},
+};
+use sqlx::{AnyConnection, any::AnyRow};
+
+use super::{From, row};
+use crate::model::{
+    ids::{PrincipalId, RightId, SourceId},
+    right::{DecisionAction, Right, Scope},
+};
+
+fn read(row: &AnyRow) -> Result<Right, sqlx::Error> {
+    let sources = row::list(row, "scope")?;
+    Ok(Right {
+        id: RightId::stored(row::text(row, "decision_right")?),
+        grantee: PrincipalId::stored(row::text(row, "grantee")?),
+        action: row::code(row, "action")?,
+        scope: Scope::of(sources.into_iter().map(SourceId::stored).collect(), false),
+        valid_from_ms: row::int(row, "valid_from_ms")?,
+        valid_to_ms: row::int(row, "valid_to_ms")?,
+        grantor: PrincipalId::stored(row::text(row, "grantor")?),
+        revoked_at_ms: row::optional_int(row, "revoked_at_ms")?,
+        record_hash: row::hash(row, "record_hash")?,
+    })
+}
+
+fn scope_column(scope: &Scope) -> String {
+    match scope {
+        Scope::Everywhere => String::new(),
+        Scope::Sources(sources) => {
+            let ids: Vec<&str> = sources.iter().map(SourceId::as_str).collect();
+            ids.join(",")
+        }
+    }
+}
+
+/// Writes new rights of the transaction's tenant.
+pub(crate) async fn insert(tx: &mut WriteTx, rights: &[Right]) -> Result<(), sqlx::Error> {
+    let tenant = tx.tenant().to_owned();
+    let columns = [
+        "tenant",
+        "decision_right",
+        "grantee",
+        "action",
+        "scope",
+        "valid_from_ms",
+        "valid_to_ms",
+        "grantor",
+        "record_hash",
+    ];
+    let rows = rights.iter().map(|right| -> [BulkValue; 9] {
+        [
+            tenant.as_str().into(),
+            right.id.as_str().into(),
+            right.grantee.as_str().into(),
+            (right.action as i32).into(),
+            scope_column(&right.scope).into(),
+            right.valid_from_ms.into(),
+            right.valid_to_ms.into(),
+            right.grantor.as_str().into(),
+            right.record_hash.into(),
+        ]
+    });
+    bulk_insert(tx, "decision_rights", columns, "", rows).await?;
+    Ok(())
+}
+
+/// Reads a right.
+pub(crate) async fn get(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    id: &RightId,
+) -> Result<Option<Right>, sqlx::Error> {
+    let row =
+        sqlx::query("SELECT * FROM decision_rights WHERE tenant = $1 AND decision_right = $2")
+            .bind(tenant)
+            .bind(id.as_str())
+            .fetch_optional(connection)
+            .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Revokes a right.
+pub(crate) async fn revoke(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    id: &RightId,
+    now_ms: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE decision_rights SET revoked_at_ms = $1 \
+         WHERE tenant = $2 AND decision_right = $3 AND revoked_at_ms IS NULL",
+    )
+    .bind(now_ms)
+    .bind(tenant)
+    .bind(id.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Lists rights by id.
+pub(crate) async fn list(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    from: From<'_>,
+) -> Result<Vec<Right>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT * FROM decision_rights WHERE tenant = $1 AND decision_right > $2 ORDER BY decision_right LIMIT $3",
+    )
+    .bind(tenant)
+    .bind(from.after)
+    .bind(from.limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+/// The rights of a grantee for an action that hold at a moment, oldest first.
+pub(crate) async fn holding(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    grantee: &PrincipalId,
+    action: DecisionAction,
+    now_ms: i64,
+) -> Result<Vec<Right>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT * FROM decision_rights WHERE tenant = $1 AND grantee = $2 AND action = $3 \
+         AND revoked_at_ms IS NULL AND valid_from_ms <= $4 AND valid_to_ms > $4 ORDER BY decision_right",
+    )
+    .bind(tenant)
+    .bind(grantee.as_str())
+    .bind(i64::from(action as i32))
+    .bind(now_ms)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(read).collect()
+}

@@ -1,0 +1,49 @@
+//! Columns as the model's types. What does not fit is damage, and an error that names the column.
+
+use sqlx::{Row, any::AnyRow};
+
+pub(super) fn text(row: &AnyRow, column: &str) -> Result<String, sqlx::Error> {
+    row.try_get(column)
+}
+
+pub(super) fn int(row: &AnyRow, column: &str) -> Result<i64, sqlx::Error> {
+    row.try_get(column)
+}
+
+pub(super) fn optional_int(row: &AnyRow, column: &str) -> Result<Option<i64>, sqlx::Error> {
+    row.try_get(column)
+}
+
+pub(super) fn bytes(row: &AnyRow, column: &str) -> Result<Vec<u8>, sqlx::Error> {
+    row.try_get(column)
+}
+
+pub(super) fn hash(row: &AnyRow, column: &str) -> Result<[u8; 32], sqlx::Error> {
+    let bytes = bytes(row, column)?;
+    bytes
+        .try_into()
+        .map_err(|_| damaged(column, "does not have 32 bytes"))
+}
+
+/// An enum of the records by its number.
+pub(super) fn code<E: TryFrom<i32>>(row: &AnyRow, column: &str) -> Result<E, sqlx::Error> {
+    let number = int(row, column)?;
+    i32::try_from(number)
+        .ok()
+        .and_then(|number| E::try_from(number).ok())
+        .ok_or_else(|| damaged(column, "is no known code"))
+}
+
+/// Ids, separated by commas.
+pub(super) fn list(row: &AnyRow, column: &str) -> Result<Vec<String>, sqlx::Error> {
+    let text = text(row, column)?;
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    Ok(parts.map(str::to_owned).collect())
+}
+
+pub(super) fn damaged(column: &str, what: &str) -> sqlx::Error {
+    sqlx::Error::ColumnDecode {
+        index: column.to_owned(),
+        source: what.to_owned().into(),
+    }
+}
