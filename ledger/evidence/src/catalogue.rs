@@ -50,6 +50,23 @@ macro_rules! catalogue {
         #[allow(missing_docs, reason = "each variant is the message of the same name")]
         pub enum Payload { $($message(v1::$message),)* }
 
+        impl Payload {
+            /// The canonical bytes of the message.
+            #[must_use]
+            pub fn encode(&self) -> Vec<u8> {
+                use prost::Message as _;
+                match self { $(Self::$message(message) => message.encode_to_vec(),)* }
+            }
+
+            /// Full name of the message.
+            #[must_use]
+            pub const fn type_name(&self) -> &'static str {
+                match self {
+                    $(Self::$message(_) => concat!("counterfoil.evidence.v1.", stringify!($message)),)*
+                }
+            }
+        }
+
         /// Decodes the payload of a record by its type name. `None`: the type is not known here.
         ///
         /// # Errors

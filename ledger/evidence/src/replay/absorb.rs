@@ -46,11 +46,10 @@ pub(super) fn digest(bytes: &[u8]) -> Digest {
 pub(super) fn record(
     state: &mut State,
     tallies: &mut Tallies,
-    index: u64,
     recorded_ms: i64,
     prepared: Prepared,
 ) {
-    let pos = Pos::try_from(index).unwrap_or(Pos::MAX);
+    let pos = Pos::try_from(state.metas.len()).unwrap_or(Pos::MAX);
     let record = &prepared.record;
     remember(state, record, prepared.record_hash, recorded_ms);
     state.by_hash.entry(prepared.record_hash).or_insert(pos);
@@ -60,7 +59,7 @@ pub(super) fn record(
         record.occurred_at_ms <= recorded_ms.saturating_add(CLOCK_SKEW_MS),
         || {
             let ahead = record.occurred_at_ms.saturating_sub(recorded_ms);
-            format!("entry {index} states what happened {ahead} ms after it was integrated")
+            format!("entry {pos} states what happened {ahead} ms after it was integrated")
         },
     );
     tallies.checked(Check::I05);
@@ -74,7 +73,7 @@ pub(super) fn record(
             }
             _ => Check::I34,
         };
-        tallies.fail(check, format!("entry {index}: {reason}"));
+        tallies.fail(check, format!("entry {pos}: {reason}"));
     }
     if !state.schemas_used.contains_key(&record.schema_hash) {
         state.schemas_used.insert(record.schema_hash.clone(), pos);
@@ -94,9 +93,14 @@ pub(super) fn record(
             ),
         ),
         Decoded::Malformed(error) => {
-            tallies.fail(Check::I05, format!("entry {index}: {error}"));
+            tallies.fail(Check::I05, format!("entry {pos}: {error}"));
         }
     }
+}
+
+/// Keeps the place of an entry that cannot be read.
+pub(super) fn unreadable(state: &mut State) {
+    remember(state, &v1::Record::default(), [0; 32], 0);
 }
 
 fn remember(state: &mut State, record: &v1::Record, hash: Digest, recorded_ms: i64) {

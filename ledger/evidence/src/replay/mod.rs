@@ -83,14 +83,13 @@ impl Replay {
     }
 
     /// Takes the next record of the log.
-    pub fn push(&mut self, index: u64, recorded_at_ms: i64, prepared: Prepared) {
-        absorb::record(
-            &mut self.state,
-            &mut self.tallies,
-            index,
-            recorded_at_ms,
-            prepared,
-        );
+    pub fn push(&mut self, recorded_at_ms: i64, prepared: Prepared) {
+        absorb::record(&mut self.state, &mut self.tallies, recorded_at_ms, prepared);
+    }
+
+    /// Keeps the place of an entry that cannot be read, so that those after it keep theirs.
+    pub fn push_unreadable(&mut self) {
+        absorb::unreadable(&mut self.state);
     }
 
     /// Judges what needs the whole log and the attachments.

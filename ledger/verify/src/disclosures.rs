@@ -1,0 +1,226 @@
+//! Openings: each is of exactly one commitment in the log, and says what was committed to (D1 to D3).
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead, Read};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use counterfoil_evidence::v1;
+use counterfoil_tlog::commitment::commit;
+
+use crate::bundle::{BundleError, BundleReader, OpeningLine, path};
+use crate::check::{Check, Finder, Weight};
+
+/// Longest line of a disclosure file.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// One commitment of a record.
+#[derive(Debug)]
+struct Committed {
+    label: u16,
+    digest: [u8; 32],
+    opened: bool,
+}
+
+/// All commitments of a log.
+#[derive(Debug, Default)]
+pub(crate) struct Commitments {
+    /// For a record: where its commitments begin, and how many they are.
+    of_record: HashMap<[u8; 16], (u32, u16)>,
+    all: Vec<Committed>,
+    labels: Vec<String>,
+    malformed: Vec<u64>,
+}
+
+/// How many commitments are opened, by label, and how many are withheld.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Disclosed {
+    pub(crate) opened: BTreeMap<String, u64>,
+    pub(crate) withheld: BTreeMap<String, u64>,
+}
+
+impl Commitments {
+    /// Takes the commitments of a record.
+    pub(crate) fn take(&mut self, at: u64, record: &v1::Record) {
+        if record.commitment.is_empty() {
+            return;
+        }
+        let begin = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
+        for (place, commitment) in record.commitment.iter().enumerate() {
+            let repeated = record
+                .commitment
+                .iter()
+                .take(place)
+                .any(|before| before.label == commitment.label);
+            let digest = <[u8; 32]>::try_from(commitment.digest.as_slice());
+            let (Ok(digest), 1, false) = (digest, commitment.alg, repeated) else {
+                self.malformed.push(at);
+                return;
+            };
+            let label = self.label(&commitment.label);
+            self.all.push(Committed {
+                label,
+                digest,
+                opened: false,
+            });
+        }
+        let count = u16::try_from(record.commitment.len()).unwrap_or(u16::MAX);
+        if let Ok(id) = <[u8; 16]>::try_from(record.record_id.as_slice()) {
+            self.of_record.insert(id, (begin, count));
+        }
+    }
+
+    fn label(&mut self, label: &str) -> u16 {
+        let at = self.labels.iter().position(|known| known == label);
+        let at = at.unwrap_or_else(|| {
+            self.labels.push(label.to_owned());
+            self.labels.len() - 1
+        });
+        u16::try_from(at).unwrap_or(u16::MAX)
+    }
+
+    /// The one commitment of a record with a label.
+    fn find(&mut self, record_id: &[u8], label: &str) -> Option<&mut Committed> {
+        let id = <[u8; 16]>::try_from(record_id).ok()?;
+        let (begin, count) = *self.of_record.get(&id)?;
+        let label = self.labels.iter().position(|known| known == label)?;
+        let begin = usize::try_from(begin).ok()?;
+        self.all
+            .get_mut(begin..begin + usize::from(count))?
+            .iter_mut()
+            .find(|committed| usize::from(committed.label) == label)
+    }
+
+    /// Judges all openings of a bundle.
+    pub(crate) fn judge(mut self, bundle: &BundleReader) -> (Disclosed, Vec<Check>) {
+        let mut d1 = Finder::new(
+            "D1",
+            &[],
+            "every opening is of the value that was committed to",
+        );
+        let mut d2 = Finder::new(
+            "D2",
+            &[],
+            "every opening belongs to one commitment of the log",
+        );
+        let mut d3 = Finder::new("D3", &[], "every commitment of the log is opened")
+            .weighing(Weight::Informative);
+        for at in std::mem::take(&mut self.malformed) {
+            d2.fail(format!("entry {at} has malformed or repeated commitments"));
+        }
+        for (file, _) in bundle.files_below(path::DISCLOSURES) {
+            if let Err(error) = self.read_file(bundle, file, &mut d1, &mut d2) {
+                d2.fail(error);
+            }
+        }
+        let mut disclosed = Disclosed::default();
+        for committed in &self.all {
+            let label = self
+                .labels
+                .get(usize::from(committed.label))
+                .cloned()
+                .unwrap_or_default();
+            let side = if committed.opened {
+                &mut disclosed.opened
+            } else {
+                &mut disclosed.withheld
+            };
+            *side.entry(label).or_default() += 1;
+        }
+        let opened: u64 = disclosed.opened.values().sum();
+        let withheld: u64 = disclosed.withheld.values().sum();
+        d1.note(format!("{opened} openings"));
+        d2.note(format!("{} commitments", self.all.len()));
+        if withheld > 0 {
+            d3.skip(format!(
+                "{withheld} of {} values are withheld",
+                self.all.len()
+            ));
+        }
+        d3.note("nothing is withheld");
+        (disclosed, [d1, d2, d3].map(Finder::finish).to_vec())
+    }
+
+    fn read_file(
+        &mut self,
+        bundle: &BundleReader,
+        file: &str,
+        d1: &mut Finder,
+        d2: &mut Finder,
+    ) -> Result<(), BundleError> {
+        let mut lines = bundle.lines(file)?;
+        let mut line = Vec::new();
+        for number in 1_u64.. {
+            line.clear();
+            let read = lines
+                .by_ref()
+                .take(LINE_BYTES_MAX)
+                .read_until(b'\n', &mut line)
+                .map_err(BundleError::io(file))?;
+            if read == 0 {
+                return Ok(());
+            }
+            if line.last() != Some(&b'\n') {
+                return Err(BundleError::malformed(
+                    file,
+                    format!("line {number} has no end, or is too long"),
+                ));
+            }
+            match parse(&line) {
+                Ok(opening) => self.opening(file, number, &opening, d1, d2),
+                Err(why) => d2.fail(format!("{file}:{number}: {why}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn opening(
+        &mut self,
+        file: &str,
+        number: u64,
+        opening: &Opened,
+        d1: &mut Finder,
+        d2: &mut Finder,
+    ) {
+        let Some(committed) = self.find(&opening.record_id, &opening.label) else {
+            d2.fail(format!(
+                "{file}:{number}: the log has no such commitment {:?}",
+                opening.label
+            ));
+            return;
+        };
+        d2.expect(!committed.opened, || {
+            format!("{file}:{number} opens a commitment again")
+        });
+        committed.opened = true;
+        let digest = commit(&opening.label, &opening.salt, &opening.value);
+        d1.expect(digest.0 == committed.digest, || {
+            format!(
+                "{file}:{number}: {:?} is not what was committed to",
+                opening.label
+            )
+        });
+    }
+}
+
+/// A line of a disclosure file, decoded.
+struct Opened {
+    record_id: Vec<u8>,
+    label: String,
+    salt: [u8; 32],
+    value: Vec<u8>,
+}
+
+fn parse(line: &[u8]) -> Result<Opened, String> {
+    let line: OpeningLine = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let mut salt = [0; 32];
+    hex::decode_to_slice(&line.salt, &mut salt).map_err(|error| format!("salt: {error}"))?;
+    Ok(Opened {
+        record_id: hex::decode(&line.record_id).map_err(|error| format!("record_id: {error}"))?,
+        label: line.label,
+        salt,
+        value: STANDARD
+            .decode(&line.value)
+            .map_err(|error| format!("value: {error}"))?,
+    })
+}

@@ -1,0 +1,77 @@
+//! `counterfoil-verify BUNDLE --trust trust.json [--policy FILE] [--as-of TIME] [--json]`: offline, and small.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use counterfoil_verify::bundle::{BundleReader, Limits};
+use counterfoil_verify::time::parse_rfc3339;
+use counterfoil_verify::{Options, Trust, Verdict, Verification, report, verify};
+
+/// Verifies an evidence bundle offline, against a trust file that came another way.
+///
+/// Exit: 0 every required check passed; 1 a check failed; 2 the bundle or the trust file is malformed; 3 the auditor's
+/// policy is not met; 4 nothing failed, and something required could not be checked.
+#[derive(Debug, Parser)]
+#[command(name = "counterfoil-verify", version)]
+struct Arguments {
+    /// The bundle: a directory, or one .cfbundle file.
+    bundle: PathBuf,
+    /// The trust file: keys, and checkpoints kept from earlier bundles. Not the one inside of the bundle.
+    #[arg(long, value_name = "FILE")]
+    trust: PathBuf,
+    /// A witness policy (c2sp.org/tlog-policy) that replaces the trust file's witnesses and quorum.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// The log must reach this moment, such as 2026-11-21T00:00:00Z.
+    #[arg(long, value_name = "RFC3339", value_parser = parse_moment)]
+    as_of: Option<i64>,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_moment(text: &str) -> Result<i64, String> {
+    parse_rfc3339(text).ok_or_else(|| "it is no RFC 3339 moment".to_owned())
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let (text, verdict) = match run(&arguments) {
+        Ok(found) if arguments.json => (format!("{:#}\n", report::json(&found)), found.verdict),
+        Ok(found) => (report::text(&found), found.verdict),
+        Err(why) if arguments.json => (
+            format!("{:#}\n", report::malformed_json(&why)),
+            Verdict::Malformed,
+        ),
+        Err(why) => (
+            format!("{} (exit 2): {why}\n", Verdict::Malformed.as_str()),
+            Verdict::Malformed,
+        ),
+    };
+    // A reader that has gone away changes nothing about the verdict.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::from(verdict.exit())
+}
+
+fn run(arguments: &Arguments) -> Result<Verification, String> {
+    let read = |path: &PathBuf| {
+        std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let mut trust = Trust::parse(&read(&arguments.trust)?).map_err(|error| error.to_string())?;
+    if let Some(policy) = &arguments.policy {
+        let text = String::from_utf8(read(policy)?).map_err(|error| error.to_string())?;
+        trust = trust
+            .with_policy(&text)
+            .map_err(|error| error.to_string())?;
+    }
+    let bundle = BundleReader::open(&arguments.bundle, &Limits::default())
+        .map_err(|error| error.to_string())?;
+    let options = Options {
+        trust_file: Some(&arguments.trust),
+        as_of_ms: arguments.as_of,
+        threads: 0,
+    };
+    verify(&bundle, &trust, &options).map_err(|error| error.to_string())
+}

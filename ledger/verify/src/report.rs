@@ -1,0 +1,395 @@
+//! Telling what was found: one line a check, then a report in words that auditors use, and what it does not prove.
+
+use std::fmt::Write as _;
+
+use counterfoil_evidence::replay::{CampaignFacts, Facts};
+use serde_json::{Value, json};
+
+use crate::check::Check;
+use crate::time::{format_rfc3339, format_span};
+use crate::verify::Verification;
+
+/// So many single things are listed; the rest is counted.
+const LISTED_MAX: usize = 10;
+
+/// `PASS|FAIL|SKIP id [aliases] title — detail`.
+#[must_use]
+pub fn check_line(check: &Check) -> String {
+    let aliases = if check.aliases.is_empty() {
+        String::new()
+    } else {
+        format!(" [{}]", check.aliases.join(", "))
+    };
+    let detail = if check.detail.is_empty() {
+        String::new()
+    } else {
+        format!(" \u{2014} {}", check.detail)
+    };
+    format!(
+        "{} {}{aliases} {}{detail}",
+        check.status.as_str(),
+        check.id,
+        check.title
+    )
+}
+
+/// Everything, for people.
+#[must_use]
+pub fn text(found: &Verification) -> String {
+    let mut out = String::new();
+    for check in &found.checks {
+        line(&mut out, &check_line(check));
+    }
+    line(&mut out, "");
+    line(&mut out, &format!("Report on {}", found.info.tenant));
+    if let Some(checkpoint) = &found.checkpoint {
+        line(
+            &mut out,
+            &format!(
+                "  log {} with {} entries, root {}, last entry {}",
+                checkpoint.origin,
+                checkpoint.size,
+                checkpoint.root.to_base64(),
+                format_rfc3339(found.facts.last_recorded_ms)
+            ),
+        );
+    }
+    sources(&mut out, &found.facts);
+    for campaign in &found.facts.campaigns {
+        campaign_text(&mut out, campaign);
+    }
+    removals(&mut out, &found.facts);
+    exceptions(&mut out, &found.facts);
+    owed(&mut out, &found.facts);
+    counted(
+        &mut out,
+        "Grants by situation, newest run",
+        &found.facts.situations,
+    );
+    counted(&mut out, "Open findings", &found.facts.open_findings);
+    counted(&mut out, "Values withheld", &found.disclosed.withheld);
+    line(&mut out, "");
+    line(&mut out, "What this does not prove");
+    for limit in limits(found) {
+        line(&mut out, &format!("  - {limit}"));
+    }
+    line(&mut out, "");
+    line(
+        &mut out,
+        &format!("{} (exit {})", found.verdict.as_str(), found.verdict.exit()),
+    );
+    out
+}
+
+fn line(out: &mut String, text: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{text}");
+}
+
+fn counted<'c>(
+    out: &mut String,
+    title: &str,
+    counts: impl IntoIterator<Item = (&'c String, &'c u64)>,
+) {
+    let counts: Vec<String> = counts
+        .into_iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    if !counts.is_empty() {
+        line(out, &format!("{title}: {}", counts.join(", ")));
+    }
+}
+
+fn sources(out: &mut String, facts: &Facts) {
+    let grants: u64 = facts
+        .sources
+        .iter()
+        .filter_map(|source| source.grants)
+        .sum();
+    let there = facts
+        .sources
+        .iter()
+        .filter(|source| source.grants.is_some());
+    line(
+        out,
+        &format!(
+            "Sources in the newest snapshot: {} with {grants} grants",
+            there.count()
+        ),
+    );
+    for source in &facts.sources {
+        if let Some(reason) = &source.missing_reason {
+            line(
+                out,
+                &format!("  NOT OBSERVABLE: {} ({reason})", source.source),
+            );
+        }
+    }
+}
+
+fn campaign_text(out: &mut String, facts: &CampaignFacts) {
+    line(
+        out,
+        &format!(
+            "Campaign {}: {}, owned by {}",
+            facts.campaign, facts.outcome, facts.owner
+        ),
+    );
+    let ended: Vec<String> = facts
+        .dispositions
+        .iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    line(
+        out,
+        &format!(
+            "  population {} ({} excluded by scope): {}; without an end {}",
+            facts.population,
+            facts.excluded,
+            ended.join(", "),
+            facts.undecided
+        ),
+    );
+    for maker in facts.decided_by.iter().take(LISTED_MAX) {
+        line(
+            out,
+            &format!(
+                "  decided by {}: {} under right {} granted by {}",
+                maker.principal, maker.decisions, maker.right, maker.grantor
+            ),
+        );
+    }
+    more(out, facts.decided_by.len());
+    line(
+        out,
+        &format!(
+            "  removals decided {}, verified gone {}, not verified {}; debt at close {}",
+            facts.removals,
+            facts.removed,
+            facts.removals.saturating_sub(facts.removed),
+            facts.debt
+        ),
+    );
+}
+
+fn more(out: &mut String, count: usize) {
+    if count > LISTED_MAX {
+        line(out, &format!("  and {} more", count - LISTED_MAX));
+    }
+}
+
+fn removals(out: &mut String, facts: &Facts) {
+    let removals = &facts.removals;
+    if removals.planned == 0 {
+        line(out, "Remediation: nothing was planned");
+        return;
+    }
+    let fast = match (removals.p50_ms, removals.max_ms) {
+        (Some(p50), Some(max)) => format!(
+            "; from decision to verified absence p50 {}, max {}",
+            format_span(p50),
+            format_span(max)
+        ),
+        _ => String::new(),
+    };
+    line(
+        out,
+        &format!(
+            "Remediation: {} actions planned, {} verified gone{fast}; came back {}",
+            removals.planned, removals.verified, removals.regressions
+        ),
+    );
+}
+
+fn exceptions(out: &mut String, facts: &Facts) {
+    line(out, &format!("Exceptions: {}", facts.exceptions.len()));
+    for exception in facts.exceptions.iter().take(LISTED_MAX) {
+        line(
+            out,
+            &format!(
+                "  grant {} owned by {} until {}{}",
+                exception.grant.get(..24).unwrap_or(&exception.grant),
+                exception.owner,
+                format_rfc3339(exception.expires_ms),
+                if exception.expired { ", EXPIRED" } else { "" }
+            ),
+        );
+    }
+    more(out, facts.exceptions.len());
+}
+
+fn owed(out: &mut String, facts: &Facts) {
+    line(
+        out,
+        &format!("Open obligations: {}", facts.obligations.len()),
+    );
+    for owed in facts.obligations.iter().take(LISTED_MAX) {
+        line(
+            out,
+            &format!(
+                "  {} of {}: {} owes it, due {}, {}",
+                owed.kind,
+                owed.object,
+                owed.owner,
+                format_rfc3339(owed.due_ms),
+                owed.state
+            ),
+        );
+    }
+    more(out, facts.obligations.len());
+}
+
+/// What a good verdict leaves open.
+#[must_use]
+pub fn limits(found: &Verification) -> Vec<String> {
+    let mut limits = Vec::new();
+    match &found.witnesses.0 {
+        none if none.is_empty() => limits.push(
+            "No trusted witness has cosigned: the operator could show another history to somebody else, and times are the operator's own."
+                .to_owned(),
+        ),
+        names => limits.push(format!(
+            "Cosigned by {}{}: what came later is not covered by them.",
+            names.join(", "),
+            found
+                .witnesses
+                .1
+                .and_then(|seconds| i64::try_from(seconds).ok())
+                .map(|seconds| format!(" at {}", format_rfc3339(seconds * 1000)))
+                .unwrap_or_default()
+        )),
+    }
+    if found.kept_checkpoints == 0 {
+        limits.push(
+            "No earlier checkpoint was kept: keep the one of this bundle, so that the next can be held against it."
+                .to_owned(),
+        );
+    }
+    limits.push(
+        "That this bundle is the newest: ask for --as-of, and compare with what others hold."
+            .to_owned(),
+    );
+    limits.push(
+        "That the sources told the truth: a connector sees what the target shows to its reader."
+            .to_owned(),
+    );
+    for source in found.facts.sources.iter().filter(|s| s.grants.is_none()) {
+        limits.push(format!(
+            "Anything about {}: it could not be observed.",
+            source.source
+        ));
+    }
+    if !found.disclosed.withheld.is_empty() {
+        limits.push("What stands in values that are withheld.".to_owned());
+    }
+    limits.push(
+        "That a decision was wise: only that it was taken by whom, by what right, on what."
+            .to_owned(),
+    );
+    limits
+}
+
+/// One object for programs.
+#[must_use]
+pub fn json(found: &Verification) -> Value {
+    let checks: Vec<Value> = found.checks.iter().map(check_json).collect();
+    json!({
+        "verdict": found.verdict.as_str(),
+        "exit": found.verdict.exit(),
+        "checks": checks,
+        "report": report_json(found),
+        "log": found.checkpoint.as_ref().map(|checkpoint| json!({
+            "origin": checkpoint.origin,
+            "size": checkpoint.size,
+            "root": checkpoint.root.to_base64(),
+        })),
+    })
+}
+
+/// The object for a bundle or trust file that is none.
+#[must_use]
+pub fn malformed_json(error: &str) -> Value {
+    json!({
+        "verdict": crate::Verdict::Malformed.as_str(),
+        "exit": crate::Verdict::Malformed.exit(),
+        "checks": [],
+        "report": {},
+        "log": null,
+        "error": error,
+    })
+}
+
+fn check_json(check: &Check) -> Value {
+    json!({
+        "id": check.id,
+        "aliases": check.aliases,
+        "status": check.status.as_str(),
+        "title": check.title,
+        "detail": check.detail,
+    })
+}
+
+fn report_json(found: &Verification) -> Value {
+    let facts = &found.facts;
+    json!({
+        "tenant": found.info.tenant,
+        "last_recorded": format_rfc3339(facts.last_recorded_ms),
+        "records": facts.records,
+        "epochs": facts.epochs,
+        "sources": facts.sources.iter().map(|source| json!({
+            "source": source.source,
+            "observable": source.grants.is_some(),
+            "grants": source.grants,
+            "missing_reason": source.missing_reason,
+            "synced": source.grants.map(|_| format_rfc3339(source.synced_ms)),
+        })).collect::<Vec<_>>(),
+        "campaigns": facts.campaigns.iter().map(campaign_json).collect::<Vec<_>>(),
+        "removals": {
+            "planned": facts.removals.planned,
+            "verified_gone": facts.removals.verified,
+            "decided_to_verified_p50_ms": facts.removals.p50_ms,
+            "decided_to_verified_max_ms": facts.removals.max_ms,
+            "regressions": facts.removals.regressions,
+        },
+        "exceptions": facts.exceptions.iter().map(|exception| json!({
+            "grant": exception.grant,
+            "owner": exception.owner,
+            "expires": format_rfc3339(exception.expires_ms),
+            "expired": exception.expired,
+        })).collect::<Vec<_>>(),
+        "open_obligations": facts.obligations.iter().map(|owed| json!({
+            "kind": owed.kind,
+            "owner": owed.owner,
+            "object": owed.object,
+            "due": format_rfc3339(owed.due_ms),
+            "state": owed.state,
+        })).collect::<Vec<_>>(),
+        "situations": facts.situations,
+        "open_findings": facts.open_findings,
+        "opened": found.disclosed.opened,
+        "withheld": found.disclosed.withheld,
+        "witnesses": found.witnesses.0,
+        "does_not_prove": limits(found),
+    })
+}
+
+fn campaign_json(facts: &CampaignFacts) -> Value {
+    json!({
+        "campaign": facts.campaign,
+        "outcome": facts.outcome,
+        "owner": facts.owner,
+        "population": facts.population,
+        "excluded": facts.excluded,
+        "dispositions": facts.dispositions,
+        "undecided": facts.undecided,
+        "decided_by": facts.decided_by.iter().map(|maker| json!({
+            "principal": maker.principal,
+            "right": maker.right,
+            "grantor": maker.grantor,
+            "decisions": maker.decisions,
+        })).collect::<Vec<_>>(),
+        "removals_decided": facts.removals,
+        "verified_gone": facts.removed,
+        "debt": facts.debt,
+    })
+}
