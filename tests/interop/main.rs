@@ -12,21 +12,22 @@
     reason = "tests fail by panicking, and their modules are their own"
 )]
 
-mod foreign;
 mod log;
 
+use counterfoil_tests::foreign::CHECKERS;
 use counterfoil_tests::repository::root;
 use counterfoil_tests::tools;
 use counterfoil_tlog::hash::{Hash, leaf_hash};
 use counterfoil_tlog::note::VerifierKey;
 use counterfoil_tlog::proof;
-use foreign::CHECKERS;
 use log::{Log, files};
 
 /// All checkers must accept, and say the size.
 fn accepted(log: &Log, size: u64, others: &[std::path::PathBuf]) {
     for checker in CHECKERS {
-        let verdict = checker.check(&log.prefix(), &log.vkey_file(), others);
+        let verdict = checker
+            .check(&log.prefix(), &log.vkey_file(), others)
+            .unwrap();
         assert!(verdict.accepted, "{checker:?}: {}", verdict.said);
         assert!(
             verdict.said.contains(&format!("OK size {size}")),
@@ -39,7 +40,9 @@ fn accepted(log: &Log, size: u64, others: &[std::path::PathBuf]) {
 /// All checkers must refuse.
 fn refused(log: &Log, others: &[std::path::PathBuf]) {
     for checker in CHECKERS {
-        let verdict = checker.check(&log.prefix(), &log.vkey_file(), others);
+        let verdict = checker
+            .check(&log.prefix(), &log.vkey_file(), others)
+            .unwrap();
         assert!(
             !verdict.accepted,
             "{checker:?} accepted it: {}",

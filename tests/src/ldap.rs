@@ -16,15 +16,12 @@ use counterfoil_connectors::{SourceConfig, SourceRecord};
 use flate2::read::GzDecoder;
 
 use crate::decisions::{Decision, DecisionRow, write_decisions};
+use crate::governance::{Governance, REVIEWER};
 use crate::kubernetes::hash;
 use crate::source;
 
 /// Id of the one source.
 pub const SOURCE: &str = "directory";
-/// Principal of who answers for the whole.
-pub const ACCOUNTABLE_OWNER: &str = "director";
-/// Principal of who reviews: no group of these directories has an owner.
-pub const REVIEWER: &str = "security-office";
 
 /// What is decided on a grant, given the names of the account and of the entitlement; `None` leaves it undecided.
 pub type Rule = fn(&str, &str) -> Option<Decision>;
@@ -136,35 +133,14 @@ async fn write(
     let decisions = decisions(&contents.records, decide);
     fs::create_dir_all(directory)?;
     write_decisions(&directory.join("decisions.csv"), &decisions)?;
-    fs::write(
-        directory.join("estate.toml"),
-        governance(tenant, display_name, &config)?,
-    )?;
+    Governance::new(tenant, display_name)?
+        .source(SOURCE, "Directory", &config)?
+        .write(directory)?;
     Ok(LdapEstate {
         slapd,
         decisions,
         grants: contents.grants().len(),
     })
-}
-
-fn governance(tenant: &str, display_name: &str, config: &SourceConfig) -> Result<String> {
-    let mut governance: toml::Table = include_str!("ldap.toml").parse()?;
-    let about: toml::Table =
-        format!("id = \"{tenant}\"\ndisplay_name = \"{display_name}\"\n").parse()?;
-    governance
-        .entry("tenant")
-        .or_insert(toml::Table::new().into())
-        .as_table_mut()
-        .context("tenant")?
-        .extend(about);
-    let mut connector = toml::Table::try_from(config)?;
-    connector.insert("id".to_owned(), SOURCE.into());
-    connector.insert("display_name".to_owned(), "Directory".into());
-    governance.insert(
-        "sources".to_owned(),
-        vec![toml::Value::Table(connector)].into(),
-    );
-    Ok(toml::to_string(&governance)?)
 }
 
 fn decisions(records: &[SourceRecord], decide: Rule) -> Vec<DecisionRow> {
@@ -219,6 +195,7 @@ fn row(account: &str, entitlement: &str, decision: Decision) -> DecisionRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::governance::ACCOUNTABLE_OWNER;
     use crate::repository::shared_data;
 
     fn count(estate: &LdapEstate, decision: Decision) -> usize {

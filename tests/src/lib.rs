@@ -1,21 +1,32 @@
 //! What tests of the whole suite share: real data, estates to govern, real processes, real directory servers.
 //!
-//! - [`repository`]: where the checkout, the shared data and the built executables are.
-//! - [`decisions`]: a file of decisions, as in `deploy/sample-estate`.
+//! - [`repository`], [`folder`]: where the checkout, the shared data, the target directory and what tests leave are.
+//! - [`decisions`], [`governance`]: a file of decisions and the rest of an estate, as in `deploy/sample-estate`.
 //! - [`kubernetes`]: the GitHub organisations of Kubernetes, 6,281 real grants, as an estate.
-//! - [`ldap`]: real directory servers as estates.
-//! - [`process`]: the real executables as processes that are listened to and killed.
+//! - [`ldap`], [`small`]: real directory servers, and a few rows of CSV, as estates.
+//! - [`process`], [`proxy`]: the real executables as processes that are listened to and killed; connections that are cut.
+//! - [`cycle`], [`steps`]: a governance cycle, played whole by `quickstart` or step by step by the client.
+//! - [`report`], [`evidence`]: what the verifier says of a bundle, and what the bundle holds.
 //! - [`source`]: what a target system really holds, read past the suite.
-//! - [`tools`]: other people's implementations that `tests/run` installs.
+//! - [`tools`], [`foreign`]: other people's implementations that `tests/run` installs.
 //!
 //! The tests themselves are targets of their own, one folder each. Nothing here sleeps, and nothing talks beyond loopback.
 
+pub mod cycle;
 pub mod decisions;
+pub mod evidence;
+pub mod folder;
+pub mod foreign;
+pub mod governance;
 pub mod kubernetes;
 pub mod ldap;
 pub mod process;
+pub mod proxy;
+pub mod report;
 pub mod repository;
 #[cfg(test)]
 mod sample;
+pub mod small;
 pub mod source;
+pub mod steps;
 pub mod tools;

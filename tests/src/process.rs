@@ -116,7 +116,8 @@ impl Suite {
     /// # Errors
     /// When it ends before, with all that it said.
     pub fn start(data_dir: &Path) -> Result<Self> {
-        let mut process = Process::start(counterfoil(data_dir, &["up"])?)?;
+        // Any ports: tests run beside each other.
+        let mut process = Process::start(counterfoil(data_dir, &["up", "--any-port"])?)?;
         let told = process.until_json()?;
         ensure!(told["services"].is_object(), "not the services: {told}");
         Ok(Self {

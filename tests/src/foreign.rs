@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use counterfoil_tests::tools::{self, Verdict};
+use anyhow::Result;
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use sha2::Sha256;
 use signed_note::{Note, StandardVerifier, Verifier, VerifierList};
@@ -12,6 +12,8 @@ use tlog_tiles::{
     Checkpoint, Error, Hash, HashReader, Tile, TileHashReader, TileReader, check_record,
     check_tree, prove_tree, record_hash, stored_hash_index,
 };
+
+use crate::tools::{self, Verdict};
 
 /// Who checks.
 #[derive(Debug, Clone, Copy)]
@@ -29,14 +31,17 @@ pub const CHECKERS: [Checker; 3] = [Checker::Go, Checker::Python, Checker::Rust]
 
 impl Checker {
     /// Checks the log and every further file: a receipt for an entry of it, or an older checkpoint of it.
-    pub fn check(self, prefix: &Path, vkey_file: &Path, others: &[PathBuf]) -> Verdict {
+    ///
+    /// # Errors
+    /// When the checker is not installed or cannot be started; a refusal is a verdict, not an error.
+    pub fn check(self, prefix: &Path, vkey_file: &Path, others: &[PathBuf]) -> Result<Verdict> {
         let mut command = match self {
-            Self::Go => Command::new(tools::tlogcheck().unwrap()),
-            Self::Python => tools::python_check().unwrap(),
-            Self::Rust => return in_rust(prefix, vkey_file, others),
+            Self::Go => Command::new(tools::tlogcheck()?),
+            Self::Python => tools::python_check()?,
+            Self::Rust => return Ok(in_rust(prefix, vkey_file, others)),
         };
         command.arg(prefix).arg(vkey_file).args(others);
-        tools::run(&mut command).unwrap()
+        tools::run(&mut command)
     }
 }
 

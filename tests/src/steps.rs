@@ -1,0 +1,171 @@
+//! A governance cycle step by step, by the client: for tests that break something between two steps.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::process::{Ended, Suite};
+
+/// Id of the campaign that a quickstart holds.
+pub const CAMPAIGN: &str = "first-review";
+
+/// The client of one tenant, as the administrator or as one of its principals.
+#[derive(Debug)]
+pub struct Steps<'s> {
+    suite: &'s Suite,
+    tenant: String,
+    tokens: BTreeMap<String, PathBuf>,
+    folder: tempfile::TempDir,
+}
+
+impl<'s> Steps<'s> {
+    /// The client of a tenant of these services.
+    ///
+    /// # Errors
+    /// When there is no place for tokens.
+    pub fn new(suite: &'s Suite, tenant: &str) -> Result<Self> {
+        Ok(Self {
+            suite,
+            tenant: tenant.to_owned(),
+            tokens: BTreeMap::new(),
+            folder: tempfile::tempdir()?,
+        })
+    }
+
+    /// Asks as the administrator.
+    ///
+    /// # Errors
+    /// When it is refused, with all that was said.
+    pub fn ask(&self, arguments: &[&str]) -> Result<Value> {
+        self.attempt(arguments)?
+            .json()
+            .with_context(|| arguments.join(" "))
+    }
+
+    /// Asks as the administrator; whatever the answer is.
+    ///
+    /// # Errors
+    /// When the client cannot be started.
+    pub fn attempt(&self, arguments: &[&str]) -> Result<Ended> {
+        let tenant = ["--tenant", &self.tenant];
+        self.suite.ask(&[arguments, &tenant].concat())
+    }
+
+    /// Asks as a principal of the tenant.
+    ///
+    /// # Errors
+    /// When it is refused, with all that was said.
+    pub fn ask_as(&mut self, principal: &str, arguments: &[&str]) -> Result<Value> {
+        self.attempt_as(principal, arguments)?
+            .json()
+            .with_context(|| format!("{principal}: {}", arguments.join(" ")))
+    }
+
+    /// Asks as a principal of the tenant; whatever the answer is.
+    ///
+    /// # Errors
+    /// When the principal gets no token, or the client cannot be started.
+    pub fn attempt_as(&mut self, principal: &str, arguments: &[&str]) -> Result<Ended> {
+        let token = self.token(principal)?;
+        let token = token.to_str().context("a path that is text")?;
+        self.attempt(&[arguments, &["--token-file", token]].concat())
+    }
+
+    fn token(&mut self, principal: &str) -> Result<PathBuf> {
+        if let Some(file) = self.tokens.get(principal) {
+            return Ok(file.clone());
+        }
+        let issued = self.ask(&["token", "issue", principal, "--ttl-seconds", "3600"])?;
+        let token = issued["token"].as_str().context("no token was issued")?;
+        let file = self.folder.path().join(format!("{principal}.token"));
+        std::fs::write(&file, format!("{token}\n"))?;
+        self.tokens.insert(principal.to_owned(), file.clone());
+        Ok(file)
+    }
+
+    /// Reads a source and answers the sealed sync.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn sync(&self, source: &str) -> Result<Value> {
+        let started = self.ask(&["sync", "start", source])?;
+        let name = text(&started, "/sync/name")?;
+        let sealed = self.ask(&["sync", "watch", &name])?;
+        Ok(sealed["sync"].clone())
+    }
+
+    /// Seals a snapshot and answers it.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn snapshot(&self) -> Result<Value> {
+        Ok(self.ask(&["snapshot", "create"])?["snapshot"].clone())
+    }
+
+    /// Takes the decisions of a file, each as the reviewer it is routed to.
+    ///
+    /// # Errors
+    /// When one is refused.
+    pub fn decide(&self, file: &Path) -> Result<Value> {
+        let file = file.to_str().context("a path that is text")?;
+        self.ask(&["decision", "import", CAMPAIGN, file, "--as-reviewers"])
+    }
+
+    /// Reads all sources, compares and plans, as `owner`; answers the remediation.
+    ///
+    /// # Errors
+    /// When a step is refused.
+    pub fn plan(&mut self, owner: &str, sources: &[&str]) -> Result<Value> {
+        for source in sources {
+            self.sync(source)?;
+        }
+        let snapshot = text(&self.snapshot()?, "/name")?;
+        let run = self.ask_as(owner, &["recon", "run", &snapshot])?;
+        let run = text(&run, "/recon_run/name")?;
+        let planned = self.ask_as(owner, &["remediation", "plan", &run])?;
+        Ok(planned["remediation"].clone())
+    }
+
+    /// Carries a plan out, as `owner`, and answers how it ended.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn execute(&mut self, owner: &str, remediation: &str) -> Result<Value> {
+        self.ask_as(owner, &["remediation", "execute", remediation])?;
+        let watched = self.ask_as(owner, &["remediation", "watch", remediation])?;
+        Ok(watched["remediation"].clone())
+    }
+}
+
+/// The text at a JSON pointer.
+///
+/// # Errors
+/// When there is none, with the whole value.
+pub fn text(value: &Value, pointer: &str) -> Result<String> {
+    let found = value.pointer(pointer).and_then(Value::as_str);
+    found
+        .map(str::to_owned)
+        .with_context(|| format!("no text at {pointer} of {value}"))
+}
+
+/// The number at a JSON pointer.
+///
+/// # Errors
+/// When there is none, with the whole value.
+pub fn number(value: &Value, pointer: &str) -> Result<u64> {
+    let found = value.pointer(pointer).and_then(Value::as_u64);
+    found.with_context(|| format!("no number at {pointer} of {value}"))
+}
+
+/// The list at a JSON pointer.
+///
+/// # Errors
+/// When there is none, with the whole value.
+pub fn list<'v>(value: &'v Value, pointer: &str) -> Result<&'v [Value]> {
+    let found = value.pointer(pointer).and_then(Value::as_array);
+    found
+        .map(Vec::as_slice)
+        .with_context(|| format!("no list at {pointer} of {value}"))
+}
