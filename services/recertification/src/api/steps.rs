@@ -1,0 +1,430 @@
+//! The steps of a campaign: stage, activate, end the review, report removals, close.
+
+use std::collections::HashMap;
+
+use counterfoil_chassis::{
+    auth::Caller,
+    db::WriteTx,
+    error::ApiError,
+    idempotency::{self, Begun, Fresh},
+    names::new_id,
+};
+use counterfoil_evidence::leaf::GrantKey;
+use counterfoil_proto::recertification::{
+    ActivateCampaignRequest, ActivateCampaignResponse, CloseCampaignRequest, CloseCampaignResponse,
+    EndReviewRequest, EndReviewResponse, ReportRemediationRequest, ReportRemediationResponse,
+    StageCampaignRequest, StageCampaignResponse,
+};
+use prost::Message;
+
+use super::{Api, SnapshotName, peers::inventory::SnapshotFacts};
+use crate::{
+    context::Mover,
+    error::gate_refused,
+    jobs::{ending, routing, staging},
+    model::{
+        campaign::{Campaign, CampaignEvent, CampaignState, Population},
+        gate,
+        ids::{CampaignKey, Snapshot, Source},
+        item::ItemEvent,
+    },
+    records,
+    store::{StoreError, campaigns, items},
+};
+
+/// Most removals in one report.
+const REMOVALS_MAX: usize = 10_000;
+
+/// A step that may begin, or the answer of the one that was done under the same request id.
+enum Begin<R> {
+    Fresh(Fresh),
+    Replay(R),
+}
+
+/// One call of a step.
+struct Step<'s, M> {
+    caller: &'s Caller,
+    key: &'s CampaignKey,
+    method: &'static str,
+    request_id: &'s str,
+    request: &'s M,
+}
+
+impl Api {
+    /// Begins a step that takes several transactions: moves the campaign to the state in which the step runs.
+    async fn begin_step<R: Message + Default, M: Message>(
+        &self,
+        step: &Step<'_, M>,
+        event: CampaignEvent,
+    ) -> Result<Begin<R>, ApiError> {
+        let Step {
+            caller,
+            key,
+            method,
+            request_id,
+            request,
+        } = *step;
+        let mut tx = self.context.db.write_tx(&key.tenant).await?;
+        let begun = idempotency::begin(&mut tx, caller, method, request_id, request).await?;
+        let fresh = match begun {
+            Begun::Replay(answer) => return Ok(Begin::Replay(answer)),
+            Begun::Fresh(fresh) => fresh,
+        };
+        let campaign = campaigns::get(tx.conn(), key)
+            .await?
+            .ok_or_else(ApiError::not_found)?;
+        let next = campaign.state.after(event)?;
+        if next != campaign.state {
+            campaigns::set_state(&mut tx, key, next).await?;
+        }
+        // If we crash here: the campaign is in the step, and the step can be begun again.
+        tx.commit().await?;
+        Ok(Begin::Fresh(fresh))
+    }
+
+    async fn require_campaign(&self, key: &CampaignKey) -> Result<Campaign, ApiError> {
+        let mut connection = self.context.db.reader().acquire().await?;
+        campaigns::get(&mut connection, key)
+            .await?
+            .ok_or_else(ApiError::not_found)
+    }
+
+    pub(super) async fn stage(
+        &self,
+        caller: &Caller,
+        request: StageCampaignRequest,
+    ) -> Result<StageCampaignResponse, ApiError> {
+        let key = Self::campaign_key(caller, "name", &request.name)?;
+        let snapshot = SnapshotName::parse_field("snapshot", &request.snapshot)?;
+        if snapshot.tenant != key.tenant {
+            return Err(ApiError::not_found());
+        }
+        let snapshot = Snapshot::of_id(&snapshot.snapshot);
+        self.context.tenants.require_active(&key.tenant).await?;
+        let campaign = self.require_campaign(&key).await?;
+        let stamp = self
+            .context
+            .stamp(Mover::Caller(caller), &campaign.definition)
+            .await?;
+        // A replay and a wrong state are answered before the gate is asked.
+        let attempt = new_id(stamp.now_ms);
+        let fresh = match self.begin_staging(caller, &key, &request, &attempt).await? {
+            Begin::Replay(answer) => return self.staged(&key, answer).await,
+            Begin::Fresh(fresh) => fresh,
+        };
+        let (policy, facts) = tokio::try_join!(
+            self.context.authority.policy(&key.tenant),
+            self.context.inventory.snapshot(&key.tenant, &snapshot),
+        )?;
+        let age_max_ms = policy.snapshot_age_max_ms;
+        let scope = &campaign.definition.scope;
+        let freshness = gate::judge(
+            scope,
+            &facts.readings,
+            &facts.missing,
+            stamp.now_ms,
+            age_max_ms,
+        )
+        .map_err(|refusals| gate_refused(&refusals))?;
+        let reading = staging::Attempt {
+            campaign: &campaign,
+            id: &attempt,
+        };
+        let gate = (freshness, age_max_ms);
+        let staged =
+            staging::read_population(&self.context, reading, &snapshot, &facts, gate).await?;
+        let population = Population {
+            snapshot: snapshot.as_str().to_owned(),
+            root: staged.population.root.root.0,
+            count: staged.population.root.count,
+        };
+        let sources = sources_in_scope(&campaign, &facts);
+        let mut tx = self.context.db.write_tx(&key.tenant).await?;
+        staging::require_attempt(&mut tx, &key, &attempt).await?;
+        let record = records::staged(&stamp, &campaign, staged);
+        let emitted = self.context.outbox.emit(&mut tx, record).await?;
+        let next = CampaignState::Staging.after(CampaignEvent::PopulationSealed)?;
+        campaigns::finish_staging(&mut tx, &key, &population, &sources, emitted.record_hash)
+            .await?;
+        campaigns::set_state(&mut tx, &key, next).await?;
+        let answer = StageCampaignResponse {
+            campaign: Some(self.shown(tx.conn(), &key).await?),
+            receipt: Some(emitted.pending_receipt()),
+        };
+        fresh.store(&mut tx, &answer, stamp.now_ms).await?;
+        // If we crash here: the population is fixed with its record, or the campaign can be staged again.
+        tx.commit().await?;
+        self.staged(&key, answer).await
+    }
+
+    async fn begin_staging(
+        &self,
+        caller: &Caller,
+        key: &CampaignKey,
+        request: &StageCampaignRequest,
+        attempt: &str,
+    ) -> Result<Begin<StageCampaignResponse>, ApiError> {
+        let step = Step {
+            caller,
+            key,
+            method: "StageCampaign",
+            request_id: &request.request_id,
+            request,
+        };
+        let begun = self.begin_step(&step, CampaignEvent::StagingBegan).await?;
+        if let Begin::Fresh(..) = begun {
+            let mut tx = self.context.db.write_tx(&key.tenant).await?;
+            let campaign = routing::require(&mut tx, key, CampaignState::Staging).await?;
+            campaigns::begin_staging(&mut tx, &campaign.definition.key, attempt).await?;
+            tx.commit().await?;
+        }
+        Ok(begun)
+    }
+
+    async fn staged(
+        &self,
+        key: &CampaignKey,
+        mut answer: StageCampaignResponse,
+    ) -> Result<StageCampaignResponse, ApiError> {
+        self.settle(&key.tenant, &mut answer.receipt).await?;
+        Ok(answer)
+    }
+
+    pub(super) async fn activate(
+        &self,
+        caller: &Caller,
+        request: ActivateCampaignRequest,
+    ) -> Result<ActivateCampaignResponse, ApiError> {
+        let key = Self::campaign_key(caller, "name", &request.name)?;
+        self.context.tenants.require_active(&key.tenant).await?;
+        let campaign = self.require_campaign(&key).await?;
+        let stamp = self
+            .context
+            .stamp(Mover::Caller(caller), &campaign.definition)
+            .await?;
+        let step = Step {
+            caller,
+            key: &key,
+            method: "ActivateCampaign",
+            request_id: &request.request_id,
+            request: &request,
+        };
+        let fresh = match self.begin_step(&step, CampaignEvent::RoutingBegan).await? {
+            Begin::Replay(answer) => return Ok(answer),
+            Begin::Fresh(fresh) => fresh,
+        };
+        let _busy = self.context.busy.enter(&key);
+        let routed = routing::route_all(&self.context, &campaign, &stamp).await;
+        let mut tx = self.context.db.write_tx(&key.tenant).await?;
+        // Another replica may have taken the step to its end.
+        if !self.is_in(&mut tx, &key, CampaignState::Active).await? {
+            routed?;
+            routing::finish(&mut tx, &key).await?;
+        }
+        let answer = ActivateCampaignResponse {
+            campaign: Some(self.shown(tx.conn(), &key).await?),
+        };
+        fresh.store(&mut tx, &answer, stamp.now_ms).await?;
+        // If we crash here: the review is open, or the job opens it.
+        tx.commit().await?;
+        Ok(answer)
+    }
+
+    async fn is_in(
+        &self,
+        tx: &mut WriteTx,
+        key: &CampaignKey,
+        state: CampaignState,
+    ) -> Result<bool, ApiError> {
+        let campaign = campaigns::get(tx.conn(), key).await?;
+        Ok(campaign.is_some_and(|campaign| campaign.state == state))
+    }
+
+    pub(super) async fn end(
+        &self,
+        caller: &Caller,
+        request: EndReviewRequest,
+    ) -> Result<EndReviewResponse, ApiError> {
+        let key = Self::campaign_key(caller, "name", &request.name)?;
+        self.context.tenants.require_active(&key.tenant).await?;
+        let campaign = self.require_campaign(&key).await?;
+        let stamp = self
+            .context
+            .stamp(Mover::Caller(caller), &campaign.definition)
+            .await?;
+        let _busy = self.context.busy.enter(&key);
+        let mut tx = self.context.db.write_tx(&key.tenant).await?;
+        let (id, method) = (&request.request_id, "EndReview");
+        let begun = idempotency::begin(&mut tx, caller, method, id, &request).await?;
+        let fresh = match begun {
+            Begun::Replay(answer) => return self.ended(&key, answer).await,
+            Begun::Fresh(fresh) => fresh,
+        };
+        let stamp = ending::begin(&mut tx, &key, &stamp).await?;
+        // If we crash here: the job takes the end up again, in the same name.
+        tx.commit().await?;
+        let lapsed = ending::lapse_all(&self.context, &campaign, &stamp).await;
+        let mut tx = self.context.db.write_tx(&key.tenant).await?;
+        // Another replica may have taken the step to its end; the receipt is then in its answer.
+        let receipt = if self
+            .is_in(&mut tx, &key, CampaignState::Remediating)
+            .await?
+        {
+            None
+        } else {
+            lapsed?;
+            let emitted = ending::finish(&self.context, &mut tx, &key, &stamp).await?;
+            Some(emitted.pending_receipt())
+        };
+        let answer = EndReviewResponse {
+            campaign: Some(self.shown(tx.conn(), &key).await?),
+            receipt,
+        };
+        fresh.store(&mut tx, &answer, stamp.now_ms).await?;
+        // If we crash here: the stage is closed with its record, or the job closes it.
+        tx.commit().await?;
+        self.ended(&key, answer).await
+    }
+
+    async fn ended(
+        &self,
+        key: &CampaignKey,
+        mut answer: EndReviewResponse,
+    ) -> Result<EndReviewResponse, ApiError> {
+        self.settle(&key.tenant, &mut answer.receipt).await?;
+        Ok(answer)
+    }
+
+    pub(super) async fn report(
+        &self,
+        caller: &Caller,
+        request: ReportRemediationRequest,
+    ) -> Result<ReportRemediationResponse, ApiError> {
+        let key = Self::campaign_key(caller, "campaign", &request.campaign)?;
+        let removals = removals(&request)?;
+        let keys: Vec<GrantKey> = removals.keys().copied().collect();
+        let mut tx = self.context.db.write_tx(&key.tenant).await?;
+        routing::require(&mut tx, &key, CampaignState::Remediating).await?;
+        let engine = tx.engine();
+        let found = items::get_many(tx.conn(), engine, &key, &keys).await?;
+        if found.len() != keys.len() {
+            return Err(ApiError::invalid(
+                "removals.grant_key",
+                "a grant is no item of the campaign",
+            ));
+        }
+        let mut rows = Vec::with_capacity(found.len());
+        for item in &found {
+            let removed = item.disposition.is_some_and(|one| one.removes());
+            if !removed || item.state.after(ItemEvent::Verified).is_none() {
+                return Err(ApiError::failed_precondition(
+                    "NOT_A_REMOVAL",
+                    "the grant was not to be removed",
+                )
+                .with_metadata("item", item.local()));
+            }
+            // One that is verified keeps the record that verified it first.
+            if item.state.after(ItemEvent::Verified) != Some(item.state) {
+                rows.push((item.key, removals[&item.key]));
+            }
+        }
+        items::verify(&mut tx, &key, &rows).await?;
+        let campaign = self.shown(tx.conn(), &key).await?;
+        // If we crash here: the same report changes nothing more.
+        tx.commit().await?;
+        Ok(ReportRemediationResponse {
+            campaign: Some(campaign),
+        })
+    }
+
+    pub(super) async fn close(
+        &self,
+        caller: &Caller,
+        request: CloseCampaignRequest,
+    ) -> Result<CloseCampaignResponse, ApiError> {
+        let key = Self::campaign_key(caller, "name", &request.name)?;
+        self.context.tenants.require_active(&key.tenant).await?;
+        let campaign = self.require_campaign(&key).await?;
+        let stamp = self
+            .context
+            .stamp(Mover::Caller(caller), &campaign.definition)
+            .await?;
+        let mut tx = self.context.db.write_tx(&key.tenant).await?;
+        let method = "CloseCampaign";
+        let begun =
+            idempotency::begin(&mut tx, caller, method, &request.request_id, &request).await?;
+        let fresh = match begun {
+            Begun::Replay(answer) => return self.closed(&key, answer).await,
+            Begun::Fresh(fresh) => fresh,
+        };
+        let campaign = routing::require(&mut tx, &key, CampaignState::Remediating).await?;
+        let sealed = ending::seal(tx.conn(), &campaign).await?;
+        let debt_count = sealed.debt.count;
+        let next = campaign
+            .state
+            .after(CampaignEvent::CloseSealed { debt_count })?;
+        let population = campaign
+            .population
+            .as_ref()
+            .ok_or(StoreError::Damaged("population_count"))?;
+        let record = records::closed(&stamp, &campaign, population.count, sealed);
+        let emitted = self.context.outbox.emit(&mut tx, record).await?;
+        campaigns::close(&mut tx, &key, next, debt_count).await?;
+        let answer = CloseCampaignResponse {
+            campaign: Some(self.shown(tx.conn(), &key).await?),
+            receipt: Some(emitted.pending_receipt()),
+        };
+        fresh.store(&mut tx, &answer, stamp.now_ms).await?;
+        // If we crash here: the campaign is closed with its record and this answer, or nothing has happened.
+        tx.commit().await?;
+        self.closed(&key, answer).await
+    }
+
+    async fn closed(
+        &self,
+        key: &CampaignKey,
+        mut answer: CloseCampaignResponse,
+    ) -> Result<CloseCampaignResponse, ApiError> {
+        self.settle(&key.tenant, &mut answer.receipt).await?;
+        Ok(answer)
+    }
+}
+
+/// The sources that items can be of, by the prefix of their grants' keys.
+fn sources_in_scope(campaign: &Campaign, facts: &SnapshotFacts) -> Vec<([u8; 8], Source)> {
+    let scope = &campaign.definition.scope;
+    let in_scope = facts
+        .readings
+        .iter()
+        .filter(|one| scope.covers_source(&one.source));
+    in_scope.map(|one| (one.tag, one.source.clone())).collect()
+}
+
+/// The removals of a report by grant. The same one twice is once; two records for one grant are refused.
+fn removals(request: &ReportRemediationRequest) -> Result<HashMap<GrantKey, [u8; 32]>, ApiError> {
+    if request.removals.len() > REMOVALS_MAX {
+        let limit = format!("at most {REMOVALS_MAX} are allowed");
+        return Err(ApiError::invalid("removals", limit));
+    }
+    let mut removals = HashMap::with_capacity(request.removals.len());
+    for removal in &request.removals {
+        let key = GrantKey::try_from(removal.grant_key.as_slice())
+            .map_err(|_| ApiError::invalid("removals.grant_key", "has 40 bytes"))?;
+        let hash: [u8; 32] = removal
+            .verified_record_hash
+            .as_slice()
+            .try_into()
+            .map_err(|_| ApiError::invalid("removals.verified_record_hash", "has 32 bytes"))?;
+        if removals
+            .insert(key, hash)
+            .is_some_and(|other| other != hash)
+        {
+            let description = "names two records for one grant";
+            return Err(ApiError::invalid(
+                "removals.verified_record_hash",
+                description,
+            ));
+        }
+    }
+    Ok(removals)
+}

@@ -1,0 +1,149 @@
+//! What every call and every job of the service works with.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use counterfoil_chassis::{
+    auth::Caller, clock::Clock, db::Database, error::ApiError, outbox::Outbox, pages::Pages,
+    tenants::TenantDirectory,
+};
+use counterfoil_proto::authority::DecisionAction;
+
+use crate::{
+    api::peers::{authority::Authority, inventory::Inventory},
+    config::Settings,
+    model::{
+        campaign::Definition,
+        ids::{CampaignKey, Principal},
+    },
+    records::{SERVICE, Stamp},
+};
+
+/// What every call and every job of the service works with.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) db: Database,
+    pub(crate) clock: Clock,
+    pub(crate) outbox: Outbox,
+    pub(crate) tenants: TenantDirectory,
+    pub(crate) pages: Pages,
+    pub(crate) authority: Authority,
+    pub(crate) inventory: Inventory,
+    pub(crate) settings: Settings,
+    pub(crate) busy: Busy,
+}
+
+/// Campaigns on which a call of this process is working, so that the job leaves them alone. Only a courtesy: steps are safe
+/// to run twice at once, as other replicas may.
+#[derive(Debug, Default)]
+pub(crate) struct Busy(Mutex<HashMap<CampaignKey, usize>>);
+
+/// A call is working on the campaign until this is dropped.
+#[derive(Debug)]
+pub(crate) struct BusyGuard<'b> {
+    busy: &'b Busy,
+    key: CampaignKey,
+}
+
+impl Busy {
+    /// A call begins to work on the campaign.
+    pub(crate) fn enter(&self, key: &CampaignKey) -> BusyGuard<'_> {
+        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *calls.entry(key.clone()).or_default() += 1;
+        BusyGuard {
+            busy: self,
+            key: key.clone(),
+        }
+    }
+
+    /// Whether any call is working on it.
+    pub(crate) fn is_busy(&self, key: &CampaignKey) -> bool {
+        let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.contains_key(key)
+    }
+}
+
+impl Drop for BusyGuard<'_> {
+    fn drop(&mut self) {
+        let mut calls = self.busy.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = calls.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                calls.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// Who moves a campaign on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Mover<'c> {
+    /// Somebody who calls, and needs the decision right CERTIFY.
+    Caller(&'c Caller),
+    /// The service itself, because a rule says so: a review is due, a step was cut off.
+    Rule,
+}
+
+impl Context {
+    /// The principal that calls; services and operators of the deployment are none and decide nothing.
+    pub(crate) fn principal(&self, tenant: &str, caller: &Caller) -> Result<Principal, ApiError> {
+        Principal::of_tenant(tenant, caller.principal()).ok_or_else(|| {
+            ApiError::permission_denied(
+                "NO_DECISION_RIGHT",
+                "only principals of the tenant can hold a decision right",
+            )
+        })
+    }
+
+    /// Who states what happens to a campaign as a whole, and who owns it: the campaign's owner while that is an active human of
+    /// the customer, else the tenant's accountable owner (I-11).
+    pub(crate) async fn stamp(
+        &self,
+        mover: Mover<'_>,
+        definition: &Definition,
+    ) -> Result<Stamp, ApiError> {
+        let tenant = &definition.key.tenant;
+        // Taken before authority is asked, so that a right that is revoked in the meantime still held at this moment.
+        let now_ms = self.clock.now_ms();
+        let (actor, asked) = match mover {
+            Mover::Caller(caller) => (caller.actor().to_owned(), self.principal(tenant, caller)?),
+            Mover::Rule => (SERVICE.to_owned(), definition.owner.clone()),
+        };
+        let (standing, owner) = tokio::try_join!(
+            self.authority
+                .standing(tenant, &asked, DecisionAction::Certify),
+            self.authority.person(tenant, &definition.owner),
+        )?;
+        let right = match mover {
+            Mover::Rule => None,
+            Mover::Caller(_) => {
+                let sources = &definition.scope.sources;
+                let held = standing
+                    .rights
+                    .iter()
+                    .find(|right| right.covers_all(sources, now_ms));
+                let held = held.ok_or_else(|| {
+                    ApiError::permission_denied(
+                        "NO_DECISION_RIGHT",
+                        "no decision right CERTIFY covers the campaign's sources",
+                    )
+                })?;
+                Some(held.record_hash)
+            }
+        };
+        let owns = owner.is_some_and(|owner| owner.may_be_accountable());
+        Ok(Stamp {
+            actor,
+            now_ms,
+            accountable_owner: if owns {
+                definition.owner.clone()
+            } else {
+                standing.accountable_owner
+            },
+            right,
+            policy_hash: standing.policy_hash,
+        })
+    }
+}

@@ -1,0 +1,80 @@
+//! The long steps of a campaign, and the job that ends overdue reviews and takes up steps that were cut off.
+//!
+//! Invariants: each step works in batches, each batch is one transaction with its records, and a step that is taken up again
+//! goes on behind the last batch: no item is routed or lapsed twice.
+
+pub(crate) mod ending;
+pub(crate) mod routing;
+pub(crate) mod staging;
+
+use counterfoil_chassis::error::ApiError;
+
+use crate::{
+    context::{Context, Mover},
+    model::{campaign::CampaignState, ids::CampaignKey},
+    store::{StoreError, campaigns},
+};
+
+/// Items in one batch.
+const BATCH_ITEMS: u32 = 1000;
+
+/// What a run of the job did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Campaigns that were moved on.
+    pub moved: u64,
+    /// Campaigns that could not be moved, each logged with its reason.
+    pub failed: u64,
+}
+
+/// Ends reviews that are due and takes up what was cut off, in all tenants. One campaign that fails does not keep the others.
+pub(crate) async fn run_once(context: &Context) -> Result<Progress, ApiError> {
+    let mut connection = context.db.reader().acquire().await?;
+    let now_ms = context.clock.now_ms();
+    let unfinished = campaigns::unfinished(&mut connection, now_ms).await?;
+    drop(connection);
+    let mut progress = Progress::default();
+    for (key, state) in unfinished {
+        if context.busy.is_busy(&key) {
+            continue;
+        }
+        match resume(context, &key, state).await {
+            Ok(()) => progress.moved += 1,
+            Err(error) => {
+                progress.failed += 1;
+                tracing::warn!(campaign = key.full(), %error, "the campaign does not move on");
+            }
+        }
+    }
+    Ok(progress)
+}
+
+async fn resume(
+    context: &Context,
+    key: &CampaignKey,
+    state: CampaignState,
+) -> Result<(), ApiError> {
+    context.tenants.require_active(&key.tenant).await?;
+    let mut connection = context.db.reader().acquire().await?;
+    let campaign = campaigns::get(&mut connection, key)
+        .await?
+        .ok_or(StoreError::Damaged("campaign"))?;
+    drop(connection);
+    let stamp = context.stamp(Mover::Rule, &campaign.definition).await?;
+    if state == CampaignState::Activating {
+        routing::route_all(context, &campaign, &stamp).await?;
+        let mut tx = context.db.write_tx(&key.tenant).await?;
+        routing::finish(&mut tx, key).await?;
+        tx.commit().await?;
+        return Ok(());
+    }
+    let mut tx = context.db.write_tx(&key.tenant).await?;
+    let stamp = ending::begin(&mut tx, key, &stamp).await?;
+    // If we crash here: the next run goes on in the same name.
+    tx.commit().await?;
+    ending::lapse_all(context, &campaign, &stamp).await?;
+    let mut tx = context.db.write_tx(&key.tenant).await?;
+    ending::finish(context, &mut tx, key, &stamp).await?;
+    tx.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Decision rights as the authority service answers them: which one covers a decision (I-13).
+
+use super::ids::Source;
+
+/// A right of one principal for one action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Right {
+    /// Sources it covers; `None` = all.
+    pub(crate) sources: Option<Vec<Source>>,
+    /// From when, milliseconds.
+    pub(crate) valid_from_ms: i64,
+    /// Until when, exclusive, milliseconds.
+    pub(crate) valid_to_ms: i64,
+    /// SHA-256 of its record, which a decision cites.
+    pub(crate) record_hash: [u8; 32],
+}
+
+impl Right {
+    /// Whether it covers the source at that moment.
+    pub(crate) fn covers(&self, source: &Source, now_ms: i64) -> bool {
+        self.holds(now_ms)
+            && self
+                .sources
+                .as_ref()
+                .is_none_or(|sources| sources.contains(source))
+    }
+
+    /// Whether it covers all of these sources at that moment; none named = every source there is.
+    pub(crate) fn covers_all(&self, sources: &[Source], now_ms: i64) -> bool {
+        match &self.sources {
+            None => self.holds(now_ms),
+            Some(_) => {
+                !sources.is_empty() && sources.iter().all(|source| self.covers(source, now_ms))
+            }
+        }
+    }
+
+    fn holds(&self, now_ms: i64) -> bool {
+        self.valid_from_ms <= now_ms && now_ms < self.valid_to_ms
+    }
+}
+
+/// The first right that covers the source.
+pub(crate) fn covering<'r>(rights: &'r [Right], source: &Source, now_ms: i64) -> Option<&'r Right> {
+    rights.iter().find(|right| right.covers(source, now_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn right(sources: Option<&[&str]>) -> Right {
+        Right {
+            sources: sources.map(|ids| ids.iter().map(|id| Source::of_id(id)).collect()),
+            valid_from_ms: 10,
+            valid_to_ms: 20,
+            record_hash: [7; 32],
+        }
+    }
+
+    #[test]
+    fn a_right_holds_from_its_start_until_before_its_end() {
+        let hr = Source::of_id("hr");
+        let held: Vec<i64> = (8..22)
+            .filter(|now| right(None).covers(&hr, *now))
+            .collect();
+        assert_eq!(held, (10..20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_right_for_some_sources_is_none_for_others_nor_for_all() {
+        let some = right(Some(&["hr"]));
+        let (hr, vault) = (Source::of_id("hr"), Source::of_id("vault"));
+        assert!(some.covers(&hr, 10) && !some.covers(&vault, 10));
+        assert!(some.covers_all(std::slice::from_ref(&hr), 10));
+        assert!(!some.covers_all(&[hr, vault], 10));
+        assert!(
+            !some.covers_all(&[], 10),
+            "no source named means every source"
+        );
+        assert!(right(None).covers_all(&[], 10));
+    }
+}
