@@ -196,6 +196,17 @@ pub(super) fn campaign_sources<'s>(
         .unwrap_or_default()
 }
 
+/// Whether the service closed a stage by itself, when the review was due.
+fn ends_by_rule(state: &State, campaign: &super::state::Campaign, pos: Pos) -> bool {
+    let due_ms = campaign
+        .defined
+        .as_ref()
+        .map_or(i64::MAX, |defined| defined.what.due_ms);
+    state.meta(pos).is_some_and(|meta| {
+        state.names.text(meta.actor) == "services/recertification" && meta.occurred_ms >= due_ms
+    })
+}
+
 fn campaigns(state: &State, tallies: &mut Tallies) {
     for campaign in state.campaigns.values() {
         let sources = campaign_sources(state, campaign);
@@ -205,6 +216,8 @@ fn campaigns(state: &State, tallies: &mut Tallies) {
             campaign.closed.as_ref().map(|closed| closed.pos),
         ];
         let stages = campaign.stages_closed.iter().map(|stage| stage.pos);
+        // A review that is due ends by the rule that its definition states, under the right that the definition cites.
+        let stages = stages.filter(|pos| !ends_by_rule(state, campaign, *pos));
         for pos in records.into_iter().flatten().chain(stages) {
             let need = Need {
                 pos,

@@ -118,9 +118,14 @@ fn route(
             item.leaf.key == leaf.key && (represented || item.leaf == leaf),
             || format!("entry {pos} shows another grant under an item than before"),
         );
-        tallies.expect(Check::I26, item.subject_tag == subject_tag, || {
-            format!("entry {pos} changes whose access an item is about")
-        });
+        // A grant that changed may have come to belong to another identity.
+        let changed = represented && item.leaf != leaf;
+        tallies.expect(
+            Check::I26,
+            changed || item.subject_tag == subject_tag,
+            || format!("entry {pos} changes whose access an item is about"),
+        );
+        item.subject_tag = subject_tag;
         item.leaf = leaf;
         item.reviewer = reviewer;
         item.presentation = presentation;
