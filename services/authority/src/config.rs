@@ -10,3 +10,9 @@ pub struct Config {
     /// What every service has. `peers.ledger` is required: a tenant's log is created there.
     pub service: ServiceConfig,
 }
+
+impl From<ServiceConfig> for Config {
+    fn from(service: ServiceConfig) -> Self {
+        Self { service }
+    }
+}

@@ -29,10 +29,9 @@ use counterfoil_proto::{
     },
     ledger::ledger_service_client::LedgerServiceClient,
 };
-use sqlx::{Any, pool::PoolConnection};
 use tonic::service::Routes;
 
-use crate::store;
+use crate::store::{self, Reader};
 
 /// How long an answer waits for its records to be in the ledger. What is not there by then is answered as PENDING.
 const EVIDENCE_PATIENCE: Duration = Duration::from_secs(2);
@@ -79,8 +78,8 @@ impl Api {
     }
 
     /// A connection for reading.
-    async fn reader(&self) -> Result<PoolConnection<Any>, ApiError> {
-        Ok(self.db.reader().acquire().await?)
+    async fn reader(&self) -> Result<Reader, ApiError> {
+        Ok(store::reader(&self.db).await?)
     }
 
     /// The tenant in `field`, if the caller may know that it exists.
