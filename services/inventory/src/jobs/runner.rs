@@ -148,7 +148,8 @@ impl SyncJob {
             Err(error) => {
                 tracing::warn!(%error, tenant, sync, "a sync was interrupted");
                 // Not when somebody else has begun it again: theirs is another number.
-                self.give_back(tenant, sync, |row| row.seq == Some(seq)).await?;
+                self.give_back(tenant, sync, |row| row.seq == Some(seq))
+                    .await?;
                 Ok(Progress::Interrupted)
             }
         }
@@ -166,7 +167,8 @@ impl SyncJob {
         };
         for (tenant, sync) in syncs::abandoned(&self.shop.db, lease_ms).await? {
             // Not when it gave a sign of life in the meantime.
-            self.give_back(&tenant, &sync, |row| row.lease_until_ms <= lease_ms).await?;
+            self.give_back(&tenant, &sync, |row| row.lease_until_ms <= lease_ms)
+                .await?;
         }
         Ok(())
     }

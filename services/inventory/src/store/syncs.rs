@@ -361,21 +361,35 @@ pub async fn last_seal_no(db: &Database, tenant: &str) -> Result<i64> {
     Ok(row.map_or(Ok(0), |row| row.try_get(0))?)
 }
 
-/// Reasons of the newest sealed sync of a source inside of a transaction, when that is PARTIAL.
+/// The current sync of every source of the transaction's tenant that has one.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn newest_partial_in(tx: &mut WriteTx, source_no: i64) -> Result<Option<Vec<String>>> {
-    let row = sqlx::query(select_sync!(
-        "WHERE y.source_no = $1 AND y.state IN (3, 4) ORDER BY y.sync DESC LIMIT 1"
+pub async fn current_in(tx: &mut WriteTx) -> Result<Vec<SyncRow>> {
+    let tenant = tx.tenant().to_owned();
+    let rows = sqlx::query(select_sync!(
+        "WHERE y.tenant = $1 AND y.sync = s.current_sync"
     ))
-    .bind(source_no)
-    .fetch_optional(tx.conn())
+    .bind(tenant)
+    .fetch_all(tx.conn())
     .await?;
-    let newest = row.as_ref().map(sync).transpose()?;
-    Ok(newest
-        .filter(|newest| newest.state == State::Partial)
-        .map(|newest| newest.partial_reasons))
+    rows.iter().map(sync).collect()
+}
+
+/// The newest sealed sync, COMPLETE or PARTIAL, of every source of the transaction's tenant.
+///
+/// # Errors
+/// When the database fails.
+pub async fn newest_sealed_in(tx: &mut WriteTx) -> Result<Vec<SyncRow>> {
+    let tenant = tx.tenant().to_owned();
+    let rows = sqlx::query(select_sync!(
+        "WHERE y.tenant = $1 AND y.sync IN (SELECT max(n.sync) FROM syncs n WHERE n.tenant = $1 AND n.state IN (3, 4) \
+         GROUP BY n.source_no)"
+    ))
+    .bind(tenant)
+    .fetch_all(tx.conn())
+    .await?;
+    rows.iter().map(sync).collect()
 }
 
 /// Syncs that may begin: waiting, due, and no other of their source is running.
