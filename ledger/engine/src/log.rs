@@ -237,6 +237,19 @@ impl Log {
         Ok(last)
     }
 
+    /// The last entry of a type (full name) below a size.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn last_of_type(
+        &self,
+        record_type: &str,
+        size: u64,
+    ) -> Result<Option<StoredEntry>, EngineError> {
+        let store = &self.inner.shared.store;
+        store.last_of_type(&self.info, record_type, size).await
+    }
+
     /// How many entries of the range `from..end` have which type, ascending by type.
     ///
     /// # Errors

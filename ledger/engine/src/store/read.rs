@@ -303,6 +303,29 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The last entry of a type below a size.
+    pub(crate) async fn last_of_type(
+        &self,
+        log: &LogInfo,
+        record_type: &str,
+        size: u64,
+    ) -> Result<Option<StoredEntry>, EngineError> {
+        sqlx::query(
+            "SELECT e.idx, e.leaf_hash, e.record_hash, e.record_type, e.entry FROM log_entries e \
+             WHERE e.log_id = $1 AND e.record_type = $2 AND e.idx < $3 ORDER BY e.idx DESC LIMIT 1",
+        )
+        .bind(log.id.0)
+        .bind(record_type)
+        .bind(to_db(size)?)
+        .fetch_optional(&self.read)
+        .await
+        .map_err(|error| EngineError::storage("read type", &error))?
+        .map(|row| stored_entry(log, &row))
+        .transpose()
+    }
+}
+
 /// Reads an entry and hashes it: bytes that changed under us are never handed out.
 fn stored_entry(log: &LogInfo, row: &AnyRow) -> Result<StoredEntry, EngineError> {
     let entry = StoredEntry {

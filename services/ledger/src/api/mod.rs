@@ -1,0 +1,88 @@
+//! The gRPC and HTTP face: proto <-> model, authorise, validate. No SQL, no rules.
+//!
+//! [`serve`] names every rpc and the function that answers it. Each of those reads the tenant first with [`Api::log`], which answers
+//! "not there" and "not yours" alike.
+
+mod append;
+mod disclosures;
+mod entries;
+mod explain;
+mod export;
+mod logs;
+mod serve;
+mod tiles;
+
+use counterfoil_chassis::{
+    ApiError, Caller, CancellationToken, Chassis, Clock, names::tenant_field, pages::Pages,
+    server::MESSAGE_BYTES_MAX,
+};
+use counterfoil_engine::Log;
+use counterfoil_proto::{
+    common::disclosure_service_server::DisclosureServiceServer,
+    ledger::ledger_service_server::LedgerServiceServer,
+};
+use tonic::service::Routes;
+
+pub(crate) use self::tiles::PREFIX as TILES_PREFIX;
+use crate::error::LedgerError;
+use crate::logs::Logs;
+
+/// What the functions that answer need. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    logs: Logs,
+    clock: Clock,
+    pages: Pages,
+    shutdown: CancellationToken,
+}
+
+impl Api {
+    /// Of a service that starts.
+    pub(crate) fn new(logs: Logs, chassis: &Chassis) -> Self {
+        Self {
+            logs,
+            clock: chassis.clock.clone(),
+            pages: chassis.pages.clone(),
+            shutdown: chassis.shutdown.clone(),
+        }
+    }
+
+    /// The gRPC services.
+    pub(crate) fn routes(&self) -> Routes {
+        let mut routes = Routes::builder();
+        routes
+            .add_service(
+                LedgerServiceServer::new(self.clone())
+                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            )
+            .add_service(
+                DisclosureServiceServer::new(self.clone())
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            );
+        routes.routes()
+    }
+
+    /// The C2SP tiles over plain HTTP.
+    pub(crate) fn tiles(&self) -> axum::Router {
+        tiles::router(self.clone())
+    }
+
+    /// The log of the tenant in the field "tenant", if the caller may know that it exists.
+    async fn log(&self, caller: &Caller, tenant: &str) -> Result<Log, ApiError> {
+        let tenant = tenant_field(tenant)?;
+        self.log_of(caller, &tenant).await
+    }
+
+    /// The log of a tenant by its bare id.
+    async fn log_of(&self, caller: &Caller, tenant: &str) -> Result<Log, ApiError> {
+        caller.require_tenant(tenant)?;
+        let log = self.logs.get(tenant).await;
+        Ok(log.map_err(LedgerError::from)?)
+    }
+}
+
+/// A failure of the engine, as the caller is told.
+fn told(error: impl Into<LedgerError>) -> ApiError {
+    error.into().into()
+}

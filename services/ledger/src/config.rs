@@ -1,0 +1,61 @@
+//! Configuration of the ledger service.
+
+use std::path::PathBuf;
+
+use counterfoil_chassis::config::ServiceConfig;
+use serde::Deserialize;
+
+/// Settings of the ledger service.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What every service has. `deployment` is the first part of every log's origin: `{deployment}/t/{tenant}`.
+    pub service: ServiceConfig,
+    /// Its own settings.
+    #[serde(default)]
+    pub ledger: LedgerConfig,
+}
+
+/// Settings of the logs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LedgerConfig {
+    /// Folder with the signing keys of the logs, one file a log, mode 0600. Replicas share it. Default: the folder "logs" beside
+    /// `service.producer_key_file`.
+    pub log_keys_dir: Option<PathBuf>,
+    /// Most bytes of records that may wait to be appended; more are refused with RESOURCE_EXHAUSTED. Default 67108864 (64 MiB).
+    pub queue_bytes_max: Option<usize>,
+}
+
+impl From<ServiceConfig> for Config {
+    fn from(service: ServiceConfig) -> Self {
+        Self {
+            service,
+            ledger: LedgerConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Where the logs' keys are.
+    #[must_use]
+    pub fn log_keys_dir(&self) -> PathBuf {
+        self.ledger
+            .log_keys_dir
+            .clone()
+            .unwrap_or_else(|| self.service.producer_key_file.with_file_name("logs"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_keys_of_the_logs_stand_beside_the_services_own() {
+        let config = Config::from(ServiceConfig::embedded("ledger", Path::new("/data")));
+        assert_eq!(config.log_keys_dir(), Path::new("/data/keys/logs"));
+    }
+}

@@ -1,0 +1,131 @@
+//! The ledger service: the gRPC and tile face of the engine. One append-only, signed log a tenant.
+//!
+//! It takes the records of the other services, answers with receipts, proves and hands out what it holds, and states in every
+//! log which keys may write to it (R08), by which schema to read it (R86) and what was counted up to where (R78).
+//! [`start`] runs the service.
+
+mod api;
+mod config;
+mod error;
+mod logs;
+mod model;
+mod statement;
+mod store;
+
+use std::sync::Arc;
+
+use counterfoil_chassis::{
+    CancellationToken, Chassis, Clock, Face, Setup, StartError, auth::HttpRoute, db::Migrations,
+    server::Running,
+};
+use counterfoil_engine::{DirectoryKeys, Engine, EngineOptions};
+use counterfoil_tlog::VerifierKey;
+use tokio::net::TcpListener;
+
+pub use config::{Config, LedgerConfig};
+
+/// Name of the service, its stream, its schema and its principal.
+pub const SERVICE: &str = "ledger";
+
+/// The tables of this service; the logs' own are the engine's.
+pub const MIGRATIONS: Migrations = store::MIGRATIONS;
+
+/// Starts the service. `listener`: one that is bound already; `None`: the configured address is bound.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn start(
+    config: Config,
+    clock: Clock,
+    listener: Option<TcpListener>,
+    shutdown: CancellationToken,
+) -> Result<Running, StartError> {
+    let keys_dir = config.log_keys_dir();
+    let setup = Setup {
+        service: SERVICE,
+        config: config.service,
+        migrations: &[MIGRATIONS],
+        clock,
+        listener,
+        shutdown,
+    };
+    let mut chassis = Chassis::start(setup).await?;
+    let keys = DirectoryKeys::open(keys_dir).map_err(other)?;
+    let mut options = EngineOptions {
+        schema: Some(SERVICE.to_owned()),
+        ..EngineOptions::default()
+    };
+    if let Some(bytes) = config.ledger.queue_bytes_max {
+        options.queue_bytes_max = bytes;
+    }
+    let engine = Engine::open(
+        &chassis.config.database_url,
+        Arc::new(keys),
+        Arc::new(EngineClock(chassis.clock.clone())),
+        options,
+    )
+    .await
+    .map_err(other)?;
+    let logs = logs::Logs::new(parts(&chassis, engine.clone()).await?);
+    let api = api::Api::new(logs.clone(), &chassis);
+    chassis.spawn(catch_up(logs, chassis.shutdown.clone()));
+    chassis.spawn(close(engine, chassis.shutdown.clone()));
+    let face = Face {
+        routes: api.routes(),
+        http: vec![HttpRoute {
+            prefix: api::TILES_PREFIX,
+            permission: "logs.read",
+            router: api.tiles(),
+        }],
+        ..Face::default()
+    };
+    chassis.serve(face).await
+}
+
+async fn parts(chassis: &Chassis, engine: Engine) -> Result<logs::Parts, StartError> {
+    let schema_hash = counterfoil_evidence::schema_hash();
+    let descriptor_set = counterfoil_evidence::DESCRIPTOR_SET;
+    store::insert_schema(&chassis.db, &schema_hash, descriptor_set)
+        .await
+        .map_err(other)?;
+    let key = chassis.outbox.key();
+    Ok(logs::Parts {
+        engine,
+        db: chassis.db.clone(),
+        clock: chassis.clock.clone(),
+        deployment: chassis.config.deployment.clone(),
+        registrar: VerifierKey::parse(&key.vkey()).map_err(other)?,
+        writer: statement::Writer {
+            key_id: key.key_id().to_owned(),
+            signer: key.record_signer(),
+            schema_hash,
+        },
+    })
+}
+
+/// Tells all logs what they have missed while the service was away.
+async fn catch_up(logs: logs::Logs, shutdown: CancellationToken) {
+    if let Some(Err(error)) = shutdown.run_until_cancelled(logs.catch_up()).await {
+        tracing::error!(%error, "not every log states the newest keys and schema; the next start tries again");
+    }
+}
+
+/// Answers what waits and closes the logs when the service ends.
+async fn close(engine: Engine, shutdown: CancellationToken) {
+    shutdown.cancelled().await;
+    engine.close().await;
+}
+
+fn other(error: impl std::error::Error + Send + Sync + 'static) -> StartError {
+    StartError::Other(Box::new(error))
+}
+
+/// The service's clock, as the engine takes it.
+#[derive(Debug)]
+struct EngineClock(Clock);
+
+impl counterfoil_engine::Clock for EngineClock {
+    fn now_ms(&self) -> i64 {
+        self.0.now_ms()
+    }
+}

@@ -1,0 +1,333 @@
+//! The logs of all tenants with what the service itself states in them.
+//!
+//! Invariant: every log names every producer. Creating a log reads the producers after the log is there, registering a producer reads
+//! the logs after the producer is there, so whichever comes second sees the other.
+
+use std::sync::Arc;
+
+use counterfoil_chassis::{Clock, Database};
+use counterfoil_engine::{Engine, EngineError, Log, Receipt, Refusal, StreamHead};
+use counterfoil_engine::{EntryFilter, StoredEntry};
+use counterfoil_evidence::catalogue::{self, Payload};
+use counterfoil_evidence::record::{decode_entry, decode_record, record_hash};
+use counterfoil_evidence::v1::{
+    EntryTypeCount, EpochSealed, ObligationBreached, ObligationDischarged, ObligationOpened,
+    Record, StreamMark,
+};
+use counterfoil_tlog::VerifierKey;
+use futures::{StreamExt, TryStreamExt};
+use prost::Name;
+use tokio::sync::Mutex;
+
+use crate::SERVICE;
+use crate::error::LedgerError;
+use crate::model::epoch::{self, OpenObligations};
+use crate::model::producer::Producer;
+use crate::statement::{Statement, Writer};
+use crate::store;
+
+/// How often a statement is tried against other replicas.
+const ATTEMPTS: usize = 16;
+/// Logs that are told something at once.
+const LOGS_AT_ONCE: usize = 32;
+/// Locks that keep this process from racing itself; tenants share them.
+const LOCKS: usize = 64;
+/// Entries read at once.
+const PAGE: u32 = 1000;
+
+/// The logs. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Logs {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    db: Database,
+    clock: Clock,
+    deployment: String,
+    registrar: VerifierKey,
+    own: Producer,
+    writer: Writer,
+    locks: Vec<Mutex<()>>,
+}
+
+/// What [`Logs`] is made of.
+pub(crate) struct Parts {
+    pub(crate) engine: Engine,
+    pub(crate) db: Database,
+    pub(crate) clock: Clock,
+    pub(crate) deployment: String,
+    pub(crate) registrar: VerifierKey,
+    pub(crate) writer: Writer,
+}
+
+impl Logs {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let own = Producer {
+            key_id: parts.writer.key_id.clone(),
+            principal: format!("services/{SERVICE}"),
+            stream: SERVICE.to_owned(),
+            vkey: parts.registrar.to_string(),
+        };
+        let inner = Inner {
+            engine: parts.engine,
+            db: parts.db,
+            clock: parts.clock,
+            deployment: parts.deployment,
+            registrar: parts.registrar,
+            own,
+            writer: parts.writer,
+            locks: (0..LOCKS).map(|_| Mutex::default()).collect(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Verifier key of the service as a producer.
+    pub(crate) fn registrar(&self) -> &VerifierKey {
+        &self.inner.registrar
+    }
+
+    /// The service's own tables.
+    pub(crate) fn db(&self) -> &Database {
+        &self.inner.db
+    }
+
+    /// The log of a tenant.
+    pub(crate) async fn get(&self, tenant: &str) -> Result<Log, EngineError> {
+        self.inner.engine.log(tenant).await
+    }
+
+    /// Creates the log of a tenant, and states in it what every log states.
+    pub(crate) async fn create(&self, tenant: &str) -> Result<Log, LedgerError> {
+        let inner = &self.inner;
+        let origin = format!("{}/t/{tenant}", inner.deployment);
+        let log = inner
+            .engine
+            .create_log(tenant, &origin, &inner.registrar)
+            .await?;
+        self.tell(&log).await?;
+        Ok(log)
+    }
+
+    /// Registers a producer with all logs.
+    pub(crate) async fn register(&self, producer: &Producer) -> Result<(), LedgerError> {
+        let inner = &self.inner;
+        let now_ms = inner.clock.now_ms();
+        let kept = store::insert_producer(&inner.db, producer, now_ms).await?;
+        if kept != *producer {
+            return Err(LedgerError::KeyTaken);
+        }
+        // If we crash here: the producer is kept, and the next start of either service tells the logs.
+        let told = store::tenants_told(&inner.db, &Statement::key_name(producer)).await?;
+        let tenants = inner.engine.tenants().await?;
+        let untold = tenants.into_iter().filter(|tenant| !told.contains(tenant));
+        self.tell_all(untold).await
+    }
+
+    /// States in every log what it does not state yet: a newer schema, a producer whose registration was cut off.
+    pub(crate) async fn catch_up(&self) -> Result<(), LedgerError> {
+        let tenants = self.inner.engine.tenants().await?;
+        self.tell_all(tenants).await
+    }
+
+    async fn tell_all(&self, tenants: impl IntoIterator<Item = String>) -> Result<(), LedgerError> {
+        let telling = tenants.into_iter().map(|tenant| async move {
+            let log = self.get(&tenant).await?;
+            self.tell(&log).await
+        });
+        futures::stream::iter(telling)
+            .buffer_unordered(LOGS_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    /// States in one log what it does not state yet.
+    async fn tell(&self, log: &Log) -> Result<(), LedgerError> {
+        let inner = &self.inner;
+        let now_ms = inner.clock.now_ms();
+        let size_bytes = counterfoil_evidence::DESCRIPTOR_SET.len() as u64;
+        let mut statements = vec![
+            Statement::key(&inner.own, now_ms),
+            Statement::schema(&inner.writer.schema_hash, size_bytes),
+        ];
+        let producers = store::producers(&inner.db).await?;
+        statements.extend(
+            producers
+                .iter()
+                .map(|producer| Statement::key(producer, now_ms)),
+        );
+        let tenant = &log.info().tenant;
+        let told = store::statements(&inner.db, tenant).await?;
+        statements.retain(|statement| !told.contains(&statement.name));
+        if statements.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = statements.iter().map(|one| one.name.clone()).collect();
+        let _held = self.lock(tenant).await;
+        self.state(log, statements).await?;
+        store::insert_statements(&inner.db, tenant, &names).await?;
+        Ok(())
+    }
+
+    async fn lock(&self, tenant: &str) -> tokio::sync::MutexGuard<'_, ()> {
+        let sum: usize = tenant.bytes().map(usize::from).sum();
+        self.inner.locks[sum % LOCKS].lock().await
+    }
+
+    /// Appends what the log does not have yet; the receipts of what was appended now, in order.
+    async fn state(
+        &self,
+        log: &Log,
+        mut statements: Vec<Statement>,
+    ) -> Result<Vec<Receipt>, LedgerError> {
+        let origin = &log.info().origin;
+        for _ in 0..ATTEMPTS {
+            let mut missing = Vec::new();
+            for statement in statements {
+                if log
+                    .entry_by_record(&statement.record_id(origin))
+                    .await?
+                    .is_none()
+                {
+                    missing.push(statement);
+                }
+            }
+            if missing.is_empty() {
+                return Ok(Vec::new());
+            }
+            let mut last = log.stream_head(SERVICE).await?;
+            let now_ms = self.inner.clock.now_ms();
+            let mut records = Vec::with_capacity(missing.len());
+            for statement in &missing {
+                let record = self.inner.writer.write(origin, &last, statement, now_ms);
+                last = StreamHead {
+                    last_seq: last.last_seq + 1,
+                    last_record_hash: record_hash(&record.record),
+                };
+                records.push(record);
+            }
+            let outcomes = log.append(records).await?;
+            match outcomes.into_iter().collect::<Result<Vec<_>, _>>() {
+                Ok(receipts) => return Ok(receipts),
+                // Another replica was faster, with the same statements or with others.
+                Err(
+                    Refusal::SequenceGap { .. }
+                    | Refusal::PrevHashMismatch { .. }
+                    | Refusal::RecordIdTaken(_),
+                ) => statements = missing,
+                Err(refusal) => {
+                    return Err(LedgerError::Unreadable {
+                        index: log.head().await?.size,
+                        reason: format!("the log refuses the registrar: {refusal}"),
+                    });
+                }
+            }
+        }
+        Err(LedgerError::Contended)
+    }
+
+    /// Seals the next epoch up to the present size.
+    pub(crate) async fn seal_epoch(&self, log: &Log) -> Result<(u64, Receipt), LedgerError> {
+        let _held = self.lock(&log.info().tenant).await;
+        for _ in 0..ATTEMPTS {
+            let sealed = self.next_epoch(log).await?;
+            let mut receipts = self.state(log, vec![Statement::epoch(&sealed)]).await?;
+            // Empty when another replica has sealed this epoch meanwhile: then the next one is ours.
+            if let Some(receipt) = receipts.pop() {
+                return Ok((sealed.epoch, receipt));
+            }
+        }
+        Err(LedgerError::Contended)
+    }
+
+    async fn next_epoch(&self, log: &Log) -> Result<EpochSealed, LedgerError> {
+        let to_index = log.head().await?.size;
+        let last = log
+            .last_of_type(&EpochSealed::full_name(), to_index)
+            .await?;
+        let last = match last {
+            None => None,
+            Some(entry) => match read(&entry)?.1 {
+                Payload::EpochSealed(sealed) => Some(sealed),
+                _ => return Err(unreadable(entry.index, "it is not of its type")),
+            },
+        };
+        let counts = log
+            .type_counts(epoch::from_index(last.as_ref()), to_index)
+            .await?;
+        let type_counts = counts
+            .into_iter()
+            .map(|count| EntryTypeCount {
+                r#type: count.record_type,
+                count: count.count,
+            })
+            .collect();
+        let mut streams = Vec::new();
+        for (stream, entry) in log.last_of_streams(to_index).await? {
+            let (record, _) = read(&entry)?;
+            streams.push(StreamMark {
+                stream,
+                last_seq: record.stream_seq,
+                last_record_hash: entry.record_hash.to_vec(),
+            });
+        }
+        let open = open_obligations(log, to_index)
+            .await?
+            .seal()
+            .map_err(|error| unreadable(to_index, error))?;
+        Ok(epoch::next_epoch(
+            last.as_ref(),
+            to_index,
+            type_counts,
+            streams,
+            &open,
+        ))
+    }
+}
+
+/// The obligations that are open below a size: what was opened and neither discharged nor breached.
+async fn open_obligations(log: &Log, size: u64) -> Result<OpenObligations, LedgerError> {
+    let mut open = OpenObligations::default();
+    // Opened ones first: an obligation is closed by a later record, and its id never comes again.
+    for record_type in [
+        ObligationOpened::full_name(),
+        ObligationDischarged::full_name(),
+        ObligationBreached::full_name(),
+    ] {
+        let filter = EntryFilter {
+            record_type: Some(record_type),
+            ..EntryFilter::default()
+        };
+        let mut from = 0;
+        loop {
+            let page = log.list(&filter, from, size, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            from = last.index + 1;
+            for entry in &page {
+                open.take(&read(entry)?.1, entry.record_hash);
+            }
+        }
+    }
+    Ok(open)
+}
+
+/// Decodes the record of an entry and its payload.
+pub(crate) fn read(entry: &StoredEntry) -> Result<(Record, Payload), LedgerError> {
+    let decoded = decode_entry(&entry.bytes).map_err(|error| unreadable(entry.index, error))?;
+    let record = decode_record(&decoded.record).map_err(|error| unreadable(entry.index, error))?;
+    let payload = catalogue::decode_payload(&record.r#type, &record.payload)
+        .ok_or_else(|| unreadable(entry.index, "its type is unknown"))?
+        .map_err(|error| unreadable(entry.index, error))?;
+    Ok((record, payload))
+}
+
+fn unreadable(index: u64, reason: impl std::fmt::Display) -> LedgerError {
+    LedgerError::Unreadable {
+        index,
+        reason: reason.to_string(),
+    }
+}

@@ -1,0 +1,5 @@
+//! The rules of the service. No I/O, no API types, no clock.
+
+pub(crate) mod access;
+pub(crate) mod epoch;
+pub(crate) mod producer;
