@@ -63,7 +63,7 @@ pub(crate) enum Refusal {
     #[error("the decision right has been revoked")]
     RightRevoked,
     /// FAILED_PRECONDITION, one violation a requirement.
-    #[error("the tenant cannot be activated: {} requirements are missing", .missing.len())]
+    #[error("the tenant cannot be activated, it lacks {}", codes(.missing))]
     TenantIncomplete {
         /// "tenants/{tenant}".
         tenant: String,
@@ -115,6 +115,11 @@ impl From<Refusal> for ApiError {
                 .with_metadata("state", state.as_str_name()),
         }
     }
+}
+
+fn codes(missing: &[Requirement]) -> String {
+    let codes: Vec<&str> = missing.iter().copied().map(Requirement::code).collect();
+    codes.join(", ")
 }
 
 fn invalid(faults: Faults) -> ApiError {
