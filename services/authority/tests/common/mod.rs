@@ -1,0 +1,348 @@
+//! A whole authority service beside a real ledger service, and clients of both.
+
+#![allow(dead_code, reason = "not every test file uses every part")]
+
+use counterfoil_chassis::{
+    CancellationToken, TestClock,
+    auth::Token,
+    client::{self, ServiceChannel},
+    clock::timestamp,
+    config::StaticCredential,
+    server::Running,
+    testing::{TestDatabase, config, credential},
+};
+use counterfoil_evidence::{
+    catalogue::{Payload, decode_payload},
+    record::{decode_entry, decode_record, record_hash},
+    v1::Record,
+};
+use counterfoil_proto::{
+    authority::{
+        decision_right_service_client::DecisionRightServiceClient,
+        principal_service_client::PrincipalServiceClient,
+        tenant_service_client::TenantServiceClient, *,
+    },
+    ledger::{ListEntriesRequest, ledger_service_client::LedgerServiceClient},
+};
+use tonic::Status;
+use tonic_types::StatusExt;
+
+/// 2026-11-21T12:00:00Z.
+pub(crate) const NOW_MS: i64 = 1_795_262_400_000;
+pub(crate) const DAY_MS: i64 = 86_400_000;
+
+/// Authority and ledger on one database, with a clock that the test owns.
+pub(crate) struct Deployment {
+    pub(crate) clock: TestClock,
+    pub(crate) admin: Clients,
+    pub(crate) service: Clients,
+    pub(crate) authority: Running,
+    pub(crate) ledger: Running,
+    pub(crate) db: TestDatabase,
+    folder: tempfile::TempDir,
+}
+
+/// What one caller calls with.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    pub(crate) tenants: TenantServiceClient<ServiceChannel>,
+    pub(crate) principals: PrincipalServiceClient<ServiceChannel>,
+    pub(crate) rights: DecisionRightServiceClient<ServiceChannel>,
+    pub(crate) ledger: LedgerServiceClient<ServiceChannel>,
+}
+
+impl Clients {
+    fn new(authority: &Running, ledger: &Running, token: &Token) -> Self {
+        let channel = client::connect(&authority.url(), Some(token)).unwrap();
+        Self {
+            tenants: TenantServiceClient::new(channel.clone()),
+            principals: PrincipalServiceClient::new(channel.clone()),
+            rights: DecisionRightServiceClient::new(channel),
+            ledger: LedgerServiceClient::new(client::connect(&ledger.url(), Some(token)).unwrap()),
+        }
+    }
+}
+
+impl Deployment {
+    pub(crate) async fn start(db: TestDatabase) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = TestClock::new(NOW_MS);
+        let (admin, admin_credential) =
+            credential(folder.path(), "operators/admin", "administrator");
+        let (own, own_credential) = credential(folder.path(), "services/authority", "service");
+        let (peer, peer_credential) =
+            credential(folder.path(), "services/recertification", "service");
+        let credentials = vec![admin_credential, own_credential.clone(), peer_credential];
+        let ledger = start_ledger(&db, &folder, &clock, &credentials).await;
+        let authority =
+            start_authority(&db, &folder, &clock, &credentials, &own_credential, &ledger).await;
+        drop(own);
+        Self {
+            admin: Clients::new(&authority, &ledger, &admin),
+            service: Clients::new(&authority, &ledger, &peer),
+            clock,
+            authority,
+            ledger,
+            db,
+            folder,
+        }
+    }
+
+    /// Clients of a principal of a tenant, by a token issued to it.
+    pub(crate) async fn clients_of(&self, principal: &str) -> Clients {
+        let request = IssueTokenRequest {
+            principal: principal.to_owned(),
+            ttl_seconds: 0,
+        };
+        let mut principals = self.admin.principals.clone();
+        let issued = principals.issue_token(request).await.unwrap().into_inner();
+        self.clients_with(&issued.token)
+    }
+
+    /// Clients that present this token.
+    pub(crate) fn clients_with(&self, token: &str) -> Clients {
+        Clients::new(&self.authority, &self.ledger, &Token::parse(token).unwrap())
+    }
+
+    /// All records of authority in the tenant's log, in order, with their hashes.
+    pub(crate) async fn logged(&self, tenant: &str) -> Vec<(Record, Payload, [u8; 32])> {
+        let request = ListEntriesRequest {
+            tenant: format!("tenants/{tenant}"),
+            stream: "authority".to_owned(),
+            page_size: 1_000,
+            ..ListEntriesRequest::default()
+        };
+        let page = self
+            .service
+            .ledger
+            .clone()
+            .list_entries(request)
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(
+            page.next_page_token, "",
+            "more records than the test expects"
+        );
+        let entries = page.entries.iter().map(|entry| {
+            let entry = decode_entry(&entry.entry).unwrap();
+            let record = decode_record(&entry.record).unwrap();
+            let payload = decode_payload(&record.r#type, &record.payload)
+                .unwrap()
+                .unwrap();
+            let hash = record_hash(&entry.record);
+            (record, payload, hash)
+        });
+        entries.collect()
+    }
+}
+
+async fn start_ledger(
+    db: &TestDatabase,
+    folder: &tempfile::TempDir,
+    clock: &TestClock,
+    credentials: &[StaticCredential],
+) -> Running {
+    let mut service = config("ledger", db, folder.path());
+    service.credentials = credentials.to_vec();
+    let shutdown = CancellationToken::new();
+    counterfoil_ledger::start(service.into(), clock.clock(), None, shutdown)
+        .await
+        .unwrap()
+}
+
+async fn start_authority(
+    db: &TestDatabase,
+    folder: &tempfile::TempDir,
+    clock: &TestClock,
+    credentials: &[StaticCredential],
+    own: &StaticCredential,
+    ledger: &Running,
+) -> Running {
+    let mut service = config("authority", db, folder.path());
+    service.credentials = credentials.to_vec();
+    service.token_file = Some(own.token_file.clone());
+    service.peers.ledger = Some(ledger.url());
+    let shutdown = CancellationToken::new();
+    counterfoil_authority::start(service.into(), clock.clock(), None, shutdown)
+        .await
+        .unwrap()
+}
+
+/// The reason of a refusal.
+pub(crate) fn reason(status: &Status) -> String {
+    let details = status.get_error_details();
+    details
+        .error_info()
+        .map(|info| info.reason.clone())
+        .unwrap_or_default()
+}
+
+/// The fields that a refusal names.
+pub(crate) fn fields(status: &Status) -> Vec<String> {
+    let details = status.get_error_details();
+    let violations = details
+        .bad_request()
+        .map(|bad| bad.field_violations.clone());
+    violations
+        .unwrap_or_default()
+        .into_iter()
+        .map(|one| one.field)
+        .collect()
+}
+
+/// The kinds of the preconditions that a refusal lists.
+pub(crate) fn violations(status: &Status) -> Vec<String> {
+    let details = status.get_error_details();
+    let violations = details
+        .precondition_failure()
+        .map(|failure| failure.violations.clone());
+    violations
+        .unwrap_or_default()
+        .into_iter()
+        .map(|one| one.r#type)
+        .collect()
+}
+
+pub(crate) fn create_tenant(id: &str) -> CreateTenantRequest {
+    CreateTenantRequest {
+        tenant_id: id.to_owned(),
+        display_name: "Zebra Holding".to_owned(),
+        request_id: String::new(),
+    }
+}
+
+pub(crate) fn create_organization(id: &str, kind: OrganizationKind) -> CreateOrganizationRequest {
+    CreateOrganizationRequest {
+        tenant: "tenants/acme".to_owned(),
+        organization_id: id.to_owned(),
+        display_name: "An organisation".to_owned(),
+        kind: kind.into(),
+        request_id: String::new(),
+    }
+}
+
+pub(crate) fn create_principal(id: &str, organization: &str, role: &str) -> CreatePrincipalRequest {
+    CreatePrincipalRequest {
+        tenant: "tenants/acme".to_owned(),
+        principal_id: id.to_owned(),
+        principal: Some(Principal {
+            display_name: format!("Ms {id} Zebra"),
+            kind: PrincipalKind::Human.into(),
+            organization: format!("tenants/acme/organizations/{organization}"),
+            identity_key: format!("{id}@zebra.example"),
+            roles: vec![role.to_owned()],
+            ..Principal::default()
+        }),
+        request_id: String::new(),
+    }
+}
+
+pub(crate) fn name_of(principal: &str) -> String {
+    format!("tenants/acme/principals/{principal}")
+}
+
+pub(crate) fn set_owner(unit: &str, owner: &str, deputy: &str) -> SetBusinessUnitOwnerRequest {
+    SetBusinessUnitOwnerRequest {
+        business_unit: Some(BusinessUnit {
+            name: format!("tenants/acme/business-units/{unit}"),
+            display_name: "Zebra Sales".to_owned(),
+            owner: name_of(owner),
+            deputy: if deputy.is_empty() {
+                String::new()
+            } else {
+                name_of(deputy)
+            },
+            effective_time: None,
+        }),
+        request_id: String::new(),
+    }
+}
+
+pub(crate) fn right(grantee: &str, action: DecisionAction, days: i64) -> DecisionRight {
+    DecisionRight {
+        grantee: name_of(grantee),
+        action: action.into(),
+        valid_to_time: Some(timestamp(NOW_MS + days * DAY_MS)),
+        grantor: name_of("ada"),
+        ..DecisionRight::default()
+    }
+}
+
+pub(crate) fn grant(rights: &[DecisionRight]) -> GrantDecisionRightsRequest {
+    GrantDecisionRightsRequest {
+        tenant: "tenants/acme".to_owned(),
+        decision_rights: rights.to_vec(),
+        request_id: String::new(),
+    }
+}
+
+pub(crate) fn set_path(asked: &str, last_resort: &str) -> SetEscalationPathRequest {
+    SetEscalationPathRequest {
+        tenant: "tenants/acme".to_owned(),
+        levels: vec![EscalationLevel {
+            principal: name_of(asked),
+            after_seconds: 3_600,
+        }],
+        last_resort: name_of(last_resort),
+        request_id: String::new(),
+    }
+}
+
+pub(crate) fn set_retention(class: &str) -> SetRetentionPolicyRequest {
+    SetRetentionPolicyRequest {
+        tenant: "tenants/acme".to_owned(),
+        rules: vec![RetentionRule {
+            retention_class: class.to_owned(),
+            duration_days: 3_650,
+            basis: "SOX-404".to_owned(),
+            jurisdiction: "*".to_owned(),
+        }],
+        request_id: String::new(),
+    }
+}
+
+pub(crate) fn publish(policy: Policy) -> PublishPolicyRequest {
+    PublishPolicyRequest {
+        tenant: "tenants/acme".to_owned(),
+        policy: Some(policy),
+        request_id: String::new(),
+    }
+}
+
+pub(crate) fn activate() -> ActivateTenantRequest {
+    ActivateTenantRequest {
+        name: "tenants/acme".to_owned(),
+        request_id: String::new(),
+    }
+}
+
+/// Tenant "acme" with customer humans "ada" (administrator of the tenant) and "ben", "msp" (administrator, of the provider)
+/// and "auditor" (of an auditor). Nobody is accountable yet.
+pub(crate) async fn people(admin: &mut Clients) {
+    admin
+        .tenants
+        .create_tenant(create_tenant("acme"))
+        .await
+        .unwrap();
+    for (id, kind) in [
+        ("customer", OrganizationKind::Customer),
+        ("provider", OrganizationKind::Provider),
+        ("auditors", OrganizationKind::Auditor),
+    ] {
+        admin
+            .principals
+            .create_organization(create_organization(id, kind))
+            .await
+            .unwrap();
+    }
+    for (id, organization, role) in [
+        ("ada", "customer", "tenant-administrator"),
+        ("ben", "customer", "reviewer"),
+        ("msp", "provider", "tenant-administrator"),
+        ("auditor", "auditors", "auditor"),
+    ] {
+        let request = create_principal(id, organization, role);
+        admin.principals.create_principal(request).await.unwrap();
+    }
+}
