@@ -161,11 +161,11 @@ impl<'t> LogWalk<'t> {
             let mut jobs = Vec::new();
             for tile in &round {
                 self.tile(tile, &mut jobs);
+                if !self.whole {
+                    return;
+                }
             }
             self.verify_and_replay(round, &jobs, threads);
-            if !self.whole {
-                return;
-            }
             next = end;
         }
     }

@@ -1,0 +1,145 @@
+//! Onboarding: keys, schema, principals, policy, rights.
+
+use counterfoil_evidence::catalogue::{Payload, stream};
+use counterfoil_evidence::v1::{self, DecisionAction, OrganizationKind, PrincipalKind};
+use counterfoil_evidence::{DESCRIPTOR_SET, schema_hash};
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+
+use super::log::{Draft, LogBuilder, STREAMS, seed};
+
+pub const ALICE: &str = "principals/alice";
+pub const BOB: &str = "principals/bob";
+pub const CAROL: &str = "principals/carol";
+pub const PROVIDER: &str = "principals/operator";
+pub const HOUR_MS: i64 = 3_600_000;
+pub const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// Hashes of the decision rights.
+pub struct Rights {
+    pub alice_review: Vec<u8>,
+    pub alice_except: Vec<u8>,
+    pub bob_review: Vec<u8>,
+    pub certify: Vec<u8>,
+    pub remediate: Vec<u8>,
+}
+
+pub fn tag_of(principal: &str) -> Vec<u8> {
+    seed(&format!("identity of {principal}")).to_vec()
+}
+
+pub fn onboard(log: &mut LogBuilder) -> Rights {
+    let keys: Vec<(String, String, &str)> = STREAMS
+        .iter()
+        .map(|name| {
+            let producer = &log.producers[name];
+            (producer.key_id.clone(), producer.key.to_string(), *name)
+        })
+        .collect();
+    for (key_id, vkey, stream_name) in keys {
+        let registered = v1::ActorKeyRegistered {
+            principal: format!("services/{stream_name}"),
+            key_id,
+            vkey,
+            streams: vec![stream_name.to_owned()],
+            valid_from_ms: log.now_ms,
+        };
+        log.append(&Payload::ActorKeyRegistered(registered), Draft::default());
+    }
+    let schema = v1::SchemaRegistered {
+        schema_hash: schema_hash().to_vec(),
+        size_bytes: DESCRIPTOR_SET.len() as u64,
+    };
+    log.append(
+        &Payload::SchemaRegistered(schema),
+        Draft {
+            blobs: vec![("application/x-protobuf", DESCRIPTOR_SET.to_vec())],
+            ..Draft::default()
+        },
+    );
+    for (principal, organization_kind) in [
+        (ALICE, OrganizationKind::Customer),
+        (BOB, OrganizationKind::Customer),
+        (CAROL, OrganizationKind::Customer),
+        (PROVIDER, OrganizationKind::Provider),
+    ] {
+        let registered = v1::PrincipalRegistered {
+            principal: principal.to_owned(),
+            kind: PrincipalKind::Human.into(),
+            organization: "organizations/o".to_owned(),
+            organization_kind: organization_kind.into(),
+            identity_tag: tag_of(principal),
+        };
+        log.append(
+            &Payload::PrincipalRegistered(registered),
+            Draft {
+                commitments: vec![("display_name", principal.as_bytes().to_vec())],
+                ..Draft::default()
+            },
+        );
+    }
+    policy(log);
+    let rights = Rights {
+        alice_review: right(log, ALICE, DecisionAction::Review, &["*"]),
+        alice_except: right(log, ALICE, DecisionAction::Except, &["*"]),
+        bob_review: right(
+            log,
+            BOB,
+            DecisionAction::Review,
+            &[super::estate::HR, super::estate::LDAP],
+        ),
+        certify: right(log, CAROL, DecisionAction::Certify, &["*"]),
+        remediate: right(log, CAROL, DecisionAction::Remediate, &["*"]),
+    };
+    let activated = v1::TenantLifecycleChanged {
+        from: v1::TenantState::Onboarding.into(),
+        to: v1::TenantState::Active.into(),
+        gate_results: vec![v1::GateResult {
+            requirement: "decision_rights".to_owned(),
+            record_hash: rights.certify.clone(),
+        }],
+    };
+    log.append(
+        &Payload::TenantLifecycleChanged(activated),
+        Draft::default(),
+    );
+    assert_eq!(log.metas[0].1, stream::LEDGER);
+    rights
+}
+
+fn policy(log: &mut LogBuilder) {
+    let rules = v1::PolicyRules {
+        review_interval_max_ms: 365 * DAY_MS,
+        exception_max_ms: 90 * DAY_MS,
+        snapshot_age_max_ms: 2 * DAY_MS,
+        lapse_rule: v1::LapseRule::RetainAsDebt.into(),
+        threshold_count: 5,
+        threshold_permille: 500,
+        val_required: 3,
+        persistence_offsets_ms: vec![HOUR_MS, 7 * DAY_MS],
+        dormant_after_ms: 90 * DAY_MS,
+    };
+    let bundle_hash = Sha256::digest(rules.encode_to_vec()).to_vec();
+    let published = v1::PolicyBundlePublished {
+        bundle_hash: bundle_hash.clone(),
+        version: 1,
+        effective_from_ms: log.now_ms,
+        rules: Some(rules),
+    };
+    log.append(&Payload::PolicyBundlePublished(published), Draft::default());
+    log.policy = bundle_hash;
+}
+
+fn right(log: &mut LogBuilder, grantee: &str, action: DecisionAction, scope: &[&str]) -> Vec<u8> {
+    let granted = v1::DecisionRightGranted {
+        right: format!("{grantee}-{action:?}"),
+        grantee: grantee.to_owned(),
+        action: action.into(),
+        scope: scope.iter().map(|scope| (*scope).to_owned()).collect(),
+        valid_from_ms: log.now_ms,
+        valid_to_ms: log.now_ms + 365 * DAY_MS,
+        grantor: CAROL.to_owned(),
+    };
+    log.append(&Payload::DecisionRightGranted(granted), Draft::default())
+        .to_vec()
+}
