@@ -12,7 +12,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use counterfoil_connectors::testing::{Slapd, SlapdOptions};
-use counterfoil_connectors::{SourceConfig, SourceRecord};
+use counterfoil_connectors::{LdapConfig, SourceConfig, SourceRecord};
 use flate2::read::GzDecoder;
 
 use crate::decisions::{Decision, DecisionRow, write_decisions};
@@ -126,14 +126,30 @@ async fn write(
     decide: Rule,
 ) -> Result<LdapEstate> {
     let slapd = Slapd::start(options)?;
-    let config = SourceConfig::Ldap(Box::new(slapd.config()));
-    let contents = source::read(&config)
+    let governance = Governance::new(tenant, display_name)?;
+    describe(directory, slapd, governance, LdapConfig::clone, decide).await
+}
+
+/// Writes the estate of a running server into `directory`; `adapt` may change how the suite reaches it.
+///
+/// # Errors
+/// When the server cannot be read or the files cannot be written.
+pub async fn describe(
+    directory: &Path,
+    slapd: Slapd,
+    governance: Governance,
+    adapt: impl FnOnce(&LdapConfig) -> LdapConfig,
+    decide: Rule,
+) -> Result<LdapEstate> {
+    let config = slapd.config();
+    let contents = source::read(&SourceConfig::Ldap(Box::new(config.clone())))
         .await
         .context("reading what was just loaded")?;
     let decisions = decisions(&contents.records, decide);
     fs::create_dir_all(directory)?;
     write_decisions(&directory.join("decisions.csv"), &decisions)?;
-    Governance::new(tenant, display_name)?
+    let config = SourceConfig::Ldap(Box::new(adapt(&config)));
+    governance
         .source(SOURCE, "Directory", &config)?
         .write(directory)?;
     Ok(LdapEstate {

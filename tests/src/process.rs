@@ -1,10 +1,11 @@
 //! The real executables as real processes: started, listened to, killed with SIGKILL, started again.
 //!
 //! A test waits for what a process says or for its end, never for time to pass. A random moment to kill at is the one thing
-//! that is measured in time, by [`Process::run_for`].
+//! that is measured in time, by [`Process::watch`].
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -93,6 +94,14 @@ pub fn counterfoil(data_dir: &Path, arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
+/// The command that runs the services on any free ports: tests run beside each other.
+///
+/// # Errors
+/// When the executable does not build.
+pub fn up(data_dir: &Path) -> Result<Command> {
+    counterfoil(data_dir, &["up", "--any-port"])
+}
+
 /// A command of the auditor's verifier.
 ///
 /// # Errors
@@ -116,8 +125,15 @@ impl Suite {
     /// # Errors
     /// When it ends before, with all that it said.
     pub fn start(data_dir: &Path) -> Result<Self> {
-        // Any ports: tests run beside each other.
-        let mut process = Process::start(counterfoil(data_dir, &["up", "--any-port"])?)?;
+        Self::of(up(data_dir)?, data_dir)
+    }
+
+    /// Starts a command that [`up`] has made, and waits until it has told where its services are.
+    ///
+    /// # Errors
+    /// As [`Suite::start`].
+    pub fn of(command: Command, data_dir: &Path) -> Result<Self> {
+        let mut process = Process::start(command)?;
         let told = process.until_json()?;
         ensure!(told["services"].is_object(), "not the services: {told}");
         Ok(Self {
@@ -144,6 +160,31 @@ impl Suite {
         Process::start(counterfoil(&self.data_dir, arguments)?)?.finish()
     }
 
+    /// Runs the client to its end, with its answer as a table.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn ask_table(&self, arguments: &[&str]) -> Result<Ended> {
+        let mut command = Command::new(executable("counterfoil")?);
+        command
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(&self.data_dir);
+        Process::start(command)?.finish()
+    }
+
+    /// The most memory that the services have held at once.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn peak_memory_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kibibytes: u64 = kibibytes.context("no VmHWM")?.trim().parse()?;
+        Ok(kibibytes * 1024)
+    }
+
     /// Kills the services at once and starts them again on the same data.
     ///
     /// # Errors
@@ -168,6 +209,17 @@ enum Said {
     End,
 }
 
+/// What came first while a process was watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watched {
+    /// It said the line.
+    Said,
+    /// It runs on without having said it.
+    Running,
+    /// It ended.
+    Ended,
+}
+
 /// How a process ended.
 #[derive(Debug, Clone)]
 pub struct Ended {
@@ -180,6 +232,12 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// Whether it was killed, and did not end by itself.
+    #[must_use]
+    pub fn was_killed(&self) -> bool {
+        self.status.signal().is_some()
+    }
+
     /// Its output, when it went well.
     ///
     /// # Errors
@@ -329,25 +387,26 @@ impl Process {
         }
     }
 
-    /// Lets it run for so long, then kills it; answers how it ended when it ended before.
-    ///
-    /// # Errors
-    /// When it cannot be killed.
-    pub fn run_for(mut self, limit: Duration) -> Result<Option<Ended>> {
+    /// Lets it run until it says a line that fits, but no longer than so long.
+    #[must_use]
+    pub fn watch(&mut self, limit: Duration, fits: impl Fn(&str) -> bool) -> Watched {
         let end = Instant::now() + limit;
         loop {
-            match self
-                .said
-                .recv_timeout(end.saturating_duration_since(Instant::now()))
-            {
-                Ok(Said::Line(line)) => self.keep(&line),
-                Ok(Said::End) | Err(RecvTimeoutError::Disconnected) => return self.end().map(Some),
-                Err(RecvTimeoutError::Timeout) => return self.kill().map(|_| None),
+            let left = end.saturating_duration_since(Instant::now());
+            match self.said.recv_timeout(left) {
+                Ok(Said::Line(line)) => {
+                    self.keep(&line);
+                    if fits(&line) {
+                        return Watched::Said;
+                    }
+                }
+                Ok(Said::End) | Err(RecvTimeoutError::Disconnected) => return Watched::Ended,
+                Err(RecvTimeoutError::Timeout) => return Watched::Running,
             }
         }
     }
 
-    /// Kills it at once, as a power cut would, and waits until it is gone.
+    /// Kills it at once, as a power cut would, and waits until it is gone. One that has ended before is left as it ended.
     ///
     /// # Errors
     /// When the signal cannot be sent.
@@ -447,15 +506,18 @@ mod tests {
 
     #[test]
     fn a_process_is_killed_in_the_middle_or_ends_before() {
-        let endless = shell("while :; do echo on; done");
-        assert!(
-            endless
-                .run_for(Duration::from_millis(20))
-                .unwrap()
-                .is_none()
+        let mut endless = shell("while :; do echo on; done");
+        let short_while = Duration::from_millis(20);
+        assert_eq!(endless.watch(short_while, |_| false), Watched::Running);
+        assert_eq!(
+            endless.watch(SILENCE_MAX, |line| line == "on"),
+            Watched::Said
         );
-        let short = shell("echo '{\"done\":true}'");
-        let ended = short.run_for(SILENCE_MAX).unwrap().unwrap();
+        assert!(endless.kill().unwrap().was_killed());
+        let mut short = shell("echo '{\"done\":true}'");
+        assert_eq!(short.watch(SILENCE_MAX, |_| false), Watched::Ended);
+        let ended = short.kill().unwrap();
+        assert!(!ended.was_killed());
         assert_eq!(ended.json().unwrap()["done"], true);
     }
 
