@@ -23,6 +23,9 @@ const RECORD_OVERHEAD_BYTES: usize = 512;
 const INLINE_RECORDS_MAX: usize = 16;
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
+/// Beyond every entry: positions are signed 64-bit numbers in the database.
+const INDEX_MAX: u64 = i64::MAX.unsigned_abs();
+
 /// When a refused caller may try again: about as long as a batch takes.
 const RETRY_AFTER_MS: u64 = 50;
 
@@ -180,8 +183,8 @@ impl Log {
         limit: u32,
     ) -> Result<Vec<StoredEntry>, EngineError> {
         let query = EntryQuery {
-            from,
-            end: end.min(i64::MAX.unsigned_abs()),
+            from: from.min(INDEX_MAX),
+            end: end.min(INDEX_MAX),
             limit,
             ..EntryQuery::default()
         };
@@ -200,8 +203,8 @@ impl Log {
         limit: u32,
     ) -> Result<Vec<StoredEntry>, EngineError> {
         let query = EntryQuery {
-            from,
-            end: end.min(i64::MAX.unsigned_abs()),
+            from: from.min(INDEX_MAX),
+            end: end.min(INDEX_MAX),
             record_type: filter.record_type.clone(),
             stream: filter.stream.clone(),
             subject: filter.subject.as_deref().map(subject_key),
