@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::cycle::Cycle;
+use crate::governance::Governance;
 use crate::process::{Ended, Suite};
+use crate::small;
 
 /// Id of the campaign that a quickstart holds.
 pub const CAMPAIGN: &str = "first-review";
@@ -137,6 +141,43 @@ impl<'s> Steps<'s> {
         let watched = self.ask_as(owner, &["remediation", "watch", remediation])?;
         Ok(watched["remediation"].clone())
     }
+}
+
+/// The longest that something which happens by itself is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Plays the small estate below `place` to its end, gives one person back what was taken, and waits until the services have
+/// seen it: access came back, and its case is open again.
+///
+/// # Errors
+/// When the cycle does not go through, or nobody sees it.
+pub fn regressed(place: &Path) -> Result<Suite> {
+    // Later than the quickstart waits for, and soon enough for us.
+    let offsets = toml::Value::Array(vec![8.into()]);
+    let governance =
+        Governance::new("small", "Small")?.set("policy", "persistence_offsets_seconds", offsets)?;
+    let estate = small::write(&place.join("estate"), governance, &["one"])?;
+    let data_dir = place.join("data");
+    let outcome = Cycle::new(&data_dir).on(&estate.directory).play()?.outcome;
+    ensure!(outcome.campaign_state == "CLOSED", "{outcome:?}");
+    ensure!(outcome.obligations_open > 0, "{outcome:?}");
+    let grants = estate.source("one").join("grants.csv");
+    let restored = std::fs::read_to_string(&grants)? + "p2,write,2026-01-31\n";
+    std::fs::write(&grants, restored)?;
+    let suite = Suite::start(&data_dir)?;
+    let steps = Steps::new(&suite, "small")?;
+    let started = Instant::now();
+    loop {
+        // A job of the service may see it before we ask.
+        steps.ask(&["remediation", "reread"])?;
+        let found = steps.ask(&["remediation", "list"])?;
+        if found["remediations"][0]["state"] == "REMEDIATION_STATE_REGRESSED" {
+            break;
+        }
+        ensure!(started.elapsed() < PATIENCE, "{found}");
+    }
+    drop(steps);
+    Ok(suite)
 }
 
 /// The text at a JSON pointer.
