@@ -42,6 +42,7 @@ struct Producer {
     stream: &'static str,
     seq: u64,
     prev: [u8; 32],
+    schema_hash: Vec<u8>,
 }
 
 impl Producer {
@@ -53,6 +54,7 @@ impl Producer {
             stream,
             seq: 0,
             prev: [0; 32],
+            schema_hash: counterfoil_evidence::schema_hash().to_vec(),
         }
     }
 
@@ -67,7 +69,7 @@ impl Producer {
             log_origin: self.origin.clone(),
             record_id: record_id.to_vec(),
             r#type: M::full_name(),
-            schema_hash: counterfoil_evidence::schema_hash().to_vec(),
+            schema_hash: self.schema_hash.clone(),
             stream: self.stream.to_owned(),
             stream_seq: self.seq,
             prev_record_hash: self.prev.to_vec(),

@@ -40,36 +40,10 @@ pub async fn start(
     listener: Option<TcpListener>,
     shutdown: CancellationToken,
 ) -> Result<Running, StartError> {
-    let keys_dir = config.log_keys_dir();
-    let setup = Setup {
-        service: SERVICE,
-        config: config.service,
-        migrations: &[MIGRATIONS],
-        clock,
-        listener,
-        shutdown,
-    };
-    let mut chassis = Chassis::start(setup).await?;
-    let keys = DirectoryKeys::open(keys_dir).map_err(other)?;
-    let mut options = EngineOptions {
-        schema: Some(SERVICE.to_owned()),
-        ..EngineOptions::default()
-    };
-    if let Some(bytes) = config.ledger.queue_bytes_max {
-        options.queue_bytes_max = bytes;
-    }
-    let engine = Engine::open(
-        &chassis.config.database_url,
-        Arc::new(keys),
-        Arc::new(EngineClock(chassis.clock.clone())),
-        options,
-    )
-    .await
-    .map_err(other)?;
-    let logs = logs::Logs::new(parts(&chassis, engine.clone()).await?);
+    let (mut chassis, logs) = open(config, clock, listener, shutdown).await?;
     let api = api::Api::new(logs.clone(), &chassis);
+    chassis.spawn(close(logs.clone(), chassis.shutdown.clone()));
     chassis.spawn(catch_up(logs, chassis.shutdown.clone()));
-    chassis.spawn(close(engine, chassis.shutdown.clone()));
     let face = Face {
         routes: api.routes(),
         http: vec![HttpRoute {
@@ -80,6 +54,39 @@ pub async fn start(
         ..Face::default()
     };
     chassis.serve(face).await
+}
+
+/// Opens the logs on what every service has.
+async fn open(
+    config: Config,
+    clock: Clock,
+    listener: Option<TcpListener>,
+    shutdown: CancellationToken,
+) -> Result<(Chassis, logs::Logs), StartError> {
+    let keys = DirectoryKeys::open(config.log_keys_dir()).map_err(other)?;
+    let setup = Setup {
+        service: SERVICE,
+        config: config.service,
+        migrations: &[MIGRATIONS],
+        clock,
+        listener,
+        shutdown,
+    };
+    let chassis = Chassis::start(setup).await?;
+    let mut options = EngineOptions {
+        schema: Some(SERVICE.to_owned()),
+        ..EngineOptions::default()
+    };
+    if let Some(bytes) = config.ledger.queue_bytes_max {
+        options.queue_bytes_max = bytes;
+    }
+    let clock = Arc::new(EngineClock(chassis.clock.clone()));
+    let url = &chassis.config.database_url;
+    let engine = Engine::open(url, Arc::new(keys), clock, options)
+        .await
+        .map_err(other)?;
+    let logs = logs::Logs::new(parts(&chassis, engine).await?);
+    Ok((chassis, logs))
 }
 
 async fn parts(chassis: &Chassis, engine: Engine) -> Result<logs::Parts, StartError> {
@@ -111,9 +118,9 @@ async fn catch_up(logs: logs::Logs, shutdown: CancellationToken) {
 }
 
 /// Answers what waits and closes the logs when the service ends.
-async fn close(engine: Engine, shutdown: CancellationToken) {
+async fn close(logs: logs::Logs, shutdown: CancellationToken) {
     shutdown.cancelled().await;
-    engine.close().await;
+    logs.close().await;
 }
 
 fn other(error: impl std::error::Error + Send + Sync + 'static) -> StartError {

@@ -96,6 +96,11 @@ impl Logs {
         &self.inner.db
     }
 
+    /// Takes nothing more, answers what waits, and closes the logs.
+    pub(crate) async fn close(&self) {
+        self.inner.engine.close().await;
+    }
+
     /// The log of a tenant.
     pub(crate) async fn get(&self, tenant: &str) -> Result<Log, EngineError> {
         self.inner.engine.log(tenant).await

@@ -10,6 +10,8 @@ mod explain;
 mod export;
 mod logs;
 mod serve;
+#[cfg(test)]
+mod tenancy;
 mod tiles;
 
 use counterfoil_chassis::{
