@@ -177,7 +177,7 @@ struct Routed {
 
 fn route(cycle: &mut Cycle, number: usize, leaf: GrantLeaf, cause: RoutingCause) -> Routed {
     let name = format!("items/{number}");
-    let reviewer = if number % 2 == 0 { ALICE } else { BOB };
+    let reviewer = if number.is_multiple_of(2) { ALICE } else { BOB };
     let routed = v1::ReviewItemRouted {
         campaign: CAMPAIGN.to_owned(),
         item: name.clone(),
