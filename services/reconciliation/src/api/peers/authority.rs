@@ -1,0 +1,212 @@
+//! Authority: who may decide what, who answers for it, and the policy in force.
+
+use counterfoil_chassis::{client::ServiceChannel, clock::millis, error::ApiError};
+use counterfoil_evidence::leaf::SourceTag;
+use counterfoil_proto::authority::{
+    CheckDecisionRightRequest, DecisionAction, DecisionRight, GetPolicyRequest,
+    GetPrincipalRequest, ListBusinessUnitsRequest, PrincipalKind,
+    decision_right_service_client::DecisionRightServiceClient,
+    principal_service_client::PrincipalServiceClient, tenant_service_client::TenantServiceClient,
+};
+use tonic::Code;
+
+use super::{digest, refused};
+use crate::{
+    model::{
+        entities::Digest,
+        ids::{Principal, local_name},
+    },
+    records::Rules,
+};
+
+const PEER: &str = "authority";
+
+/// Asks the authority service. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Authority {
+    tenants: TenantServiceClient<ServiceChannel>,
+    principals: PrincipalServiceClient<ServiceChannel>,
+    rights: DecisionRightServiceClient<ServiceChannel>,
+}
+
+/// What somebody may decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Duty {
+    /// Approve remediation.
+    Remediate,
+    /// Grant an exception.
+    Except,
+}
+
+/// A right to decide.
+#[derive(Debug, Clone)]
+pub(crate) struct Right {
+    /// "sources/{source}"; `None`: everywhere.
+    sources: Option<Vec<String>>,
+    valid_from_ms: i64,
+    valid_to_ms: i64,
+    /// SHA-256 of its record.
+    pub(crate) record_hash: Digest,
+}
+
+impl Right {
+    /// Whether it is valid at a moment.
+    pub(crate) fn holds_at(&self, now_ms: i64) -> bool {
+        self.valid_from_ms <= now_ms && now_ms < self.valid_to_ms
+    }
+
+    /// Whether it covers all these sources (bare ids).
+    pub(crate) fn covers<'s>(&self, sources: impl IntoIterator<Item = &'s String>) -> bool {
+        let covered = |source: &String| match &self.sources {
+            None => true,
+            Some(known) => known.contains(&format!("sources/{source}")),
+        };
+        sources.into_iter().all(covered)
+    }
+
+    /// Whether it covers the source with this tag.
+    pub(crate) fn covers_tag(&self, tag: SourceTag) -> bool {
+        let named = |known: &Vec<String>| known.iter().any(|source| SourceTag::of(source) == tag);
+        self.sources.as_ref().is_none_or(named)
+    }
+}
+
+/// What a principal may do now, and who answers for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    /// The rights asked for that hold now.
+    pub(crate) rights: Vec<Right>,
+    /// The tenant's accountable owner.
+    pub(crate) owner: Principal,
+    /// Hash of the policy in force.
+    pub(crate) policy_hash: Vec<u8>,
+}
+
+impl Authority {
+    /// Asks the service behind `channel`.
+    pub(crate) fn new(channel: ServiceChannel) -> Self {
+        Self {
+            tenants: TenantServiceClient::new(channel.clone()),
+            principals: PrincipalServiceClient::new(channel.clone()),
+            rights: DecisionRightServiceClient::new(channel),
+        }
+    }
+
+    /// What a principal may do now.
+    pub(crate) async fn standing(
+        &self,
+        tenant: &str,
+        principal: &Principal,
+        duty: Duty,
+    ) -> Result<Standing, ApiError> {
+        let action = match duty {
+            Duty::Remediate => DecisionAction::Remediate,
+            Duty::Except => DecisionAction::Except,
+        };
+        let request = CheckDecisionRightRequest {
+            principal: principal.full(tenant),
+            action: action.into(),
+        };
+        let mut rights = self.rights.clone();
+        let answer = rights.check_decision_right(request).await;
+        let answer = answer.map_err(refused(PEER))?.into_inner();
+        Ok(Standing {
+            rights: answer
+                .decision_rights
+                .iter()
+                .map(|granted| right(tenant, granted))
+                .collect::<Result<_, _>>()?,
+            owner: owner(tenant, &answer.accountable_owner)?,
+            policy_hash: answer.policy_hash,
+        })
+    }
+
+    /// Who answers for what nobody of the tenant asked for: the owner of its first business unit.
+    pub(crate) async fn default_standing(&self, tenant: &str) -> Result<Standing, ApiError> {
+        let request = ListBusinessUnitsRequest {
+            tenant: format!("tenants/{tenant}"),
+            page_size: 1,
+            page_token: String::new(),
+        };
+        let mut rights = self.rights.clone();
+        let units = async {
+            let answer = rights.list_business_units(request).await;
+            answer.map_err(refused(PEER))
+        };
+        let (units, (_, policy_hash)) = tokio::try_join!(units, self.policy(tenant))?;
+        let units = units.into_inner().business_units;
+        let first = units.first().map_or("", |unit| unit.owner.as_str());
+        Ok(Standing {
+            rights: Vec::new(),
+            owner: owner(tenant, first)?,
+            policy_hash,
+        })
+    }
+
+    /// The rules in force, and their hash.
+    pub(crate) async fn policy(&self, tenant: &str) -> Result<(Rules, Vec<u8>), ApiError> {
+        let request = GetPolicyRequest {
+            tenant: format!("tenants/{tenant}"),
+        };
+        let mut tenants = self.tenants.clone();
+        let answer = tenants.get_policy(request).await;
+        let answer = answer.map_err(|status| match status.code() {
+            Code::NotFound => {
+                ApiError::failed_precondition("NO_POLICY", "the tenant has no policy in force")
+            }
+            _ => ApiError::from_peer(PEER, status),
+        })?;
+        let policy = answer.into_inner().policy.unwrap_or_default();
+        let offsets = policy.persistence_offsets_seconds.iter();
+        let rules = Rules {
+            val_required: policy.val_required,
+            offsets_ms: offsets.map(|offset| offset.saturating_mul(1000)).collect(),
+            count_max: policy.threshold_count,
+            permille_max: policy.threshold_permille,
+            exception_max_ms: policy.exception_max_seconds.saturating_mul(1000),
+        };
+        Ok((rules, policy.bundle_hash))
+    }
+
+    /// Whether a principal is a natural person.
+    pub(crate) async fn is_human(
+        &self,
+        tenant: &str,
+        principal: &Principal,
+    ) -> Result<bool, ApiError> {
+        let request = GetPrincipalRequest {
+            name: principal.full(tenant),
+        };
+        let mut principals = self.principals.clone();
+        let answer = principals.get_principal(request).await;
+        let found = answer.map_err(refused(PEER))?.into_inner().principal;
+        Ok(found.is_some_and(|found| found.kind() == PrincipalKind::Human))
+    }
+}
+
+fn owner(tenant: &str, name: &str) -> Result<Principal, ApiError> {
+    Principal::of_tenant(tenant, name).ok_or_else(|| {
+        ApiError::failed_precondition(
+            "NO_ACCOUNTABLE_OWNER",
+            "the tenant has no business unit with an accountable owner",
+        )
+    })
+}
+
+/// A right with a malformed time holds at no time.
+fn right(tenant: &str, granted: &DecisionRight) -> Result<Right, ApiError> {
+    let everywhere = granted.scope.is_empty() || granted.scope.iter().any(|scope| scope == "*");
+    let named = granted.scope.iter();
+    let from = granted.valid_from_time.as_ref();
+    let to = granted.valid_to_time.as_ref();
+    Ok(Right {
+        sources: (!everywhere).then(|| {
+            named
+                .filter_map(|scope| local_name(tenant, scope))
+                .collect()
+        }),
+        valid_from_ms: from.map_or(Some(0), millis).unwrap_or(i64::MAX),
+        valid_to_ms: to.and_then(millis).unwrap_or(0),
+        record_hash: digest(PEER, &granted.record_hash)?,
+    })
+}

@@ -1,0 +1,303 @@
+//! PlanRemediation: what a run's findings ask for becomes actions, under the approver's right and the policy's threshold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use counterfoil_chassis::{
+    auth::Caller,
+    db::WriteTx,
+    error::ApiError,
+    idempotency::{self, Begun},
+    names::new_id,
+};
+use counterfoil_evidence::{
+    leaf::{ACTION_LEAF_LEN, ActionLeaf, GRANT_KEY_LEN, GrantKey},
+    v1::{FindingState, Operation},
+};
+use counterfoil_proto::reconciliation::{PlanRemediationRequest, PlanRemediationResponse};
+use counterfoil_tlog::sorted_set::SortedSetBuilder;
+
+use super::{Api, ReconRunName, convert, peers::authority::Duty};
+use crate::{
+    context::cite,
+    model::{
+        entities::{Action, Finding, Remediation, Run},
+        ids::Principal,
+        plan::{REMOVABLE, threshold},
+        state::{ActionState, RemediationState},
+        target::GrantFacts,
+    },
+    records::{self, PlannedActions, Rules, Stamp},
+    store,
+};
+
+impl Api {
+    pub(super) async fn plan(
+        &self,
+        caller: &Caller,
+        request: PlanRemediationRequest,
+    ) -> Result<PlanRemediationResponse, ApiError> {
+        let name = ReconRunName::parse_field("recon_run", &request.recon_run)?;
+        caller.require_tenant(&name.tenant)?;
+        let tenant = self.context.tenants.require_active(&name.tenant).await?;
+        let approver = crate::context::Context::principal(&tenant.id, caller)?;
+        let (stamp, rights) = self
+            .context
+            .decision(&tenant.id, caller, Duty::Remediate)
+            .await?;
+        let (rules, _) = self.context.authority.policy(&tenant.id).await?;
+        let run = self.run(&name).await?;
+        // What is planned now is checked again in the transaction; what appears in between is left for the next plan.
+        let facts = self.removable_facts(&tenant.id, &run).await?;
+
+        let mut tx = self.context.db.write_tx(&tenant.id).await?;
+        let begun = idempotency::begin(
+            &mut tx,
+            caller,
+            "PlanRemediation",
+            &request.request_id,
+            &request,
+        )
+        .await?;
+        let fresh = match begun {
+            Begun::Replay(answer) => return self.settled_plan(&tenant.id, answer).await,
+            Begun::Fresh(fresh) => fresh,
+        };
+        let findings =
+            store::findings::removable(tx.conn(), &tenant.id, &run.id, REMOVABLE).await?;
+        let actions = actions(&findings, &facts, stamp.now_ms);
+        if actions.is_empty() {
+            return Err(ApiError::failed_precondition(
+                "NOTHING_TO_DO",
+                "the run has no open finding on a direct grant of a source that can be written to",
+            ));
+        }
+        let sources: BTreeSet<String> =
+            actions.iter().map(|action| action.source.clone()).collect();
+        let stamp = cite(stamp, &rights, Duty::Remediate, |right| {
+            right.covers(&sources)
+        })?;
+        let (remediation, plan_receipt) = self
+            .record_plan(&mut tx, &run, &actions, approver, &rules, &stamp)
+            .await?;
+        let answer = PlanRemediationResponse {
+            remediation: Some(convert::remediation(&tenant.id, &remediation, 0)),
+            receipt: Some(plan_receipt),
+        };
+        fresh.store(&mut tx, &answer, stamp.now_ms).await?;
+        self.context.ring_on_commit(&mut tx);
+        // If we crash here: there is no plan, and the findings are as open as before.
+        tx.commit().await?;
+        self.settled_plan(&tenant.id, answer).await
+    }
+
+    async fn settled_plan(
+        &self,
+        tenant: &str,
+        mut answer: PlanRemediationResponse,
+    ) -> Result<PlanRemediationResponse, ApiError> {
+        self.settle(tenant, &mut answer.receipt).await?;
+        Ok(answer)
+    }
+
+    /// What inventory knows of the grants that could be removed, in sources that can be written to.
+    async fn removable_facts(
+        &self,
+        tenant: &str,
+        run: &Run,
+    ) -> Result<BTreeMap<GrantKey, GrantFacts>, ApiError> {
+        let findings = {
+            let mut connection = self.context.db.reader().acquire().await?;
+            store::findings::removable(&mut connection, tenant, &run.id, REMOVABLE).await?
+        };
+        let keys: Vec<GrantKey> = findings.iter().map(|finding| finding.key).collect();
+        let facts = self.context.inventory.grants(tenant, &keys).await?;
+        let mut facts: BTreeMap<GrantKey, GrantFacts> = facts
+            .into_iter()
+            .filter(|facts| facts.present && facts.direct)
+            .map(|facts| (facts.key, facts))
+            .collect();
+        let sources: BTreeSet<String> = facts.values().map(|facts| facts.source.clone()).collect();
+        let read_only = self.read_only_sources(tenant, &sources).await?;
+        facts.retain(|_, facts| !read_only.contains(&facts.source));
+        Ok(facts)
+    }
+
+    /// The sources that nobody writes to. One whose writer is its reader is refused: who acts must not confirm (I-36).
+    pub(super) async fn read_only_sources(
+        &self,
+        tenant: &str,
+        sources: &BTreeSet<String>,
+    ) -> Result<BTreeSet<String>, ApiError> {
+        let mut read_only = BTreeSet::new();
+        for source in sources {
+            let principals = self.context.inventory.principals(tenant, source).await?;
+            if principals.writer.is_empty() {
+                read_only.insert(source.clone());
+            } else if !principals.are_independent() {
+                return Err(ApiError::failed_precondition(
+                    "PRINCIPALS_NOT_INDEPENDENT",
+                    "a source is read and written by the same principal: nothing it shows could be believed",
+                )
+                .with_metadata("source", format!("tenants/{tenant}/sources/{source}")));
+            }
+        }
+        Ok(read_only)
+    }
+
+    /// R46, R47 when a limit is tripped, R45 for each finding; and all of it in the tables.
+    async fn record_plan(
+        &self,
+        tx: &mut WriteTx,
+        run: &Run,
+        actions: &[Action],
+        approver: Principal,
+        rules: &Rules,
+        stamp: &Stamp,
+    ) -> Result<(Remediation, counterfoil_proto::common::Receipt), ApiError> {
+        let id = new_id(stamp.now_ms);
+        let mut plan = planned(actions)?;
+        let (root, count) = (plan.root, plan.count);
+        let tripped = threshold(
+            count,
+            run.observed_count,
+            rules.count_max,
+            rules.permille_max,
+        );
+        let mut emission = self.context.outbox.begin(tx).await?;
+        let emitted = emission.add(records::planned(stamp, &id, run, &mut plan, rules))?;
+        if let Some(tripped) = &tripped {
+            emission.add(records::tripped(
+                stamp,
+                &id,
+                tripped,
+                root,
+                emitted.record_hash,
+            ))?;
+        }
+        for action in actions {
+            let (state, evidence) = (FindingState::Remediating, Some(emitted.record_hash));
+            emission.add(records::finding_changed(
+                stamp,
+                &action.finding,
+                state,
+                0,
+                evidence,
+            ))?;
+        }
+        emission.finish(tx).await?;
+        let remediation = Remediation {
+            id,
+            run: run.id.clone(),
+            plan_record_hash: emitted.record_hash,
+            actions_count: count,
+            val_required: rules.val_required,
+            offsets_ms: rules.offsets_ms.clone(),
+            approver,
+            owner: stamp.owner.clone(),
+            policy_hash: stamp.policy_hash.clone(),
+            threshold_metric: tripped
+                .as_ref()
+                .map_or(String::new(), |tripped| tripped.metric.to_owned()),
+            threshold_limit: tripped.as_ref().map_or(0, |tripped| tripped.limit),
+            created_ms: stamp.now_ms,
+            state: match tripped {
+                Some(_) => RemediationState::Held,
+                None => RemediationState::Approved,
+            },
+            runner: String::new(),
+            p50_ms: 0,
+            max_ms: 0,
+            reported: true,
+        };
+        store::remediations::insert(tx, &remediation).await?;
+        store::actions::insert(tx, &remediation.id, actions).await?;
+        let change = store::findings::Change {
+            state: FindingState::Remediating,
+            until_ms: 0,
+            now_ms: stamp.now_ms,
+            remediation: &remediation.id,
+        };
+        store::findings::change(
+            tx,
+            actions.iter().map(|action| action.finding.clone()),
+            change,
+        )
+        .await?;
+        Ok((remediation, emitted.pending_receipt()))
+    }
+}
+
+/// One action a finding that somebody or a rule decided on and whose grant can be taken away, ascending by key.
+fn actions(
+    findings: &[Finding],
+    facts: &BTreeMap<GrantKey, GrantFacts>,
+    now_ms: i64,
+) -> Vec<Action> {
+    let action = |finding: &Finding| {
+        let facts = facts.get(&finding.key)?;
+        let decision = finding.decision.clone()?;
+        Some(Action {
+            id: new_id(now_ms),
+            key: finding.key,
+            source: facts.source.clone(),
+            operation: match decision.kept {
+                Some(_) => Operation::Reduce,
+                None => Operation::Revoke,
+            },
+            finding: finding.id.clone(),
+            decision,
+            account_native: facts.account_native.clone(),
+            entitlement_native: facts.entitlement_native.clone(),
+            account_name: facts.account_name.clone(),
+            entitlement_name: facts.entitlement_name.clone(),
+            state: ActionState::Planned,
+            attempts: 0,
+            tries: 0,
+            idempotency_key: String::new(),
+            intent_record_id: None,
+            intent_record_hash: None,
+            executor: String::new(),
+            first_started_ms: 0,
+            started_ms: 0,
+            ended_ms: 0,
+            failure: String::new(),
+            read_record_hash: None,
+            verified_record_hash: None,
+            verified_ms: 0,
+            watched: false,
+        })
+    };
+    let mut actions: Vec<Action> = findings.iter().filter_map(action).collect();
+    // A grant has one situation at a time; two live findings of it are one action.
+    actions.sort_by_key(|action| action.key);
+    actions.dedup_by_key(|action| action.key);
+    actions
+}
+
+fn planned(actions: &[Action]) -> Result<PlannedActions, ApiError> {
+    let mut set =
+        SortedSetBuilder::new(GRANT_KEY_LEN, ACTION_LEAF_LEN).map_err(ApiError::internal)?;
+    let mut blob = Vec::with_capacity(actions.len() * ACTION_LEAF_LEN);
+    for action in actions {
+        let leaf = ActionLeaf {
+            key: action.key,
+            operation: action.operation,
+            record_hash: action.decision.record_hash,
+        };
+        let leaf = leaf.to_bytes();
+        set.push(&leaf).map_err(ApiError::internal)?;
+        blob.extend_from_slice(&leaf);
+    }
+    let set = set.finish();
+    let campaigns: BTreeSet<&str> = actions
+        .iter()
+        .map(|action| action.decision.campaign.as_str())
+        .collect();
+    let one = campaigns.first().filter(|_| campaigns.len() == 1);
+    Ok(PlannedActions {
+        root: set.root.0,
+        count: set.count,
+        blob,
+        campaign: one.copied().unwrap_or_default().to_owned(),
+    })
+}

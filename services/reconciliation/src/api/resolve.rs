@@ -1,0 +1,205 @@
+//! Verbs that move a remediation on: resolving a tripped threshold, and starting it.
+
+use counterfoil_chassis::{
+    auth::Caller,
+    db::WriteTx,
+    error::ApiError,
+    idempotency::{self, Begun},
+};
+use counterfoil_evidence::v1::{FindingState, RemediationOutcome};
+use counterfoil_proto::reconciliation::{
+    ExecuteRemediationRequest, ExecuteRemediationResponse, ResolveThresholdRequest,
+    ResolveThresholdResponse,
+};
+
+use super::{Api, convert, peers::authority::Duty, require_reason};
+use crate::{
+    context::{Context, cite},
+    error::wrong_state,
+    model::{entities::Remediation, ids::RemediationKey, state::RemediationState},
+    records::{self, End, Stamp},
+    store,
+};
+
+impl Api {
+    pub(super) async fn resolve(
+        &self,
+        caller: &Caller,
+        request: ResolveThresholdRequest,
+    ) -> Result<ResolveThresholdResponse, ApiError> {
+        let key = Self::remediation_key(caller, "name", &request.name)?;
+        require_reason(&request.reason)?;
+        let tenant = self.context.tenants.require_active(&key.tenant).await?;
+        let (stamp, rights) = self
+            .context
+            .decision(&tenant.id, caller, Duty::Remediate)
+            .await?;
+        let principal = Context::principal(&tenant.id, caller)?;
+        if !self
+            .context
+            .authority
+            .is_human(&tenant.id, &principal)
+            .await?
+        {
+            return Err(ApiError::permission_denied(
+                "HUMAN_REQUIRED",
+                "only a human resolves a tripped threshold",
+            ));
+        }
+
+        let mut tx = self.context.db.write_tx(&tenant.id).await?;
+        let begun = idempotency::begin(
+            &mut tx,
+            caller,
+            "ResolveThreshold",
+            &request.request_id,
+            &request,
+        )
+        .await?;
+        let fresh = match begun {
+            Begun::Replay(answer) => return self.settled_threshold(&tenant.id, answer).await,
+            Begun::Fresh(fresh) => fresh,
+        };
+        let mut remediation = locked(&mut tx, &key).await?;
+        if remediation.state != RemediationState::Held {
+            return Err(wrong_state(remediation.state));
+        }
+        let sources = store::actions::sources(tx.conn(), &key).await?;
+        let stamp = cite(stamp, &rights, Duty::Remediate, |right| {
+            right.covers(&sources)
+        })?;
+        let draft = records::resolved(&stamp, &remediation, request.resume, &request.reason);
+        let emitted = self.context.outbox.emit(&mut tx, draft).await?;
+        let next = match request.resume {
+            true => RemediationState::Approved,
+            false => RemediationState::Cancelled,
+        };
+        store::remediations::advance(&mut tx, &key.remediation, RemediationState::Held, next)
+            .await?;
+        if !request.resume {
+            self.cancel(&mut tx, &key, &remediation, &stamp, emitted.record_hash)
+                .await?;
+        }
+        remediation.state = next;
+        let answer = ResolveThresholdResponse {
+            remediation: Some(convert::remediation(&tenant.id, &remediation, 0)),
+            receipt: Some(emitted.pending_receipt()),
+        };
+        fresh.store(&mut tx, &answer, stamp.now_ms).await?;
+        self.context.ring_on_commit(&mut tx);
+        tx.commit().await?;
+        self.settled_threshold(&tenant.id, answer).await
+    }
+
+    async fn settled_threshold(
+        &self,
+        tenant: &str,
+        mut answer: ResolveThresholdResponse,
+    ) -> Result<ResolveThresholdResponse, ApiError> {
+        self.settle(tenant, &mut answer.receipt).await?;
+        Ok(answer)
+    }
+
+    /// R49, and the findings are open again.
+    async fn cancel(
+        &self,
+        tx: &mut WriteTx,
+        key: &RemediationKey,
+        remediation: &Remediation,
+        stamp: &Stamp,
+        resolved: [u8; 32],
+    ) -> Result<(), ApiError> {
+        let actions = store::actions::all(tx.conn(), key).await?;
+        let end = End {
+            outcome: RemediationOutcome::Cancelled,
+            verified_count: 0,
+            open_count: remediation.actions_count,
+            p50_ms: 0,
+            max_ms: 0,
+        };
+        let reopened = actions.iter().map(|action| {
+            let (state, evidence) = (FindingState::Open, Some(resolved));
+            records::finding_changed(stamp, &action.finding, state, 0, evidence)
+        });
+        let drafts: Vec<_> = std::iter::once(records::closed(stamp, remediation, end))
+            .chain(reopened)
+            .collect();
+        self.context.outbox.emit_many(tx, drafts).await?;
+        let change = store::findings::Change {
+            state: FindingState::Open,
+            until_ms: 0,
+            now_ms: stamp.now_ms,
+            remediation: "",
+        };
+        store::findings::change(tx, actions.into_iter().map(|action| action.finding), change)
+            .await?;
+        Ok(())
+    }
+
+    pub(super) async fn execute(
+        &self,
+        caller: &Caller,
+        request: ExecuteRemediationRequest,
+    ) -> Result<ExecuteRemediationResponse, ApiError> {
+        let key = Self::remediation_key(caller, "name", &request.name)?;
+        let tenant = self.context.tenants.require_active(&key.tenant).await?;
+        let sources = {
+            let mut connection = self.context.db.reader().acquire().await?;
+            store::actions::sources(&mut connection, &key).await?
+        };
+        // The principals of a source may have changed since it was planned.
+        self.read_only_sources(&tenant.id, &sources).await?;
+
+        let mut tx = self.context.db.write_tx(&tenant.id).await?;
+        let begun = idempotency::begin(
+            &mut tx,
+            caller,
+            "ExecuteRemediation",
+            &request.request_id,
+            &request,
+        )
+        .await?;
+        let fresh = match begun {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(fresh) => fresh,
+        };
+        let mut remediation = locked(&mut tx, &key).await?;
+        let starts = remediation.state.may_execute();
+        if starts {
+            let (id, from) = (&key.remediation, remediation.state);
+            store::remediations::advance(&mut tx, id, from, RemediationState::Dispatched).await?;
+            store::actions::reset_tries(&mut tx, id).await?;
+            remediation.state = RemediationState::Dispatched;
+        } else if !remediation.state.is_running() {
+            return Err(wrong_state(remediation.state));
+        }
+        let counts = store::actions::verified_counts(
+            tx.conn(),
+            &tenant.id,
+            &key.remediation,
+            &key.remediation,
+        )
+        .await?;
+        let verified = counts.get(&key.remediation).copied().unwrap_or(0);
+        let answer = ExecuteRemediationResponse {
+            remediation: Some(convert::remediation(&tenant.id, &remediation, verified)),
+        };
+        fresh
+            .store(&mut tx, &answer, self.context.clock.now_ms())
+            .await?;
+        self.context.ring_on_commit(&mut tx);
+        if starts {
+            let (work, key) = (self.context.work.clone(), key.clone());
+            // The supervisor outlives the api; when it is gone the service ends, and the next start resumes what runs.
+            tx.on_commit(move || drop(work.send(key)));
+        }
+        // If we crash here: it is DISPATCHED, and the next start carries it out.
+        tx.commit().await?;
+        Ok(answer)
+    }
+}
+
+async fn locked(tx: &mut WriteTx, key: &RemediationKey) -> Result<Remediation, ApiError> {
+    let found = store::remediations::get(tx.conn(), key).await?;
+    found.ok_or_else(ApiError::not_found)
+}

@@ -1,0 +1,264 @@
+//! What every call and every job of the service works with.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use counterfoil_chassis::{
+    CancellationToken,
+    auth::Caller,
+    clock::Clock,
+    db::{Database, WriteTx},
+    error::ApiError,
+    outbox::Outbox,
+    pages::Pages,
+    tenants::TenantDirectory,
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    api::peers::{
+        authority::{Authority, Duty, Right, Standing},
+        inventory::Inventory,
+        recertification::Recertification,
+    },
+    config::Settings,
+    error::JobError,
+    model::{
+        entities::{Digest, Remediation},
+        ids::{Principal, RemediationKey},
+    },
+    records::{SERVICE, Stamp},
+};
+
+/// What every call and every job of the service works with.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) db: Database,
+    pub(crate) clock: Clock,
+    pub(crate) outbox: Outbox,
+    pub(crate) tenants: TenantDirectory,
+    pub(crate) pages: Pages,
+    pub(crate) authority: Authority,
+    pub(crate) inventory: Inventory,
+    pub(crate) recertification: Recertification,
+    pub(crate) settings: Settings,
+    pub(crate) shutdown: CancellationToken,
+    /// Rung after every change of a remediation in this process.
+    pub(crate) bell: watch::Sender<u64>,
+    /// Where remediations to carry out go; the supervisor takes them.
+    pub(crate) work: mpsc::UnboundedSender<RemediationKey>,
+    /// Remediations that a task of this process carries out: one at a time each. Only [`Running`] writes it.
+    running: Mutex<HashSet<RemediationKey>>,
+    /// Re-reads take turns, so that two callers do not read a source for the same obligation. The tables decide all the same.
+    pub(crate) rereading: tokio::sync::Mutex<()>,
+    /// When a source, by tenant and id, may be re-read again by the background job. Losing it costs a read.
+    pub(crate) paused: Mutex<HashMap<(String, String), i64>>,
+    #[cfg(test)]
+    pub(crate) crash: Mutex<Option<crate::jobs::Step>>,
+}
+
+/// What a context is made of beside its peers.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) db: Database,
+    pub(crate) clock: Clock,
+    pub(crate) outbox: Outbox,
+    pub(crate) tenants: TenantDirectory,
+    pub(crate) pages: Pages,
+    pub(crate) settings: Settings,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) work: mpsc::UnboundedSender<RemediationKey>,
+}
+
+/// The services that are asked.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    pub(crate) authority: Authority,
+    pub(crate) inventory: Inventory,
+    pub(crate) recertification: Recertification,
+}
+
+impl Context {
+    /// Puts a context together.
+    pub(crate) fn new(parts: Parts, peers: Peers) -> Self {
+        Self {
+            db: parts.db,
+            clock: parts.clock,
+            outbox: parts.outbox,
+            tenants: parts.tenants,
+            pages: parts.pages,
+            authority: peers.authority,
+            inventory: peers.inventory,
+            recertification: peers.recertification,
+            settings: parts.settings,
+            shutdown: parts.shutdown,
+            bell: watch::Sender::new(0),
+            work: parts.work,
+            running: Mutex::default(),
+            rereading: tokio::sync::Mutex::default(),
+            paused: Mutex::default(),
+            #[cfg(test)]
+            crash: Mutex::default(),
+        }
+    }
+
+    /// The principal that calls; services and operators of the deployment are none and decide nothing.
+    pub(crate) fn principal(tenant: &str, caller: &Caller) -> Result<Principal, ApiError> {
+        Principal::of_tenant(tenant, caller.principal()).ok_or_else(|| {
+            ApiError::permission_denied(
+                "NO_DECISION_RIGHT",
+                "only principals of the tenant can hold a decision right",
+            )
+        })
+    }
+
+    /// A caller's stamp for what is a fact and no decision.
+    pub(crate) async fn fact(&self, tenant: &str, caller: &Caller) -> Result<Stamp, ApiError> {
+        let now_ms = self.clock.now_ms();
+        let standing = match Principal::of_tenant(tenant, caller.principal()) {
+            Some(principal) => {
+                self.authority
+                    .standing(tenant, &principal, Duty::Remediate)
+                    .await?
+            }
+            None => self.authority.default_standing(tenant).await?,
+        };
+        Ok(stamp(caller.actor(), now_ms, standing, None))
+    }
+
+    /// A caller's stamp for a decision, and the rights it may be taken under; `cite` chooses one.
+    pub(crate) async fn decision(
+        &self,
+        tenant: &str,
+        caller: &Caller,
+        duty: Duty,
+    ) -> Result<(Stamp, Vec<Right>), ApiError> {
+        // Taken before authority is asked, so that a right that is revoked in the meantime still held at this moment.
+        let now_ms = self.clock.now_ms();
+        let principal = Self::principal(tenant, caller)?;
+        let mut standing = self.authority.standing(tenant, &principal, duty).await?;
+        let rights = std::mem::take(&mut standing.rights);
+        if rights.is_empty() {
+            return Err(no_right(duty));
+        }
+        Ok((stamp(principal.as_str(), now_ms, standing, None), rights))
+    }
+
+    /// The service's stamp for what it does on a remediation, with whoever owns and rules the tenant now; as planned when
+    /// authority does not answer.
+    pub(crate) async fn of_service(
+        &self,
+        tenant: &str,
+        remediation: &Remediation,
+    ) -> Result<Stamp, JobError> {
+        let asked = self
+            .authority
+            .standing(tenant, &remediation.approver, Duty::Remediate)
+            .await;
+        let standing = asked.unwrap_or_else(|error| {
+            tracing::warn!(%error, "authority does not say who owns the tenant: as planned");
+            Standing {
+                rights: Vec::new(),
+                owner: remediation.owner.clone(),
+                policy_hash: remediation.policy_hash.clone(),
+            }
+        });
+        let approver = Some(remediation.approver.clone());
+        Ok(stamp(SERVICE, self.clock.now_ms(), standing, approver))
+    }
+
+    /// Rings the bell when the transaction is committed.
+    pub(crate) fn ring_on_commit(&self, tx: &mut WriteTx) {
+        let bell = self.bell.clone();
+        tx.on_commit(move || bell.send_modify(|rung| *rung = rung.wrapping_add(1)));
+    }
+
+    /// Marks a remediation as being carried out by this process. `None`: it is already.
+    pub(crate) fn occupy(&self, key: &RemediationKey) -> Option<Running<'_>> {
+        lock(&self.running).insert(key.clone()).then(|| Running {
+            context: self,
+            key: key.clone(),
+        })
+    }
+
+    /// Where tests let a job die. Nothing else happens here.
+    #[cfg(test)]
+    pub(crate) fn reached(&self, step: crate::jobs::Step) -> Result<(), JobError> {
+        let mut crash = lock(&self.crash);
+        if *crash == Some(step) {
+            *crash = None;
+            return Err(JobError::Stopped);
+        }
+        Ok(())
+    }
+
+    /// Where tests let a job die. Nothing happens here.
+    #[cfg(not(test))]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "tests let a job die here"
+    )]
+    pub(crate) fn reached(&self, _: crate::jobs::Step) -> Result<(), JobError> {
+        Ok(())
+    }
+}
+
+/// The first right that holds at the stamp's time and covers what it must, cited in the stamp.
+pub(crate) fn cite(
+    stamp: Stamp,
+    rights: &[Right],
+    duty: Duty,
+    covers: impl Fn(&Right) -> bool,
+) -> Result<Stamp, ApiError> {
+    let right = rights
+        .iter()
+        .find(|right| right.holds_at(stamp.now_ms) && covers(right))
+        .ok_or_else(|| no_right(duty))?;
+    Ok(Stamp {
+        right: Some(right.record_hash),
+        ..stamp
+    })
+}
+
+fn no_right(duty: Duty) -> ApiError {
+    let duty = match duty {
+        Duty::Remediate => "REMEDIATE",
+        Duty::Except => "EXCEPT",
+    };
+    ApiError::permission_denied(
+        "NO_DECISION_RIGHT",
+        format!("no decision right {duty} covers the sources"),
+    )
+}
+
+fn stamp(actor: &str, now_ms: i64, standing: Standing, on_behalf_of: Option<Principal>) -> Stamp {
+    Stamp {
+        actor: actor.to_owned(),
+        now_ms,
+        owner: standing.owner,
+        right: None::<Digest>,
+        policy_hash: standing.policy_hash,
+        on_behalf_of,
+    }
+}
+
+/// A remediation that this process carries out, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Running<'c> {
+    context: &'c Context,
+    key: RemediationKey,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        lock(&self.context.running).remove(&self.key);
+    }
+}
+
+/// Locks a mutex that guards nothing a panic could leave half-done.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

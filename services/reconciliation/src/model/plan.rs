@@ -1,0 +1,105 @@
+//! Planning: which findings become actions, whether the plan waits for a human, and how severe a finding is.
+
+use counterfoil_evidence::v1::Situation;
+
+/// Situations that a remediation removes.
+pub(crate) const REMOVABLE: [Situation; 2] = [Situation::Residual, Situation::ExpiredPresent];
+
+const DAY_MS: i64 = 86_400_000;
+
+/// 1 low to 4 critical.
+pub(crate) fn severity(situation: Situation) -> u32 {
+    match situation {
+        Situation::PrivilegedUncertified => 4,
+        Situation::Residual | Situation::Survivor => 3,
+        Situation::UnapprovedPresent
+        | Situation::ExpiredPresent
+        | Situation::Orphaned
+        | Situation::Unobservable => 2,
+        _ => 1,
+    }
+}
+
+/// How long a finding may stay, milliseconds: a day when critical, 30 days when low.
+pub(crate) fn time_to_act_ms(severity: u32) -> i64 {
+    match severity {
+        4 => DAY_MS,
+        3 => 3 * DAY_MS,
+        2 => 14 * DAY_MS,
+        _ => 30 * DAY_MS,
+    }
+}
+
+/// A limit that a plan exceeds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tripped {
+    /// "count" or "permille".
+    pub(crate) metric: &'static str,
+    /// The policy's limit.
+    pub(crate) limit: u64,
+    /// What the plan has.
+    pub(crate) observed: u64,
+}
+
+/// Whether a plan waits for a human. 0 means no limit.
+pub(crate) fn threshold(
+    actions: u64,
+    observed_grants: u64,
+    count_max: u32,
+    permille_max: u32,
+) -> Option<Tripped> {
+    if count_max > 0 && actions > u64::from(count_max) {
+        return Some(Tripped {
+            metric: "count",
+            limit: count_max.into(),
+            observed: actions,
+        });
+    }
+    // Rounded up: a plan a little above the limit is above it.
+    let permille = (actions * 1_000).div_ceil(observed_grants.max(1));
+    if permille_max > 0 && permille > u64::from(permille_max) {
+        return Some(Tripped {
+            metric: "permille",
+            limit: permille_max.into(),
+            observed: permille,
+        });
+    }
+    None
+}
+
+/// Median (the lower of two) and maximum of durations, milliseconds; 0 for none.
+pub(crate) fn median_and_max(mut durations: Vec<i64>) -> (i64, i64) {
+    durations.sort_unstable();
+    let median = durations.get(durations.len().saturating_sub(1) / 2);
+    (
+        median.copied().unwrap_or(0),
+        durations.last().copied().unwrap_or(0),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_just_above_a_limit_is_held() {
+        assert_eq!(threshold(10, 1_000, 10, 0), None);
+        assert_eq!(threshold(11, 1_000, 10, 0).unwrap().metric, "count");
+        assert_eq!(threshold(100, 1_000, 0, 100), None);
+        let tripped = threshold(101, 1_000, 0, 100).unwrap();
+        assert_eq!((tripped.metric, tripped.observed), ("permille", 101));
+        assert_eq!(threshold(1_000_000, 1, 0, 0), None);
+    }
+
+    #[test]
+    fn a_small_excess_is_not_rounded_away() {
+        assert_eq!(threshold(1_001, 10_000, 0, 100).unwrap().observed, 101);
+    }
+
+    #[test]
+    fn the_median_of_nothing_is_nothing() {
+        assert_eq!(median_and_max(vec![]), (0, 0));
+        assert_eq!(median_and_max(vec![3, 1, 2]), (2, 3));
+        assert_eq!(median_and_max(vec![4, 1, 2, 3]), (2, 4));
+    }
+}
