@@ -64,7 +64,7 @@ fn grant(
     if !closes(plan, effect) {
         return Err("cites a read-back that does not prove the removal at the level required");
     }
-    match deciders.get(&(action.remediation, action.key)) {
+    match deciders.get(action.remediation, action.key) {
         Some(decided) if *decided == ended.decision => Ok(()),
         Some(_) => Err("cites another decision than its plan"),
         // Without the plan's attachment the plan itself is skipped.

@@ -1,7 +1,7 @@
 //! Removals: planned and on record before they start, attempted once at a time, read back by somebody else, proved.
 
-use std::collections::HashMap;
 use std::collections::btree_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use super::Blobs;
 use super::ORDER_SKEW_MS;
@@ -331,11 +331,28 @@ pub(super) fn judge(state: &mut State, tallies: &mut Tallies, blobs: &dyn Blobs)
 }
 
 /// For each action of a plan: the record that decided it.
-pub(super) type Deciders = HashMap<(Sym, GrantKey), Digest>;
+#[derive(Debug, Default)]
+pub(super) struct Deciders {
+    of_action: HashMap<(Sym, GrantKey), Digest>,
+    /// Remediations whose actions are not in the bundle.
+    unread: HashSet<Sym>,
+}
+
+impl Deciders {
+    /// The record that decided an action of a remediation.
+    pub(super) fn get(&self, remediation: Sym, key: GrantKey) -> Option<&Digest> {
+        self.of_action.get(&(remediation, key))
+    }
+
+    /// Whether nothing is known of a remediation's actions.
+    pub(super) fn unread(&self, remediation: Sym) -> bool {
+        self.unread.contains(&remediation)
+    }
+}
 
 /// Judges that intents are of their plans, and tells who decided each action.
 fn plans(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) -> Deciders {
-    let mut deciders = Deciders::new();
+    let mut deciders = Deciders::default();
     for (name, plan) in &state.plans {
         tallies.checked(Check::I39);
         let Some(blob) = plan.actions_blob.and_then(|digest| blobs.load(&digest)) else {
@@ -346,6 +363,7 @@ fn plans(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) -> Deciders {
                     state.entry(plan.pos)
                 ),
             );
+            deciders.unread.insert(*name);
             continue;
         };
         let facts = sets::facts(&blob, GRANT_KEY_LEN, ACTION_LEAF_LEN);
@@ -362,7 +380,7 @@ fn plans(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) -> Deciders {
             let key = leaf.get(..GRANT_KEY_LEN).unwrap_or_default();
             let decided = leaf.get(GRANT_KEY_LEN + 1..).unwrap_or_default();
             if let Ok(key) = GrantKey::try_from(key) {
-                deciders.insert((*name, key), digest(decided));
+                deciders.of_action.insert((*name, key), digest(decided));
             }
         }
         for action in plan
@@ -396,7 +414,7 @@ fn intents_are_planned(state: &State, tallies: &mut Tallies, action: &Action, bl
 
 fn judge_effects(state: &State, tallies: &mut Tallies, action: &mut Action, deciders: &Deciders) {
     let decider = deciders
-        .get(&(action.remediation, action.key))
+        .get(action.remediation, action.key)
         .and_then(|hash| state.position(hash))
         .and_then(|pos| state.meta(pos))
         .map(|meta| meta.actor);
@@ -412,6 +430,13 @@ fn judge_effects(state: &State, tallies: &mut Tallies, action: &mut Action, deci
         }
         effect.stands = effect.proved;
         if effect.val < 3 {
+            continue;
+        }
+        if deciders.unread(action.remediation) {
+            tallies.skip(
+                Check::I36,
+                "who decided is in actions that are not in the bundle",
+            );
             continue;
         }
         tallies.checked(Check::I36);

@@ -33,9 +33,17 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies, deciders: &Deciders) {
             tallies.fail(Check::G13, format!("{}: {why}", state.entry(ended.pos)));
         }
     }
-    for plan in state.plans.values() {
+    for (name, plan) in &state.plans {
         for close in &plan.closes {
             tallies.checked(Check::G13);
+            if deciders.unread(*name) {
+                let entry = state.entry(plan.pos);
+                tallies.skip(
+                    Check::G13,
+                    format!("the actions of {entry} are not in the bundle"),
+                );
+                continue;
+            }
             if let Err(why) = percentiles(state, plan, close, deciders) {
                 tallies.fail(Check::G13, format!("{}: {why}", state.entry(close.pos)));
             }
@@ -89,7 +97,7 @@ pub(super) fn decided_to_verified(
     let name = state.names.find(&plan.record.remediation);
     let mut times: Vec<i64> = verified(state, plan, before)
         .filter_map(|(action, effect)| {
-            let decided = deciders.get(&(name?, action.key))?;
+            let decided = deciders.get(name?, action.key)?;
             let decided_ms = state.occurred_ms(state.position(decided)?);
             Some(effect.observed_ms.saturating_sub(decided_ms))
         })
