@@ -130,7 +130,8 @@ fn remediation(state: &State, plan: &Plan, close: &At<RemediationClosed>) -> Res
     Ok(())
 }
 
-/// A finding is resolved by a read-back of its grant, and by nothing else.
+/// A finding is resolved by a read-back of its grant, or by a run that recomputes and does not show it any more; by nothing
+/// else.
 fn findings(state: &State, tallies: &mut Tallies, effects: &Effects<'_>) {
     for change in &state.finding_changes {
         tallies.checked(Check::I33);
@@ -147,6 +148,17 @@ fn findings(state: &State, tallies: &mut Tallies, effects: &Effects<'_>) {
         };
         if change.state != FindingState::ResolvedVerified {
             continue;
+        }
+        match state.resolved_by_runs.get(&change.pos) {
+            Some(Some(true)) => continue,
+            Some(None) => {
+                tallies.skip(
+                    Check::I33,
+                    format!("the run cited by {} is not judged", state.entry(change.pos)),
+                );
+                continue;
+            }
+            Some(Some(false)) | None => {}
         }
         let proved = state
             .position(&change.evidence)

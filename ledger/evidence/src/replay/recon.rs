@@ -8,10 +8,10 @@ use super::sets;
 use super::state::{At, Pos, Run, State, Sym};
 use crate::leaf::{
     AUTHORIZED_LEAF_LEN, AuthorizedLeaf, AuthorizedStatus, FINDING_LEAF_LEN, FindingLeaf,
-    GRANT_KEY_LEN, GRANT_LEAF_LEN, GrantKey, GrantLeaf,
+    GRANT_KEY_LEN, GRANT_LEAF_LEN, GrantKey, GrantLeaf, SourceTag,
 };
 use crate::situation::{Observed, classify, requires_action};
-use crate::v1::{CampaignOutcome, Decision, Disposition, Situation};
+use crate::v1::{CampaignOutcome, Decision, Disposition, FindingState, Situation};
 
 /// Why a run is not as it should be.
 enum Flaw {
@@ -49,14 +49,18 @@ pub(super) fn judge(state: &mut State, tallies: &mut Tallies, blobs: &dyn Blobs)
                         .push((began_ms, run.pos));
                 }
                 findings_of(state, tallies, run, &seen.findings);
+                resolved_by(state, run, Some(&seen.findings));
             }
             Err(Flaw::Wrong(why)) => {
                 tallies.fail(Check::I58, format!("{}: {why}", state.entry(run.pos)));
             }
-            Err(Flaw::Missing(what)) => tallies.skip(
-                Check::I58,
-                format!("{what} of {} is not in the bundle", state.entry(run.pos)),
-            ),
+            Err(Flaw::Missing(what)) => {
+                tallies.skip(
+                    Check::I58,
+                    format!("{what} of {} is not in the bundle", state.entry(run.pos)),
+                );
+                resolved_by(state, run, None);
+            }
         }
     }
     state.runs = runs;
@@ -321,4 +325,42 @@ fn findings_of(state: &State, tallies: &mut Tallies, run: &At<Run>, findings: &[
             || format!("{} is not a finding of its run", state.entry(finding.pos)),
         );
     }
+}
+
+/// Findings that were resolved because this run does not show them any more: its snapshot shows their source, and their
+/// grant is not in that situation. `findings` are the run's, recomputed; `None`: they could not be.
+fn resolved_by(state: &mut State, run: &At<Run>, findings: Option<&[u8]>) {
+    let Some(hash) = state.meta(run.pos).map(|meta| meta.hash) else {
+        return;
+    };
+    let shown: HashSet<SourceTag> = state
+        .snapshot(&run.what.record.snapshot_record_hash)
+        .into_iter()
+        .flat_map(|(_, snapshot)| &snapshot.sources)
+        .map(|source| SourceTag::of(&source.source))
+        .collect();
+    let mut resolved = Vec::new();
+    for change in &state.finding_changes {
+        if change.evidence != hash || change.state != FindingState::ResolvedVerified {
+            continue;
+        }
+        let finding = state
+            .finding_at
+            .get(&change.finding)
+            .and_then(|at| state.findings.get(*at as usize));
+        let over = findings.map(|findings| {
+            finding.is_some_and(|finding| {
+                let leaf = FindingLeaf {
+                    key: finding.key,
+                    situation: finding.situation,
+                };
+                let found = sets::find(findings, FINDING_LEAF_LEN, &finding.key.0);
+                shown.contains(&finding.key.source_tag())
+                    && finding.pos < run.pos
+                    && found.is_none_or(|found| found != leaf.to_bytes())
+            })
+        });
+        resolved.push((change.pos, over));
+    }
+    state.resolved_by_runs.extend(resolved);
 }

@@ -386,6 +386,8 @@ pub(super) struct State {
     pub(super) findings: Vec<Finding>,
     pub(super) finding_at: HashMap<Sym, u32>,
     pub(super) finding_changes: Vec<FindingChange>,
+    /// Findings resolved because a run does not show them any more: whether it is so; `None`: the run could not be judged.
+    pub(super) resolved_by_runs: HashMap<Pos, Option<bool>>,
     pub(super) plans: BTreeMap<Sym, Plan>,
     pub(super) actions: Vec<Action>,
     pub(super) action_at: HashMap<(Sym, Sym), u32>,

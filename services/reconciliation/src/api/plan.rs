@@ -22,7 +22,7 @@ use crate::{
     model::{
         entities::{Action, Finding, Remediation, Run},
         ids::Principal,
-        plan::{REMOVABLE, threshold},
+        plan::{REMOVABLE, Tripped, threshold},
         state::{ActionState, RemediationState},
         target::GrantFacts,
     },
@@ -187,27 +187,10 @@ impl Api {
         emission.finish(tx).await?;
         let remediation = Remediation {
             id,
-            run: run.id.clone(),
             plan_record_hash: emitted.record_hash,
             actions_count: count,
-            val_required: rules.val_required,
-            offsets_ms: rules.offsets_ms.clone(),
             approver,
-            owner: stamp.owner.clone(),
-            policy_hash: stamp.policy_hash.clone(),
-            threshold_metric: tripped
-                .as_ref()
-                .map_or(String::new(), |tripped| tripped.metric.to_owned()),
-            threshold_limit: tripped.as_ref().map_or(0, |tripped| tripped.limit),
-            created_ms: stamp.now_ms,
-            state: match tripped {
-                Some(_) => RemediationState::Held,
-                None => RemediationState::Approved,
-            },
-            runner: String::new(),
-            p50_ms: 0,
-            max_ms: 0,
-            reported: true,
+            ..approved(run, tripped.as_ref(), rules, stamp)
         };
         store::remediations::insert(tx, &remediation).await?;
         store::actions::insert(tx, &remediation.id, actions).await?;
@@ -224,6 +207,32 @@ impl Api {
         )
         .await?;
         Ok((remediation, emitted.pending_receipt()))
+    }
+}
+
+/// A plan that may be carried out, or is held; `..` of its own columns.
+fn approved(run: &Run, tripped: Option<&Tripped>, rules: &Rules, stamp: &Stamp) -> Remediation {
+    Remediation {
+        id: String::new(),
+        run: run.id.clone(),
+        plan_record_hash: [0; 32],
+        actions_count: 0,
+        val_required: rules.val_required,
+        offsets_ms: rules.offsets_ms.clone(),
+        approver: stamp.owner.clone(),
+        owner: stamp.owner.clone(),
+        policy_hash: stamp.policy_hash.clone(),
+        threshold_metric: tripped.map_or(String::new(), |tripped| tripped.metric.to_owned()),
+        threshold_limit: tripped.map_or(0, |tripped| tripped.limit),
+        created_ms: stamp.now_ms,
+        state: match tripped {
+            Some(_) => RemediationState::Held,
+            None => RemediationState::Approved,
+        },
+        runner: String::new(),
+        p50_ms: 0,
+        max_ms: 0,
+        reported: true,
     }
 }
 
