@@ -39,11 +39,28 @@ pub(crate) async fn run(runs: usize) -> anyhow::Result<()> {
         }
     }
     print("kubernetes_cycle", "whole_cycle", "s", cycles.clone());
-    let rates = cycles.iter().map(|seconds| f64::from(u32::try_from(decided).unwrap_or(u32::MAX)) / seconds);
-    print("kubernetes_cycle", "decisions_per_second_of_the_whole", "1/s", rates.collect());
-    print("kubernetes_cycle", "peak_memory", "MiB", vec![peak_memory_mib()?]);
+    let rates = cycles
+        .iter()
+        .map(|seconds| f64::from(u32::try_from(decided).unwrap_or(u32::MAX)) / seconds);
+    print(
+        "kubernetes_cycle",
+        "decisions_per_second_of_the_whole",
+        "1/s",
+        rates.collect(),
+    );
+    print(
+        "kubernetes_cycle",
+        "peak_memory",
+        "MiB",
+        vec![peak_memory_mib()?],
+    );
     // The goal: under 2 s.
-    print("kubernetes_cycle", "offline_verification", "s", verifications);
+    print(
+        "kubernetes_cycle",
+        "offline_verification",
+        "s",
+        verifications,
+    );
     Ok(())
 }
 
@@ -55,5 +72,7 @@ pub(crate) async fn start(data_dir: &std::path::Path) -> anyhow::Result<Suite> {
         any_port: true,
         deployment: None,
     };
-    Suite::start(&options).await.context("the services do not start")
+    Suite::start(&options)
+        .await
+        .context("the services do not start")
 }

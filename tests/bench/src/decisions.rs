@@ -8,8 +8,8 @@ use counterfoil_proto::{
     authority::IssueTokenRequest,
     inventory::{CreateSnapshotRequest, StartSyncRequest, WatchSyncRequest},
     recertification::{
-        ActivateCampaignRequest, BatchDecideItemsRequest, Campaign, CreateCampaignRequest, Decision,
-        Evidence, Item, ItemDecision, ListItemsRequest, StageCampaignRequest,
+        ActivateCampaignRequest, BatchDecideItemsRequest, Campaign, CreateCampaignRequest,
+        Decision, Evidence, Item, ItemDecision, ListItemsRequest, StageCampaignRequest,
     },
 };
 
@@ -35,10 +35,19 @@ pub(crate) async fn run(items: usize) -> anyhow::Result<()> {
         principal: format!("tenants/{TENANT}/principals/owner"),
         ttl_seconds: 3_600,
     };
-    let token = admin.principals()?.issue_token(request).await?.into_inner().token;
+    let token = admin
+        .principals()?
+        .issue_token(request)
+        .await?
+        .into_inner()
+        .token;
     let owner = admin.as_caller(&token)?;
     let open = open_items(&owner).await?;
-    ensure!(open.len() == items, "{} items are open, not {items}", open.len());
+    ensure!(
+        open.len() == items,
+        "{} items are open, not {items}",
+        open.len()
+    );
     let mut rates = Vec::new();
     let (whole, ()) = timed(async {
         for batch in open.chunks(BATCH) {
@@ -52,7 +61,12 @@ pub(crate) async fn run(items: usize) -> anyhow::Result<()> {
     let rate = f64::from(u32::try_from(items)?) / whole;
     print("decisions", "all_with_receipts", "1/s", vec![rate]);
     // The peer's limit for one client.
-    print("decisions", "over_largest_commercial_api", "ratio", vec![rate / 2_500.0]);
+    print(
+        "decisions",
+        "over_largest_commercial_api",
+        "ratio",
+        vec![rate / 2_500.0],
+    );
     suite.stop().await
 }
 
@@ -64,14 +78,27 @@ async fn open_items(owner: &Clients) -> anyhow::Result<Vec<Item>> {
         source: format!("{tenant}/sources/target"),
         ..Default::default()
     };
-    let sync = sources.start_sync(request).await?.into_inner().sync.unwrap_or_default();
-    let mut watch = sources.watch_sync(WatchSyncRequest { name: sync.name }).await?.into_inner();
+    let sync = sources
+        .start_sync(request)
+        .await?
+        .into_inner()
+        .sync
+        .unwrap_or_default();
+    let mut watch = sources
+        .watch_sync(WatchSyncRequest { name: sync.name })
+        .await?
+        .into_inner();
     while watch.message().await?.is_some() {}
     let request = CreateSnapshotRequest {
         tenant: tenant.clone(),
         request_id: String::new(),
     };
-    let snapshot = sources.create_snapshot(request).await?.into_inner().snapshot.unwrap_or_default();
+    let snapshot = sources
+        .create_snapshot(request)
+        .await?
+        .into_inner()
+        .snapshot
+        .unwrap_or_default();
     let mut campaigns = owner.campaigns()?;
     let request = CreateCampaignRequest {
         tenant: tenant.clone(),
@@ -135,10 +162,21 @@ async fn decide(owner: &Clients, batch: &[Item]) -> anyhow::Result<()> {
         request_id: String::new(),
         wait_for_receipts: true,
     };
-    let answer = owner.reviews()?.batch_decide_items(request).await?.into_inner();
+    let answer = owner
+        .reviews()?
+        .batch_decide_items(request)
+        .await?
+        .into_inner();
     for result in answer.results {
-        let logged = result.receipt.is_some_and(|receipt| !receipt.tlog_proof.is_empty());
-        ensure!(result.code == 0 && logged, "{}: {}", result.item, result.message);
+        let logged = result
+            .receipt
+            .is_some_and(|receipt| !receipt.tlog_proof.is_empty());
+        ensure!(
+            result.code == 0 && logged,
+            "{}: {}",
+            result.item,
+            result.message
+        );
     }
     Ok(())
 }

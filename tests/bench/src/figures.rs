@@ -28,7 +28,9 @@ pub(crate) fn print(scenario: &str, metric: &str, unit: &str, mut values: Vec<f6
 }
 
 /// Runs something and tells how many seconds it took.
-pub(crate) async fn timed<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<(f64, T)> {
+pub(crate) async fn timed<T>(
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<(f64, T)> {
     let started = Instant::now();
     let done = work.await?;
     Ok((seconds(started.elapsed()), done))

@@ -31,11 +31,17 @@ pub(crate) async fn run(grants: usize) -> anyhow::Result<()> {
     let before = peak_memory_mib()?;
     let (first, sync) = timed(sync(&clients)).await?;
     let count = sync.set_count;
-    ensure!(count == grants as u64, "{count} grants were sealed, not {grants}");
+    ensure!(
+        count == grants as u64,
+        "{count} grants were sealed, not {grants}"
+    );
     print("ingest", "first_sync_sealed", "s", vec![first]);
     synthetic::change(&estate, grants, CHANGED)?;
     let (second, sync) = timed(self::sync(&clients)).await?;
-    ensure!(sync.set_count == (grants - CHANGED) as u64, "the second sync missed the change");
+    ensure!(
+        sync.set_count == (grants - CHANGED) as u64,
+        "the second sync missed the change"
+    );
     print("ingest", "second_sync_sealed_with_diff", "s", vec![second]);
     print("ingest", "peak_memory", "MiB", vec![peak_memory_mib()?]);
     print("ingest", "memory_before", "MiB", vec![before]);
@@ -49,7 +55,12 @@ async fn sync(clients: &Clients) -> anyhow::Result<Sync> {
         purpose: SyncPurpose::Inventory.into(),
         ..Default::default()
     };
-    let started = sources.start_sync(request).await?.into_inner().sync.unwrap_or_default();
+    let started = sources
+        .start_sync(request)
+        .await?
+        .into_inner()
+        .sync
+        .unwrap_or_default();
     let request = WatchSyncRequest { name: started.name };
     let mut watch = sources.watch_sync(request).await?.into_inner();
     let mut last = None;
@@ -57,6 +68,10 @@ async fn sync(clients: &Clients) -> anyhow::Result<Sync> {
         last = progress.sync;
     }
     let sync = last.context("the sync ended without a word")?;
-    ensure!(sync.state() == SyncState::Complete, "the sync is not complete: {:?}", sync.error_messages);
+    ensure!(
+        sync.state() == SyncState::Complete,
+        "the sync is not complete: {:?}",
+        sync.error_messages
+    );
     Ok(sync)
 }

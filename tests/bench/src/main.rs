@@ -50,7 +50,9 @@ enum Scenario {
 }
 
 fn main() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     match Arguments::parse().scenario {
         Some(Scenario::Cycle { runs }) => runtime.block_on(cycle::run(runs)),
         Some(Scenario::Decisions { items }) => runtime.block_on(decisions::run(items)),

@@ -21,26 +21,47 @@ pub(crate) fn write(directory: &Path, grants: usize) -> anyhow::Result<()> {
     let accounts = (grants / 10).max(1);
     let entitlements = (grants / 500).max(10);
     let mut file = BufWriter::new(File::create(source.join("accounts.csv"))?);
-    writeln!(file, "native_id,display_name,identity_key,email,identity_class,status,owner_key,last_seen,expires,purpose,lifecycle")?;
+    writeln!(
+        file,
+        "native_id,display_name,identity_key,email,identity_class,status,owner_key,last_seen,expires,purpose,lifecycle"
+    )?;
     for number in 0..accounts {
-        writeln!(file, "a{number},Account {number},p{number}@bench.example,,workforce,active,owner@bench.example,,,,active")?;
+        writeln!(
+            file,
+            "a{number},Account {number},p{number}@bench.example,,workforce,active,owner@bench.example,,,,active"
+        )?;
     }
     file.flush()?;
     let mut file = BufWriter::new(File::create(source.join("entitlements.csv"))?);
-    writeln!(file, "native_id,display_name,kind,privileged,owner_key,purpose,sensitivity")?;
+    writeln!(
+        file,
+        "native_id,display_name,kind,privileged,owner_key,purpose,sensitivity"
+    )?;
     for number in 0..entitlements {
-        writeln!(file, "e{number},Entitlement {number},role,false,owner@bench.example,,low")?;
+        writeln!(
+            file,
+            "e{number},Entitlement {number},role,false,owner@bench.example,,low"
+        )?;
     }
     file.flush()?;
     write_grants(&source, accounts, entitlements, grants, 0)?;
-    fs::write(directory.join("decisions.csv"), "source,account,entitlement,decision,justification,evidence_kind,evidence_ref,review_by_days,exception_basis,exception_expires_days,reviewer,reduce_to,exception_owner\n")?;
+    fs::write(
+        directory.join("decisions.csv"),
+        "source,account,entitlement,decision,justification,evidence_kind,evidence_ref,review_by_days,exception_basis,exception_expires_days,reviewer,reduce_to\n",
+    )?;
     estate()?.write(directory)
 }
 
 /// Takes the first `fewer` grants away, as a target would between two syncs.
 pub(crate) fn change(directory: &Path, grants: usize, fewer: usize) -> anyhow::Result<()> {
     let source = directory.join("target");
-    write_grants(&source, (grants / 10).max(1), (grants / 500).max(10), grants, fewer)
+    write_grants(
+        &source,
+        (grants / 10).max(1),
+        (grants / 500).max(10),
+        grants,
+        fewer,
+    )
 }
 
 fn write_grants(
@@ -52,7 +73,10 @@ fn write_grants(
 ) -> anyhow::Result<()> {
     let partial = source.join("grants.csv.new");
     let mut file = BufWriter::new(File::create(&partial)?);
-    writeln!(file, "account_native_id,entitlement_native_id,granted,expires,purpose")?;
+    writeln!(
+        file,
+        "account_native_id,entitlement_native_id,granted,expires,purpose"
+    )?;
     for number in skip..grants {
         // Each account's grants fall on different entitlements: a stride that shares no factor with their number would do,
         // and consecutive ones always do.
@@ -95,9 +119,16 @@ fn estate() -> anyhow::Result<Estate> {
             accountable_owner: "owner".to_owned(),
         },
         policy: Policy::default(),
-        organizations: vec![organization("customer", "customer"), organization("provider", "provider")],
+        organizations: vec![
+            organization("customer", "customer"),
+            organization("provider", "provider"),
+        ],
         principals: vec![
-            person("owner", "owner@bench.example", &["tenant-administrator", "reviewer"]),
+            person(
+                "owner",
+                "owner@bench.example",
+                &["tenant-administrator", "reviewer"],
+            ),
             person("deputy", "deputy@bench.example", &["reviewer"]),
         ],
         business_units: vec![BusinessUnit {
@@ -107,7 +138,10 @@ fn estate() -> anyhow::Result<Estate> {
             deputy: "deputy".to_owned(),
         }],
         decision_rights: vec![
-            rights("owner", &["review", "except", "certify", "remediate", "export"]),
+            rights(
+                "owner",
+                &["review", "except", "certify", "remediate", "export"],
+            ),
             rights("deputy", &["review"]),
         ],
         escalation: vec![EscalationLevel {

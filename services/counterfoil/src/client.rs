@@ -1,0 +1,165 @@
+//! Typed clients of all services, for the commands that are more than one call.
+
+use anyhow::Context as _;
+use counterfoil_proto::{
+    authority::{
+        decision_right_service_client::DecisionRightServiceClient,
+        principal_service_client::PrincipalServiceClient,
+        tenant_service_client::TenantServiceClient,
+    },
+    common::disclosure_service_client::DisclosureServiceClient,
+    inventory::{
+        inventory_service_client::InventoryServiceClient,
+        source_service_client::SourceServiceClient,
+    },
+    ledger::ledger_service_client::LedgerServiceClient,
+    recertification::{
+        campaign_service_client::CampaignServiceClient, review_service_client::ReviewServiceClient,
+    },
+    reconciliation::{
+        recon_service_client::ReconServiceClient,
+        remediation_service_client::RemediationServiceClient,
+    },
+};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
+
+use crate::{cli::MESSAGE_BYTES_MAX, endpoints::Endpoints};
+
+/// Puts the caller's token on every call.
+#[derive(Debug, Clone)]
+pub struct Bearer(MetadataValue<Ascii>);
+
+impl Bearer {
+    /// From a token.
+    ///
+    /// # Errors
+    /// When it has characters that no token has.
+    pub fn new(token: &str) -> anyhow::Result<Self> {
+        let mut value = MetadataValue::try_from(format!("Bearer {token}"))
+            .context("the token has odd characters")?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request
+            .metadata_mut()
+            .insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// A channel that carries the token.
+pub type Authenticated = InterceptedService<Channel, Bearer>;
+
+/// Opens clients of any service as one caller.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    channels: std::collections::BTreeMap<String, Channel>,
+    bearer: Bearer,
+}
+
+/// The services, in the order they start.
+pub const SERVICES: [&str; 5] = [
+    "ledger",
+    "authority",
+    "inventory",
+    "recertification",
+    "reconciliation",
+];
+
+macro_rules! clients {
+    ($($(#[$doc:meta])* $name:ident $service:literal $client:ident;)*) => {
+        $($(#[$doc])*
+        ///
+        /// # Errors
+        /// When no address of the service is known.
+        pub fn $name(&self) -> anyhow::Result<$client<Authenticated>> {
+            let channel = self.channel($service)?;
+            Ok($client::with_interceptor(channel, self.bearer.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX))
+        })*
+    };
+}
+
+impl Clients {
+    /// Channels to all services; a service that does not answer yet is tried at the first call.
+    ///
+    /// # Errors
+    /// When an address is malformed.
+    pub fn open(endpoints: &Endpoints, token: &str) -> anyhow::Result<Self> {
+        let mut channels = std::collections::BTreeMap::new();
+        for (service, address) in &endpoints.services {
+            let endpoint = Channel::from_shared(address.clone())
+                .with_context(|| format!("{address:?} is no address"))?;
+            channels.insert(service.clone(), endpoint.connect_lazy());
+        }
+        Ok(Self {
+            channels,
+            bearer: Bearer::new(token)?,
+        })
+    }
+
+    /// The same channels, as another caller.
+    ///
+    /// # Errors
+    /// When the token has characters that no token has.
+    pub fn as_caller(&self, token: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            channels: self.channels.clone(),
+            bearer: Bearer::new(token)?,
+        })
+    }
+
+    fn channel(&self, service: &str) -> anyhow::Result<Channel> {
+        self.channels
+            .get(service)
+            .cloned()
+            .with_context(|| format!("no address of the {service} service is known"))
+    }
+
+    /// What a service discloses.
+    ///
+    /// # Errors
+    /// When no address of the service is known.
+    pub fn disclosures(
+        &self,
+        service: &str,
+    ) -> anyhow::Result<DisclosureServiceClient<Authenticated>> {
+        let channel = self.channel(service)?;
+        Ok(
+            DisclosureServiceClient::with_interceptor(channel, self.bearer.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
+        )
+    }
+
+    clients! {
+        /// Tenants.
+        tenants "authority" TenantServiceClient;
+        /// Principals.
+        principals "authority" PrincipalServiceClient;
+        /// Decision rights.
+        rights "authority" DecisionRightServiceClient;
+        /// Sources.
+        sources "inventory" SourceServiceClient;
+        /// Inventory.
+        inventory "inventory" InventoryServiceClient;
+        /// Campaigns.
+        campaigns "recertification" CampaignServiceClient;
+        /// Reviews.
+        reviews "recertification" ReviewServiceClient;
+        /// Reconciliation.
+        recon "reconciliation" ReconServiceClient;
+        /// Remediation.
+        remediations "reconciliation" RemediationServiceClient;
+        /// The ledger.
+        ledger "ledger" LedgerServiceClient;
+    }
+}

@@ -1,0 +1,575 @@
+//! The cycle itself: read, review, reconcile, remediate, read again, close.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context as _, bail};
+use counterfoil_proto::{
+    inventory::{
+        CreateSnapshotRequest, ListGrantsRequest, Snapshot, StartSyncRequest, Sync, SyncPurpose,
+        SyncState, WatchSyncRequest,
+    },
+    recertification::{
+        ActivateCampaignRequest, Campaign, CampaignState, CloseCampaignRequest,
+        CreateCampaignRequest, EndReviewRequest, GetCampaignRequest, ItemCounts, LapseRule,
+        StageCampaignRequest,
+    },
+    reconciliation::{
+        ExecuteRemediationRequest, FindingState, ListFindingsRequest, ListObligationsRequest,
+        ListRemediationsRequest, PlanRemediationRequest, ReconRun, Remediation, RemediationState,
+        ResolveThresholdRequest, RunDueRereadsRequest, RunReconciliationRequest, Situation,
+        WatchRemediationRequest,
+    },
+};
+use tonic::Code;
+
+use super::{Outcome, Player, request_id};
+use crate::{bundle::Exported, cli::explain, client::Clients, decisions};
+
+/// Id of the campaign of an estate: one a tenant, so that a second run finds it.
+const CAMPAIGN_ID: &str = "first-review";
+
+/// How often an unfinished remediation is tried again.
+const REMEDIATION_TRIES: usize = 3;
+
+/// Problems that the inventory marks on a grant, with what they mean.
+const PROBLEMS: [(&[&str], &str); 5] = [
+    (&["ORPHANED"], "of accounts that belong to nobody"),
+    (&["IDENTITY_ENDED"], "of people who have left"),
+    (
+        &["PRIVILEGED", "OWNERLESS"],
+        "privileged and owned by nobody",
+    ),
+    (&["NO_EXPIRY"], "of service accounts without an expiry"),
+    (&["DORMANT"], "unused for longer than the rules allow"),
+];
+
+impl Player<'_> {
+    /// Reads every source and seals a snapshot.
+    async fn snapshot(&self) -> anyhow::Result<Snapshot> {
+        let mut sources = self.admin.sources()?;
+        for source in &self.estate.sources {
+            let request = StartSyncRequest {
+                source: format!("{}/sources/{}", self.tenant(), source.id),
+                purpose: SyncPurpose::Inventory.into(),
+                request_id: request_id(),
+                not_before_time: None,
+            };
+            let started = sources
+                .start_sync(request)
+                .await
+                .map_err(explain)?
+                .into_inner();
+            let name = started.sync.unwrap_or_default().name;
+            let sync = self.finished_sync(&name).await?;
+            let counts = sync.counts.unwrap_or_default();
+            self.story.tell(&format!(
+                "{}: {} accounts, {} entitlements, {} grants ({} more follow from them), {}.",
+                source.display_name,
+                counts.accounts,
+                counts.entitlements,
+                counts.grants_direct,
+                counts.grants_inherited,
+                if sync.state() == SyncState::Complete {
+                    "complete and sealed"
+                } else {
+                    "NOT complete"
+                },
+            ));
+            for message in sync.error_messages.iter().take(3) {
+                self.story.tell(&format!("  {message}"));
+            }
+        }
+        let request = CreateSnapshotRequest {
+            tenant: self.tenant(),
+            request_id: request_id(),
+        };
+        let answer = sources
+            .create_snapshot(request)
+            .await
+            .map_err(explain)?
+            .into_inner();
+        answer
+            .snapshot
+            .context("the inventory answered without a snapshot")
+    }
+
+    async fn finished_sync(&self, name: &str) -> anyhow::Result<Sync> {
+        let request = WatchSyncRequest {
+            name: name.to_owned(),
+        };
+        let mut watch = self
+            .admin
+            .sources()?
+            .watch_sync(request)
+            .await
+            .map_err(explain)?
+            .into_inner();
+        let mut last = None;
+        while let Some(progress) = watch.message().await.map_err(explain)? {
+            last = progress.sync;
+        }
+        last.context("the sync ended without a word")
+    }
+
+    /// Says what is wrong before anyone decides.
+    async fn tell_problems(&self) -> anyhow::Result<()> {
+        for (flags, meaning) in PROBLEMS {
+            let request = ListGrantsRequest {
+                tenant: self.tenant(),
+                flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+                page_size: 1_000,
+                ..Default::default()
+            };
+            let page = self
+                .admin
+                .inventory()?
+                .list_grants(request)
+                .await
+                .map_err(explain)?
+                .into_inner();
+            let direct: Vec<_> = page
+                .grants
+                .iter()
+                .filter(|grant| grant.path.is_empty())
+                .collect();
+            let Some(first) = direct.first() else {
+                continue;
+            };
+            let named = |name: Option<&str>| name.unwrap_or_default().to_owned();
+            self.story.tell(&format!(
+                "Found {} grants {meaning}, such as {} on {}.",
+                direct.len(),
+                named(
+                    first
+                        .account
+                        .as_ref()
+                        .map(|account| account.native_id.as_str())
+                ),
+                named(
+                    first
+                        .entitlement
+                        .as_ref()
+                        .map(|entitlement| entitlement.native_id.as_str())
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Holds the review up to its end; a campaign that is further already is left as it is.
+    pub(super) async fn review(&self, owner: &Clients) -> anyhow::Result<Campaign> {
+        let mut campaigns = owner.campaigns()?;
+        let name = format!("{}/campaigns/{CAMPAIGN_ID}", self.tenant());
+        let mut campaign = match campaigns
+            .get_campaign(GetCampaignRequest { name: name.clone() })
+            .await
+        {
+            Ok(answer) => answer.into_inner().campaign.unwrap_or_default(),
+            Err(status) if status.code() == Code::NotFound => self.define(owner).await?,
+            Err(status) => return Err(explain(status)),
+        };
+        if campaign.state() == CampaignState::Draft {
+            self.story.chapter("Reading the target systems");
+            let snapshot = self.snapshot().await?;
+            self.tell_problems().await?;
+            let request = StageCampaignRequest {
+                name: name.clone(),
+                snapshot: snapshot.name,
+                request_id: request_id(),
+            };
+            let staged = campaigns
+                .stage_campaign(request)
+                .await
+                .map_err(explain)?
+                .into_inner();
+            campaign = staged.campaign.unwrap_or_default();
+            self.story.chapter("Reviewing");
+            self.story.tell(&format!(
+                "{} grants are to be reviewed; the list is sealed before anyone sees it.",
+                campaign.population_count
+            ));
+        }
+        if campaign.state() == CampaignState::Staged {
+            let request = ActivateCampaignRequest {
+                name: name.clone(),
+                request_id: request_id(),
+            };
+            let active = campaigns
+                .activate_campaign(request)
+                .await
+                .map_err(explain)?
+                .into_inner();
+            campaign = active.campaign.unwrap_or_default();
+        }
+        if campaign.state() == CampaignState::Active {
+            self.decide(&name).await?;
+            let request = EndReviewRequest {
+                name,
+                request_id: request_id(),
+            };
+            let ended = campaigns
+                .end_review(request)
+                .await
+                .map_err(explain)?
+                .into_inner();
+            campaign = ended.campaign.unwrap_or_default();
+            let lapsed = campaign
+                .counts
+                .map_or(0, |counts| counts.lapsed_revoke + counts.lapsed_retained);
+            self.story.tell(&format!(
+                "Nobody decided on {lapsed} grants: they lapse by rule, and the record says so."
+            ));
+        }
+        Ok(campaign)
+    }
+
+    async fn define(&self, owner: &Clients) -> anyhow::Result<Campaign> {
+        let wanted = &self.estate.campaign;
+        let rule = format!("LAPSE_RULE_{}", wanted.lapse_rule.to_uppercase());
+        let request = CreateCampaignRequest {
+            tenant: self.tenant(),
+            campaign_id: CAMPAIGN_ID.to_owned(),
+            campaign: Some(Campaign {
+                display_name: wanted.display_name.clone(),
+                lapse_rule: LapseRule::from_str_name(&rule)
+                    .with_context(|| format!("{:?} is no lapse rule", wanted.lapse_rule))?
+                    .into(),
+                owner: self.principal(&wanted.owner),
+                fallback_reviewer: self.principal(&wanted.fallback_reviewer),
+                ..Default::default()
+            }),
+            request_id: request_id(),
+        };
+        let answer = owner
+            .campaigns()?
+            .create_campaign(request)
+            .await
+            .map_err(explain)?;
+        answer
+            .into_inner()
+            .campaign
+            .context("no campaign in the answer")
+    }
+
+    async fn decide(&self, campaign: &str) -> anyhow::Result<()> {
+        let rows = decisions::read(&self.directory.join(&self.estate.campaign.decisions))?;
+        let bar = self.story.progress("deciding", rows.len() as u64);
+        let summary = decisions::import(&self.admin, campaign, &rows, true, |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        })
+        .await?;
+        bar.finish_and_clear();
+        let taken: Vec<String> = summary
+            .taken
+            .iter()
+            .map(|(decision, count)| format!("{count} {decision}"))
+            .collect();
+        self.story
+            .tell(&format!("The reviewers decided: {}.", taken.join(", ")));
+        for refusal in &summary.refusals {
+            self.story.tell(&format!("Refused: {refusal}"));
+        }
+        Ok(())
+    }
+
+    /// Compares, plans, acts, reads back; and reads again what is due.
+    pub(super) async fn remediate(
+        &self,
+        owner: &Clients,
+        campaign: &Campaign,
+    ) -> anyhow::Result<()> {
+        self.story
+            .chapter("Comparing what was decided with what is there");
+        for _ in 0..REMEDIATION_TRIES {
+            if let Some(open) = self.unfinished_remediation(owner).await? {
+                self.carry_out(owner, open).await?;
+            }
+            let snapshot = self.snapshot().await?;
+            let run = self.reconcile(owner, &snapshot).await?;
+            let request = PlanRemediationRequest {
+                recon_run: run.name,
+                request_id: request_id(),
+            };
+            match owner.remediations()?.plan_remediation(request).await {
+                Ok(answer) => {
+                    let planned = answer.into_inner().remediation.unwrap_or_default();
+                    self.story.chapter("Carrying the decisions out");
+                    self.story.tell(&format!(
+                        "{} grants are to be removed.",
+                        planned.actions_count
+                    ));
+                    self.carry_out(owner, planned).await?;
+                }
+                Err(status) if status.code() == Code::FailedPrecondition => break,
+                Err(status) => return Err(explain(status)),
+            }
+        }
+        self.reread(owner).await?;
+        tracing::debug!(campaign = campaign.name, "remediation done");
+        Ok(())
+    }
+
+    async fn reconcile(&self, owner: &Clients, snapshot: &Snapshot) -> anyhow::Result<ReconRun> {
+        let request = RunReconciliationRequest {
+            snapshot: snapshot.name.clone(),
+            request_id: request_id(),
+        };
+        let answer = owner
+            .recon()?
+            .run_reconciliation(request)
+            .await
+            .map_err(explain)?;
+        let run = answer.into_inner().recon_run.unwrap_or_default();
+        let counts: Vec<String> = run
+            .situations
+            .iter()
+            .filter(|count| count.count > 0)
+            .map(|count| {
+                let name = Situation::try_from(count.situation)
+                    .unwrap_or_default()
+                    .as_str_name();
+                format!("{} {}", count.count, name.trim_start_matches("SITUATION_"))
+            })
+            .collect();
+        self.story.tell(&format!("{}.", counts.join(", ")));
+        Ok(run)
+    }
+
+    async fn unfinished_remediation(&self, owner: &Clients) -> anyhow::Result<Option<Remediation>> {
+        let request = ListRemediationsRequest {
+            tenant: self.tenant(),
+            page_size: 1_000,
+            ..Default::default()
+        };
+        let page = owner
+            .remediations()?
+            .list_remediations(request)
+            .await
+            .map_err(explain)?
+            .into_inner();
+        Ok(page.remediations.into_iter().find(|remediation| {
+            use RemediationState::{Approved, Dispatched, Held, Verifying};
+            matches!(
+                remediation.state(),
+                Held | Approved | Dispatched | Verifying
+            )
+        }))
+    }
+
+    async fn carry_out(&self, owner: &Clients, mut remediation: Remediation) -> anyhow::Result<()> {
+        let mut remediations = owner.remediations()?;
+        if remediation.state() == RemediationState::Held {
+            self.story.tell(&format!(
+                "The plan is held: it exceeds the limit of {} ({}). {} looks at it and lets it go on.",
+                remediation.threshold_limit, remediation.threshold_metric, self.estate.campaign.owner
+            ));
+            let request = ResolveThresholdRequest {
+                name: remediation.name.clone(),
+                resume: true,
+                reason: "Every removal was decided in the review that has just ended".to_owned(),
+                request_id: request_id(),
+            };
+            let answer = remediations
+                .resolve_threshold(request)
+                .await
+                .map_err(explain)?;
+            remediation = answer.into_inner().remediation.unwrap_or_default();
+        }
+        if remediation.state() == RemediationState::Approved {
+            let request = ExecuteRemediationRequest {
+                name: remediation.name.clone(),
+                request_id: request_id(),
+            };
+            let answer = remediations
+                .execute_remediation(request)
+                .await
+                .map_err(explain)?;
+            remediation = answer.into_inner().remediation.unwrap_or_default();
+        }
+        let bar = self
+            .story
+            .progress("verified gone", remediation.actions_count);
+        let request = WatchRemediationRequest {
+            name: remediation.name.clone(),
+        };
+        let mut watch = remediations
+            .watch_remediation(request)
+            .await
+            .map_err(explain)?
+            .into_inner();
+        while let Some(progress) = watch.message().await.map_err(explain)? {
+            remediation = progress.remediation.unwrap_or_default();
+            bar.set_position(remediation.verified_count);
+        }
+        bar.finish_and_clear();
+        self.story.tell(&format!(
+            "{} of {} removals are proved by reading the target again through another principal; {} stay open.",
+            remediation.verified_count, remediation.actions_count, remediation.open_count
+        ));
+        Ok(())
+    }
+
+    /// Waits for re-reads that are due within seconds and does them; later ones stay owed, and the bundle says so.
+    async fn reread(&self, owner: &Clients) -> anyhow::Result<()> {
+        const WAIT_SECONDS_MAX: i64 = 5;
+        let mut remediations = owner.remediations()?;
+        let obligations = ListObligationsRequest {
+            tenant: self.tenant(),
+            page_size: 1_000,
+            ..Default::default()
+        };
+        loop {
+            let done = remediations
+                .run_due_rereads(RunDueRereadsRequest {
+                    tenant: self.tenant(),
+                })
+                .await
+                .map_err(explain)?
+                .into_inner();
+            if done.discharged > 0 {
+                self.story
+                    .tell("Read again later: what was removed is still gone.");
+            }
+            if done.regressed > 0 {
+                self.story.tell(&format!(
+                    "{} grants came BACK: their cases are open again.",
+                    done.regressed
+                ));
+            }
+            let open = remediations
+                .list_obligations(obligations.clone())
+                .await
+                .map_err(explain)?
+                .into_inner();
+            let next = open
+                .obligations
+                .iter()
+                .filter_map(|owed| owed.due_time.as_ref())
+                .map(|due| due.seconds)
+                .min();
+            let now = jiff::Timestamp::now().as_second();
+            match next {
+                Some(due) if due <= now + WAIT_SECONDS_MAX && done.unobservable == 0 => {
+                    let wait = u64::try_from(due - now + 1).unwrap_or(1);
+                    tokio::time::sleep(Duration::from_secs(wait)).await;
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Closes the campaign, if it is not closed yet.
+    pub(super) async fn close(
+        &self,
+        owner: &Clients,
+        campaign: &Campaign,
+    ) -> anyhow::Result<Campaign> {
+        let name = campaign.name.clone();
+        let mut campaigns = owner.campaigns()?;
+        let answer = campaigns
+            .get_campaign(GetCampaignRequest { name: name.clone() })
+            .await
+            .map_err(explain)?;
+        let campaign = answer.into_inner().campaign.unwrap_or_default();
+        match campaign.state() {
+            CampaignState::Closed | CampaignState::ClosedWithDebt => return Ok(campaign),
+            CampaignState::Remediating => {}
+            other => bail!("{name} is {}, it cannot be closed", other.as_str_name()),
+        }
+        let request = CloseCampaignRequest {
+            name,
+            request_id: request_id(),
+        };
+        let answer = campaigns
+            .close_campaign(request)
+            .await
+            .map_err(explain)?
+            .into_inner();
+        let campaign = answer.campaign.unwrap_or_default();
+        self.story.chapter("Closing");
+        self.story.tell(&match campaign.state() {
+            CampaignState::Closed => {
+                "Everything was decided and every removal is verified: the campaign is CLOSED."
+                    .to_owned()
+            }
+            _ => format!(
+                "{} things are open: the campaign is CLOSED_WITH_DEBT, and each is listed.",
+                campaign.debt_count
+            ),
+        });
+        Ok(campaign)
+    }
+
+    /// The end: what there is to take away.
+    pub(super) async fn outcome(
+        &self,
+        campaign: Campaign,
+        exported: Exported,
+    ) -> anyhow::Result<Outcome> {
+        let request = ListFindingsRequest {
+            tenant: self.tenant(),
+            state: FindingState::Open.into(),
+            page_size: 1_000,
+            ..Default::default()
+        };
+        let findings = self
+            .admin
+            .recon()?
+            .list_findings(request)
+            .await
+            .map_err(explain)?
+            .into_inner();
+        let request = ListObligationsRequest {
+            tenant: self.tenant(),
+            page_size: 1_000,
+            ..Default::default()
+        };
+        let owed = self
+            .admin
+            .remediations()?
+            .list_obligations(request)
+            .await
+            .map_err(explain)?
+            .into_inner();
+        let counts = campaign.counts.unwrap_or_default();
+        self.story.chapter("Evidence");
+        self.story.tell(&format!(
+            "{} findings and {} obligations are open; they are in the bundle too.",
+            findings.findings.len(),
+            owed.obligations.len()
+        ));
+        Ok(Outcome {
+            verify: exported.verify_command(),
+            bundle: exported.bundle,
+            trust: exported.trust,
+            tenant: self.tenant(),
+            campaign_state: campaign
+                .state()
+                .as_str_name()
+                .trim_start_matches("CAMPAIGN_STATE_")
+                .to_owned(),
+            campaign: campaign.name,
+            counts: named_counts(&counts),
+            removals_verified: counts.verified,
+            findings_open: findings.findings.len() as u64,
+            obligations_open: owed.obligations.len() as u64,
+        })
+    }
+}
+
+fn named_counts(counts: &ItemCounts) -> BTreeMap<String, u64> {
+    [
+        ("pending", counts.pending),
+        ("accepted", counts.accepted),
+        ("revoked", counts.revoked),
+        ("reduced", counts.reduced),
+        ("excepted", counts.excepted),
+        ("lapsed_revoke", counts.lapsed_revoke),
+        ("lapsed_retained", counts.lapsed_retained),
+        ("voided", counts.voided),
+    ]
+    .into_iter()
+    .map(|(name, count)| (name.to_owned(), count))
+    .collect()
+}

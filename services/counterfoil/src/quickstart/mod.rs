@@ -1,0 +1,144 @@
+//! `counterfoil quickstart`: one whole governance cycle on an estate, from target systems to a bundle that verifies offline.
+//!
+//! Every step first looks at what is there, so a second run, and a run after a crash, continues. Whoever must act is acted
+//! for with a token of their own that lives ten minutes: the admin credential has no decision rights.
+
+mod cycle;
+mod onboard;
+mod story;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use counterfoil_proto::authority::IssueTokenRequest;
+use serde::Serialize;
+
+use crate::{cli::explain, client::Clients, estate::Estate};
+use story::Story;
+
+/// What a quickstart ends with.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// The evidence bundle.
+    pub bundle: PathBuf,
+    /// The trust file to verify it with.
+    pub trust: PathBuf,
+    /// The command that verifies it.
+    pub verify: String,
+    /// The tenant.
+    pub tenant: String,
+    /// The campaign and how it ended.
+    pub campaign: String,
+    /// State of the campaign.
+    pub campaign_state: String,
+    /// Items by how they ended.
+    pub counts: std::collections::BTreeMap<String, u64>,
+    /// Removals proved.
+    pub removals_verified: u64,
+    /// Findings still open.
+    pub findings_open: u64,
+    /// Obligations still open.
+    pub obligations_open: u64,
+}
+
+/// Plays the cycle, or what is left of it, on the estate in `directory` with services that run already. `to_error`: tell it on
+/// standard error.
+///
+/// # Errors
+/// What a service refused, and in which step; a later call continues there.
+pub async fn play(
+    admin: Clients,
+    directory: &Path,
+    data_dir: &Path,
+    to_error: bool,
+) -> anyhow::Result<Outcome> {
+    let story = Story::new(to_error);
+    let player = Player {
+        estate: Estate::read(directory)?,
+        admin,
+        directory,
+        data_dir,
+        story: &story,
+    };
+    player.play().await
+}
+
+/// Onboards the tenant of an estate and connects its sources, without holding the review.
+///
+/// # Errors
+/// What a service refused.
+pub async fn prepare(admin: &Clients, directory: &Path, data_dir: &Path) -> anyhow::Result<()> {
+    let story = Story::new(true);
+    let player = Player {
+        estate: Estate::read(directory)?,
+        admin: admin.clone(),
+        directory,
+        data_dir,
+        story: &story,
+    };
+    player.onboard().await?;
+    player.connect_sources().await
+}
+
+struct Player<'a> {
+    admin: Clients,
+    estate: Estate,
+    directory: &'a Path,
+    data_dir: &'a Path,
+    story: &'a Story,
+}
+
+impl<'a> Player<'a> {
+    /// The whole cycle, or what is left of it.
+    async fn play(&self) -> anyhow::Result<Outcome> {
+        self.onboard().await.context("onboarding the tenant")?;
+        self.connect_sources()
+            .await
+            .context("connecting the sources")?;
+        let owner = self
+            .as_principal(&self.estate.campaign.owner)
+            .await
+            .context("acting as the campaign owner")?;
+        let campaign = self.review(&owner).await.context("holding the review")?;
+        self.remediate(&owner, &campaign)
+            .await
+            .context("carrying the decisions out")?;
+        let campaign = self
+            .close(&owner, &campaign)
+            .await
+            .context("closing the campaign")?;
+        let bundle = self.data_dir.join("bundles");
+        let exported = crate::bundle::export(&self.admin, &self.tenant(), &bundle, self.data_dir)
+            .await
+            .context("exporting the evidence")?;
+        self.outcome(campaign, exported).await
+    }
+
+    fn tenant(&self) -> String {
+        format!("tenants/{}", self.estate.tenant.id)
+    }
+
+    fn principal(&self, id: &str) -> String {
+        format!("{}/principals/{id}", self.tenant())
+    }
+
+    /// Clients that act as a principal of the tenant, for ten minutes.
+    async fn as_principal(&self, id: &str) -> anyhow::Result<Clients> {
+        let request = IssueTokenRequest {
+            principal: self.principal(id),
+            ttl_seconds: 600,
+        };
+        let answer = self
+            .admin
+            .principals()?
+            .issue_token(request)
+            .await
+            .map_err(explain)?;
+        self.admin.as_caller(&answer.into_inner().token)
+    }
+}
+
+/// A request id for a change that is made once.
+fn request_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
