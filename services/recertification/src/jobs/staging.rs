@@ -14,7 +14,7 @@ use crate::{
     context::Context,
     error::set_refused,
     model::{
-        campaign::Campaign,
+        campaign::{Campaign, Definition},
         gate::{Freshness, SourceReading},
         ids::{CampaignKey, Snapshot, Source},
         item::ShownGrant,
@@ -46,12 +46,13 @@ pub(crate) async fn read_population(
     let key = &attempt.campaign.definition.key;
     let mut stream = context.inventory.stream(&key.tenant, snapshot).await?;
     let mut reading = Reading::new(attempt.campaign, facts)?;
+    let entitlements = entitlement_names(context, attempt.campaign, facts).await?;
     let mut batch: Vec<ShownGrant> = Vec::with_capacity(BATCH_ITEMS);
     let failed = |status| ApiError::from_peer("inventory", status);
     while let Some(answer) = stream.message().await.map_err(failed)? {
         for grant in answer.grants {
             let name = reading.display_name(&grant.leaf)?;
-            let (grant, flags) = shown(grant, name)?;
+            let (grant, flags) = shown(grant, name, &entitlements)?;
             if reading.take(&grant, flags)? {
                 batch.push(grant);
             }
@@ -63,6 +64,29 @@ pub(crate) async fn read_population(
     write(context, key, attempt.id, batch).await?;
     let (freshness, age_max_ms) = gate;
     reading.finish(facts, freshness, age_max_ms)
+}
+
+/// Names of the steps of paths, which only inherited grants have.
+async fn entitlement_names(
+    context: &Context,
+    campaign: &Campaign,
+    facts: &SnapshotFacts,
+) -> Result<HashMap<String, String>, ApiError> {
+    let Definition { key, scope, .. } = &campaign.definition;
+    let mut names = HashMap::new();
+    if !scope.include_inherited {
+        return Ok(names);
+    }
+    for reading in &facts.readings {
+        if scope.covers_source(&reading.source) {
+            let of_source = context
+                .inventory
+                .entitlement_names(&key.tenant, &reading.source)
+                .await?;
+            names.extend(of_source);
+        }
+    }
+    Ok(names)
 }
 
 async fn write(

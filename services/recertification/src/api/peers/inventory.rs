@@ -11,8 +11,9 @@ use counterfoil_evidence::leaf::{GrantFlags, GrantKey, GrantLeaf};
 use counterfoil_proto::{
     inventory::{
         BatchGetGrantsRequest, GetSnapshotRequest, GetSourceRequest, GetSyncRequest, Grant,
-        ProveGrantsRequest, StreamSnapshotGrantsRequest, StreamSnapshotGrantsResponse,
-        SyncCompleteness, SyncState, inventory_service_client::InventoryServiceClient,
+        ListEntitlementsRequest, ProveGrantsRequest, StreamSnapshotGrantsRequest,
+        StreamSnapshotGrantsResponse, SyncCompleteness, SyncState,
+        inventory_service_client::InventoryServiceClient,
         source_service_client::SourceServiceClient,
     },
     recertification::Presentation,
@@ -29,6 +30,7 @@ use crate::model::{
 
 /// Most grants in one call.
 const GRANTS_MAX: usize = 1000;
+const PAGE_SIZE: i32 = 1000;
 
 /// Asks the inventory service. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -185,6 +187,33 @@ impl Inventory {
             .unwrap_or_default())
     }
 
+    /// Names for people of a source's entitlements: what a path consists of.
+    pub(crate) async fn entitlement_names(
+        &self,
+        tenant: &str,
+        source: &Source,
+    ) -> Result<HashMap<String, String>, ApiError> {
+        let mut names = HashMap::new();
+        let mut page_token = String::new();
+        loop {
+            let request = ListEntitlementsRequest {
+                tenant: format!("tenants/{tenant}"),
+                source: source.full(tenant),
+                ownerless: false,
+                page_size: PAGE_SIZE,
+                page_token,
+            };
+            let answer = self.grants.clone().list_entitlements(request).await;
+            let page = answer.map_err(refused)?.into_inner();
+            let named = page.entitlements.into_iter();
+            names.extend(named.map(|one| (one.name, one.display_name)));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(names);
+            }
+        }
+    }
+
     /// The grants of a snapshot, ascending by key, in batches.
     pub(crate) async fn stream(
         &self,
@@ -281,19 +310,27 @@ impl Inventory {
         now: &GrantNow,
     ) -> Result<ShownGrant, ApiError> {
         let name = self.source_display_name(tenant, source).await?;
-        Ok(shown(now.grant.clone(), &name)?.0)
+        let entitlements = if now.grant.path.is_empty() {
+            HashMap::new()
+        } else {
+            self.entitlement_names(tenant, source).await?
+        };
+        Ok(shown(now.grant.clone(), &name, &entitlements)?.0)
     }
 }
 
-/// A grant made into what a reviewer is shown, and its flags.
+/// A grant made into what a reviewer is shown, and its flags. `entitlements` names the steps of its path for people; a step
+/// that is not there is shown by its name in the API.
 pub(crate) fn shown(
     grant: Grant,
     source_display_name: &str,
+    entitlements: &HashMap<String, String>,
 ) -> Result<(ShownGrant, GrantFlags), ApiError> {
     let leaf = GrantLeaf::try_from(grant.leaf.as_slice())
         .map_err(|_| ApiError::internal("inventory answered a malformed leaf"))?;
     let account = grant.account.unwrap_or_default();
     let entitlement = grant.entitlement.unwrap_or_default();
+    let step = |step: String| entitlements.get(&step).cloned().unwrap_or(step);
     let at = |time: &Option<prost_types::Timestamp>| time.as_ref().and_then(millis).unwrap_or(0);
     let presentation = Presentation {
         leaf: grant.leaf.clone(),
@@ -303,7 +340,7 @@ pub(crate) fn shown(
         entitlement_display_name: entitlement.display_name,
         entitlement_native_id: entitlement.native_id,
         source_display_name: source_display_name.to_owned(),
-        path: grant.path,
+        path: grant.path.into_iter().map(step).collect(),
         inherited_count: grant.inherited_count,
         privileged: leaf.flags.contains(GrantFlags::PRIVILEGED),
         flags: grant.flags,

@@ -1,0 +1,317 @@
+//! A campaign with the real authority, inventory and ledger: the gate before it, its end, its close, and what is decided.
+
+mod support;
+
+use counterfoil_chassis::{clock::timestamp, testing::TestDatabase};
+use counterfoil_evidence::{
+    leaf::{AuthorizedLeaf, AuthorizedStatus},
+    v1,
+};
+use counterfoil_proto::recertification::{
+    CampaignState, CloseCampaignRequest, CloseCampaignResponse, DecidedGrant, Decision,
+    EndReviewRequest, Item, ItemState, LapseRule, ReportRemediationRequest,
+    StreamDecidedGrantsRequest, VerifiedRemoval,
+};
+use counterfoil_recertification::Progress;
+use prost::Message;
+use support::{DAY_MS, NOW_MS, TENANT, World, decision, estate};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+fn reason(status: &Status) -> String {
+    let details = status.get_error_details();
+    details
+        .error_info()
+        .map(|info| info.reason.clone())
+        .unwrap_or_default()
+}
+
+fn key_of(item: &Item) -> Vec<u8> {
+    item.presentation.as_ref().unwrap().leaf[..40].to_vec()
+}
+
+counterfoil_chassis::both_engines! {
+    /// A26, C16: what is not fresh and complete is not reviewed, and the refusal names the source.
+    async fn a26_a_source_that_is_missing_or_old_keeps_the_review_from_starting(db: TestDatabase) {
+        let world = World::start(db).await;
+        world.write_source("vault", &estate());
+        world.add_source("vault").await;
+        let all = world.define("all", |_| {}).await;
+        let refused = world.stage(&all).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "SOURCE_MISSING"));
+        assert!(refused.message().contains("sources/vault"), "{refused}");
+        let typo = world.define("typo", |one| one.sources = vec![format!("{TENANT}/sources/typo")]).await;
+        assert!(world.stage(&typo).await.unwrap_err().message().contains("sources/typo"));
+        let hr = world.define("hr", |one| one.sources = vec![format!("{TENANT}/sources/hr")]).await;
+        let staged = world.stage(&hr).await.unwrap();
+        assert_eq!((staged.state(), staged.population_count), (CampaignState::Staged, 5));
+        world.sync("vault").await;
+        assert_eq!(world.stage(&all).await.unwrap().population_count, 10);
+        world.stop().await;
+    }
+
+    /// The population is what the scope says, and the rest is counted.
+    async fn the_scope_decides_what_is_reviewed_and_the_rest_is_counted(db: TestDatabase) {
+        let world = World::start(db).await;
+        let privileged = world.define("privileged", |one| one.privileged_only = true).await;
+        assert_eq!(world.stage(&privileged).await.unwrap().population_count, 1);
+        let wide = world.define("wide", |one| one.include_inherited = true).await;
+        assert_eq!(world.stage(&wide).await.unwrap().population_count, 7);
+        world.activate(&wide).await;
+        let inherited = world.item(&wide, "ada", "everyone").await.presentation.unwrap();
+        assert_eq!(inherited.path, ["The crew"]);
+        assert!(inherited.flags.contains(&"INHERITED".to_owned()));
+        let staged: Vec<v1::CampaignStaged> = world.payloads("CampaignStaged").await;
+        let counts: Vec<_> = staged.iter().map(|one| (one.population_count, one.exclusions_count)).collect();
+        assert_eq!(counts, [(1, 6), (7, 0)]);
+        assert_eq!(staged[0].freshness[0].source, "sources/hr");
+        let again = world.stage(&privileged).await.unwrap_err();
+        assert_eq!(again.code(), Code::FailedPrecondition, "a population is fixed once");
+        world.stop().await;
+    }
+
+    /// A decision to remove, verified, closes the campaign; the removal that nobody verified is debt.
+    async fn a_campaign_closes_only_when_every_removal_is_verified(db: TestDatabase) {
+        let world = World::start(db).await;
+        for (id, verified, expected) in [
+            ("good", true, CampaignState::Closed),
+            ("bad", false, CampaignState::ClosedWithDebt),
+        ] {
+            let campaign = world.review(id).await;
+            let items = world.decide_everything(&campaign).await;
+            world.end(&campaign).await.unwrap();
+            let removed: Vec<VerifiedRemoval> = items
+                .iter()
+                .filter(|_| verified)
+                .map(|item| VerifiedRemoval { grant_key: key_of(item), verified_record_hash: vec![7; 32] })
+                .collect();
+            for _ in 0..2 {
+                world.report(&campaign, removed.clone()).await.unwrap();
+            }
+            let closed = world.close(&campaign).await.unwrap().campaign.unwrap();
+            assert_eq!(closed.state(), expected);
+            assert_eq!(closed.debt_count, if verified { 0 } else { items.len() as u64 });
+            let again = world.close(&campaign).await.unwrap_err();
+            assert_eq!(again.code(), Code::FailedPrecondition);
+        }
+        world.stop().await;
+    }
+
+    /// What was kept is no removal, and what is no item cannot be reported.
+    async fn a_report_on_anything_but_a_removal_is_refused(db: TestDatabase) {
+        let world = World::start(db).await;
+        let campaign = world.review("q3").await;
+        let kept = world.item(&campaign, "cid", "crew").await;
+        world.of("rita").await.decide(decision(&kept, Decision::Accept)).await.unwrap();
+        let removal = |key: Vec<u8>| vec![VerifiedRemoval { grant_key: key, verified_record_hash: vec![7; 32] }];
+        let early = world.report(&campaign, removal(key_of(&kept))).await.unwrap_err();
+        assert_eq!(reason(&early), "CAMPAIGN_STATE");
+        world.end(&campaign).await.unwrap();
+        let refused = world.report(&campaign, removal(key_of(&kept))).await.unwrap_err();
+        assert_eq!(reason(&refused), "NOT_A_REMOVAL");
+        let refused = world.report(&campaign, removal(vec![1; 40])).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        world.stop().await;
+    }
+
+    /// I-30, I-31: what nobody decided lapses by the rule, as nobody's decision; then nobody decides any more.
+    async fn a_review_that_is_due_ends_by_itself_and_what_nobody_decided_lapses(db: TestDatabase) {
+        let world = World::start(db).await;
+        let campaign = world.define("q3", |one| {
+            one.lapse_rule = LapseRule::Revoke.into();
+            one.due_time = Some(timestamp(NOW_MS + DAY_MS));
+        }).await;
+        world.stage(&campaign).await.unwrap();
+        world.activate(&campaign).await;
+        let item = world.item(&campaign, "cid", "crew").await;
+        let rita = world.of("rita").await;
+        rita.decide(decision(&item, Decision::Accept)).await.unwrap();
+        assert_eq!(world.jobs.run_once().await.unwrap(), Progress::default());
+        world.clock.set_ms(NOW_MS + DAY_MS);
+        assert_eq!(world.jobs.run_once().await.unwrap(), Progress { moved: 1, failed: 0 });
+        let ended = world.campaign(&campaign).await;
+        assert_eq!(ended.state(), CampaignState::Remediating);
+        let counts = ended.counts.unwrap();
+        assert_eq!((counts.accepted, counts.lapsed_revoke, counts.pending), (1, 4, 0));
+        let records = world.records().await;
+        let lapses = records.iter().filter(|record| record.r#type.ends_with(".ReviewItemLapsed"));
+        assert!(lapses.clone().all(|record| record.actor == "services/recertification"));
+        assert_eq!(lapses.count(), 4);
+        let late = rita.decide(decision(&item, Decision::Revoke)).await.unwrap_err();
+        assert_eq!(reason(&late), "CAMPAIGN_NOT_ACTIVE");
+        world.stop().await;
+    }
+
+    /// I-30: what was gone before anyone decided is void, with a proof of absence; retained access is debt.
+    async fn what_is_gone_is_voided_with_its_proof_and_what_is_retained_is_debt(db: TestDatabase) {
+        let world = World::start(db).await;
+        let campaign = world.review("q3").await;
+        world.write_source("hr", &estate()[..4]); // cid left the crew
+        world.sync("hr").await;
+        world.end(&campaign).await.unwrap();
+        let gone = world.item(&campaign, "cid", "crew").await;
+        assert_eq!(gone.state(), ItemState::Voided);
+        let voided: Vec<v1::ReviewItemVoided> = world.payloads("ReviewItemVoided").await;
+        assert_eq!((voided.len(), voided[0].grant_key.clone()), (1, key_of(&gone)));
+        assert!(!voided[0].absence_proof.is_empty() && voided[0].sync_record_hash.len() == 32);
+        let closed = world.close(&campaign).await.unwrap().campaign.unwrap();
+        assert_eq!((closed.state(), closed.debt_count), (CampaignState::ClosedWithDebt, 4));
+        let record: Vec<v1::CampaignClosed> = world.payloads("CampaignClosed").await;
+        let counts = record[0].counts.unwrap();
+        assert_eq!((counts.voided, counts.lapsed_retained, record[0].population_count), (1, 4, 5));
+        world.stop().await;
+    }
+
+    /// A grant that is gone when its decision comes: the item is void, at once.
+    async fn a_decision_on_a_grant_that_is_gone_voids_its_item(db: TestDatabase) {
+        let world = World::start(db).await;
+        let campaign = world.review("q3").await;
+        let item = world.item(&campaign, "cid", "crew").await;
+        world.write_source("hr", &estate()[..4]);
+        world.sync("hr").await;
+        let rita = world.of("rita").await;
+        let refused = rita.decide(decision(&item, Decision::Accept)).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Aborted, "GRANT_CHANGED"));
+        assert_eq!(world.reread(&item).await.state(), ItemState::Voided);
+        let refused = rita.decide(decision(&item, Decision::Accept)).await.unwrap_err();
+        assert_eq!(reason(&refused), "ITEM_ENDED");
+        world.stop().await;
+    }
+
+    /// A20: what is decided, over all campaigns: the newest on each grant, ascending, with its end and its record.
+    async fn a20_the_newest_decision_on_each_grant_is_what_is_authorised(db: TestDatabase) {
+        let world = World::start(db).await;
+        let first = world.review("q3").await;
+        let rita = world.of("rita").await;
+        let (adas, cids) = (world.item(&first, "ada", "crew").await, world.item(&first, "cid", "crew").await);
+        rita.decide(decision(&adas, Decision::Accept)).await.unwrap();
+        rita.decide(decision(&cids, Decision::Accept)).await.unwrap();
+        world.end(&first).await.unwrap();
+        let second = world.review("q4").await;
+        let again = world.item(&second, "cid", "crew").await;
+        rita.decide(decision(&again, Decision::Revoke)).await.unwrap();
+        world.end(&second).await.unwrap();
+        let decided = world.decided().await;
+        let mut expected = vec![
+            (key_of(&adas), AuthorizedStatus::Authorized, NOW_MS + 100 * DAY_MS, first),
+            (key_of(&cids), AuthorizedStatus::Revoked, 0, second),
+        ];
+        expected.sort_by(|a, b| a.0.cmp(&b.0));
+        let seen: Vec<_> = decided.into_iter().map(|one| {
+            let leaf = AuthorizedLeaf::try_from(one.leaf.as_slice()).unwrap();
+            let until = i64::try_from(leaf.not_after_ms).unwrap();
+            (leaf.key.0.to_vec(), leaf.status, until, one.campaign)
+        }).collect();
+        assert_eq!(seen, expected);
+        world.stop().await;
+    }
+
+    /// A crash in the middle of routing: the job goes on, and no item is routed twice.
+    async fn routing_that_was_cut_off_goes_on_without_routing_anything_twice(db: TestDatabase) {
+        let world = World::start(db).await;
+        let campaign = world.review("q3").await;
+        let before = world.items(&campaign).await;
+        // As after a crash: the campaign is still being activated, and items that were not reached have no reviewer. The items
+        // that were reached keep theirs.
+        world.break_in("UPDATE campaigns SET state = 4").await;
+        assert_eq!(world.campaign(&campaign).await.state(), CampaignState::Staged);
+        assert_eq!(world.jobs.run_once().await.unwrap(), Progress { moved: 1, failed: 0 });
+        assert_eq!(world.campaign(&campaign).await.state(), CampaignState::Active);
+        assert_eq!(world.items(&campaign).await, before);
+        let routed: Vec<v1::ReviewItemRouted> = world.payloads("ReviewItemRouted").await;
+        assert_eq!(routed.len(), 5);
+        world.stop().await;
+    }
+
+    /// Each verb refuses the wrong state, and only who may certify moves a campaign.
+    async fn a_campaign_is_moved_in_order_and_only_by_who_may_certify(db: TestDatabase) {
+        let world = World::start(db).await;
+        let campaign = world.define("q3", |_| {}).await;
+        let refused = world.end(&campaign).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "CAMPAIGN_STATE"));
+        assert_eq!(world.close(&campaign).await.unwrap_err().code(), Code::FailedPrecondition);
+        let request = EndReviewRequest { name: campaign.clone(), request_id: String::new() };
+        let mut admin = world.admin.campaigns.clone();
+        let refused = admin.end_review(request).await.unwrap_err();
+        assert_eq!(reason(&refused), "NO_DECISION_RIGHT", "an operator of the deployment holds no right");
+        world.stop().await;
+    }
+}
+
+impl World {
+    async fn payloads<M: Message + Default>(&self, name: &str) -> Vec<M> {
+        let wanted = format!("counterfoil.evidence.v1.{name}");
+        let records = self.records().await;
+        let found = records.iter().filter(|record| record.r#type == wanted);
+        found
+            .map(|record| M::decode(record.payload.as_slice()).unwrap())
+            .collect()
+    }
+
+    /// Every reviewer revokes what is with them.
+    async fn decide_everything(&self, campaign: &str) -> Vec<Item> {
+        let items = self.items(campaign).await;
+        for reviewer in ["rita", "ada", "finn"] {
+            let own = items
+                .iter()
+                .filter(|item| item.reviewer.ends_with(reviewer));
+            let decisions = own.map(|item| decision(item, Decision::Revoke)).collect();
+            let results = self
+                .of(reviewer)
+                .await
+                .decide_all(campaign, decisions, "")
+                .await
+                .unwrap();
+            assert!(results.iter().all(|result| result.code == 0), "{results:?}");
+        }
+        items
+    }
+
+    async fn end(&self, campaign: &str) -> Result<(), Status> {
+        let request = EndReviewRequest {
+            name: campaign.into(),
+            request_id: String::new(),
+        };
+        self.olga
+            .campaigns
+            .clone()
+            .end_review(request)
+            .await
+            .map(|_| ())
+    }
+
+    async fn close(&self, campaign: &str) -> Result<CloseCampaignResponse, Status> {
+        let request = CloseCampaignRequest {
+            name: campaign.into(),
+            request_id: String::new(),
+        };
+        let answer = self.olga.campaigns.clone().close_campaign(request).await?;
+        Ok(answer.into_inner())
+    }
+
+    async fn report(&self, campaign: &str, removals: Vec<VerifiedRemoval>) -> Result<(), Status> {
+        let request = ReportRemediationRequest {
+            campaign: campaign.into(),
+            removals,
+        };
+        let mut service = self.of_service("reconciliation").campaigns;
+        service.report_remediation(request).await.map(|_| ())
+    }
+
+    async fn decided(&self) -> Vec<DecidedGrant> {
+        let request = StreamDecidedGrantsRequest {
+            tenant: TENANT.into(),
+        };
+        let mut campaigns = self.olga.campaigns.clone();
+        let mut stream = campaigns
+            .stream_decided_grants(request)
+            .await
+            .unwrap()
+            .into_inner();
+        let mut grants = Vec::new();
+        while let Some(answer) = stream.message().await.unwrap() {
+            grants.extend(answer.grants);
+        }
+        grants
+    }
+}
