@@ -22,8 +22,14 @@ impl Config {
     /// All below `data_dir`: SQLite, own keys, loopback.
     #[must_use]
     pub fn embedded(data_dir: &Path) -> Self {
+        ServiceConfig::embedded("inventory", data_dir).into()
+    }
+}
+
+impl From<ServiceConfig> for Config {
+    fn from(service: ServiceConfig) -> Self {
         Self {
-            service: ServiceConfig::embedded("inventory", data_dir),
+            service,
             inventory: InventoryConfig::default(),
         }
     }

@@ -59,7 +59,7 @@ CREATE TABLE syncs (
 -- One waits and one runs a source, at most.
 CREATE UNIQUE INDEX syncs_waiting ON syncs (source_no) WHERE state = 1;
 CREATE UNIQUE INDEX syncs_running ON syncs (source_no) WHERE state = 2;
-CREATE INDEX syncs_of_source ON syncs (source_no, sync);
+CREATE INDEX syncs_of_source ON syncs (source_no, seq);
 CREATE UNIQUE INDEX syncs_sealed ON syncs (tenant, seal_no) WHERE seal_no IS NOT NULL;
 CREATE INDEX syncs_by_blob ON syncs (tenant, blob_sha256) WHERE blob_sha256 IS NOT NULL;
 

@@ -65,7 +65,9 @@ macro_rules! select_source {
             "SELECT s.source_no, s.tenant, s.source, s.tag, s.kind, s.config_json, s.reader_principal, \
              s.writer_principal, s.record_id, s.display_name, s.current_seq, s.current_sync, \
              c.ended_ms AS current_ended_ms, \
-             (SELECT max(a.sync) FROM syncs a WHERE a.source_no = s.source_no) AS last_attempted_sync \
+             COALESCE((SELECT w.sync FROM syncs w WHERE w.source_no = s.source_no AND w.state = 1), \
+             (SELECT a.sync FROM syncs a WHERE a.source_no = s.source_no AND a.seq IS NOT NULL ORDER BY a.seq DESC LIMIT 1)) \
+             AS last_attempted_sync \
              FROM sources s LEFT JOIN syncs c ON c.tenant = s.tenant AND c.sync = s.current_sync ",
             $rest
         )

@@ -383,8 +383,8 @@ pub async fn current_in(tx: &mut WriteTx) -> Result<Vec<SyncRow>> {
 pub async fn newest_sealed_in(tx: &mut WriteTx) -> Result<Vec<SyncRow>> {
     let tenant = tx.tenant().to_owned();
     let rows = sqlx::query(select_sync!(
-        "WHERE y.tenant = $1 AND y.sync IN (SELECT max(n.sync) FROM syncs n WHERE n.tenant = $1 AND n.state IN (3, 4) \
-         GROUP BY n.source_no)"
+        "WHERE y.tenant = $1 AND y.state IN (3, 4) AND y.seq = \
+         (SELECT max(n.seq) FROM syncs n WHERE n.source_no = y.source_no AND n.state IN (3, 4))"
     ))
     .bind(tenant)
     .fetch_all(tx.conn())
