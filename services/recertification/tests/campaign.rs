@@ -1,4 +1,8 @@
 //! A campaign with the real authority, inventory and ledger: the gate before it, its end, its close, and what is decided.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, also in what its tests share"
+)]
 
 mod support;
 

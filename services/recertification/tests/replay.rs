@@ -1,5 +1,9 @@
 //! What a campaign leaves in the log is what the auditor's replay confirms: whole campaigns with everything that can happen to an
 //! item, read back from the real ledger and judged by the code of the verifier.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, also in what its tests share"
+)]
 
 mod support;
 

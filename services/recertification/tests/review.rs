@@ -1,4 +1,8 @@
 //! A review with the real authority, inventory and ledger: what is shown, who decides, what is refused.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, also in what its tests share"
+)]
 
 mod support;
 

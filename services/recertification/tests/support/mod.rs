@@ -1,6 +1,10 @@
 //! The service with the real authority, inventory and ledger beside it, each on its own listener, over a small CSV estate.
 //! All read one clock, which the test owns.
-#![allow(dead_code, reason = "every test file uses its own part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "every test file uses its own part, and a test that cannot go on panics"
+)]
 
 mod estate;
 mod tenant;
