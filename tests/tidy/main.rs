@@ -11,6 +11,7 @@
 )]
 
 mod api;
+mod demands;
 mod dependencies;
 mod files;
 mod imports;
