@@ -71,7 +71,10 @@ impl Container {
                 self.misnamed.push(file.to_owned());
             }
         } else if let Some(found) = file.strip_prefix(path::SCHEMAS) {
-            if found.strip_suffix(".binpb") != Some(&name) {
+            if found.strip_suffix(".binpb") == Some(&name) {
+                // The record that registers a schema has it as its attachment; one copy is enough.
+                self.blobs.insert(sha256, size);
+            } else {
                 self.misnamed.push(file.to_owned());
             }
         } else if !is_known(file) {

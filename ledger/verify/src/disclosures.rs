@@ -17,7 +17,7 @@ const LINE_BYTES_MAX: u64 = 1 << 20;
 /// One commitment of a record.
 #[derive(Debug)]
 struct Committed {
-    label: u16,
+    label: u32,
     digest: [u8; 32],
     opened: bool,
 }
@@ -28,7 +28,7 @@ pub(crate) struct Commitments {
     /// For a record: where its commitments begin, and how many they are.
     of_record: HashMap<[u8; 16], (u32, u16)>,
     all: Vec<Committed>,
-    labels: Vec<String>,
+    labels: HashMap<String, u32>,
     malformed: Vec<u64>,
 }
 
@@ -70,25 +70,25 @@ impl Commitments {
         }
     }
 
-    fn label(&mut self, label: &str) -> u16 {
-        let at = self.labels.iter().position(|known| known == label);
-        let at = at.unwrap_or_else(|| {
-            self.labels.push(label.to_owned());
-            self.labels.len() - 1
-        });
-        u16::try_from(at).unwrap_or(u16::MAX)
+    fn label(&mut self, label: &str) -> u32 {
+        if let Some(known) = self.labels.get(label) {
+            return *known;
+        }
+        let next = u32::try_from(self.labels.len()).unwrap_or(u32::MAX);
+        self.labels.insert(label.to_owned(), next);
+        next
     }
 
     /// The one commitment of a record with a label.
     fn find(&mut self, record_id: &[u8], label: &str) -> Option<&mut Committed> {
         let id = <[u8; 16]>::try_from(record_id).ok()?;
         let (begin, count) = *self.of_record.get(&id)?;
-        let label = self.labels.iter().position(|known| known == label)?;
+        let label = *self.labels.get(label)?;
         let begin = usize::try_from(begin).ok()?;
         self.all
             .get_mut(begin..begin + usize::from(count))?
             .iter_mut()
-            .find(|committed| usize::from(committed.label) == label)
+            .find(|committed| committed.label == label)
     }
 
     /// Judges all openings of a bundle.
@@ -114,12 +114,11 @@ impl Commitments {
             }
         }
         let mut disclosed = Disclosed::default();
+        let names: HashMap<u32, &String> = self.labels.iter().map(|(n, at)| (*at, n)).collect();
         for committed in &self.all {
-            let label = self
-                .labels
-                .get(usize::from(committed.label))
-                .cloned()
-                .unwrap_or_default();
+            let label = names
+                .get(&committed.label)
+                .map_or_else(String::new, |name| (*name).clone());
             let side = if committed.opened {
                 &mut disclosed.opened
             } else {

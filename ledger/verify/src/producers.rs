@@ -126,8 +126,8 @@ impl Producers {
                 seq: 0,
                 hash: [0; 32],
             });
-        let follows = record.stream_seq == end.seq + 1 && record.prev_record_hash == end.hash;
-        let expected = end.seq + 1;
+        let expected = end.seq.saturating_add(1);
+        let follows = record.stream_seq == expected && record.prev_record_hash == end.hash;
         *end = StreamEnd {
             seq: record.stream_seq,
             hash: prepared.record_hash,

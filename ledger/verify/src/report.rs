@@ -1,7 +1,5 @@
 //! Telling what was found: one line a check, then a report in words that auditors use, and what it does not prove.
 
-use std::fmt::Write as _;
-
 use counterfoil_evidence::replay::{CampaignFacts, Facts};
 use serde_json::{Value, json};
 
@@ -81,9 +79,17 @@ pub fn text(found: &Verification) -> String {
     out
 }
 
+/// One line, whatever a hostile log has put into a name: nothing in it can end the line or command a terminal.
 fn line(out: &mut String, text: &str) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(out, "{text}");
+    let plain = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    out.extend(text.chars().map(plain));
+    out.push('\n');
 }
 
 fn counted<'c>(
@@ -101,11 +107,11 @@ fn counted<'c>(
 }
 
 fn sources(out: &mut String, facts: &Facts) {
-    let grants: u64 = facts
+    let grants = facts
         .sources
         .iter()
         .filter_map(|source| source.grants)
-        .sum();
+        .fold(0_u64, u64::saturating_add);
     let there = facts
         .sources
         .iter()
@@ -255,7 +261,7 @@ pub fn limits(found: &Verification) -> Vec<String> {
                 .witnesses
                 .1
                 .and_then(|seconds| i64::try_from(seconds).ok())
-                .map(|seconds| format!(" at {}", format_rfc3339(seconds * 1000)))
+                .map(|seconds| format!(" at {}", format_rfc3339(seconds.saturating_mul(1000))))
                 .unwrap_or_default()
         )),
     }

@@ -36,6 +36,8 @@ pub(crate) fn judge(
     );
     if whole {
         leaves(said, trees, &mut s1, &mut s2, &mut s3);
+        // Only a log that was read has as many tiles as it says.
+        s2.note(format!("{} tiles", tiles_for(0, said.size).count()));
     } else {
         for finder in [&mut s1, &mut s3] {
             finder.skip("the log could not be read to its end");
@@ -44,7 +46,6 @@ pub(crate) fn judge(
     upper_tiles(bundle, said, trees, &mut s2, &mut s7);
     surplus(bundle, said, &mut s7, &mut s8);
     s1.note(format!("{} entries", said.size));
-    s2.note(format!("{} tiles", tiles_for(0, said.size).count()));
     s3.note(said.root.to_base64());
     s7.note(format!("{} files", bundle.files_below(path::LOG).count()));
     [s1, s2, s3, s7, s8].map(Finder::finish).to_vec()

@@ -142,6 +142,9 @@ fn cut_short(check: &mut Check) {
     }
 }
 
+/// Largest attachment that is replayed: more than twenty million grants of one source.
+const SET_BYTES_MAX: u64 = 2 << 30;
+
 /// Attachments out of a bundle, each looked at again before it is believed.
 struct BundleBlobs<'b> {
     bundle: &'b BundleReader,
@@ -151,7 +154,7 @@ impl Blobs for BundleBlobs<'_> {
     fn load(&self, sha256: &[u8; 32]) -> Option<Vec<u8>> {
         let file = format!("{}{}", path::BLOBS, hex::encode(sha256));
         let size = self.bundle.size(&file)?;
-        let bytes = self.bundle.read(&file, size).ok()?;
+        let bytes = self.bundle.read(&file, size.min(SET_BYTES_MAX)).ok()?;
         (Sha256::digest(&bytes).as_slice() == sha256).then_some(bytes)
     }
 }

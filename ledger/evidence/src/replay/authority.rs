@@ -98,13 +98,17 @@ fn policies(state: &State, tallies: &mut Tallies) {
                 )
             },
         );
-        tallies.expect(Check::I18, what.version == version + 1, || {
-            format!(
-                "{} is version {} after version {version}",
-                state.entry(policy.pos),
-                what.version
-            )
-        });
+        tallies.expect(
+            Check::I18,
+            what.version == u64::saturating_add(version, 1),
+            || {
+                format!(
+                    "{} is version {} after version {version}",
+                    state.entry(policy.pos),
+                    what.version
+                )
+            },
+        );
         version = what.version;
         published
             .entry(&what.bundle_hash)

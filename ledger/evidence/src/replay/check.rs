@@ -53,6 +53,7 @@ checks! {
     I39 "I-39" [], "every action was planned and on record before it started";
     I40 "I-40" [], "every attempt is unique, has one result, and is never repeated blindly";
     I58 "I-58" [], "authorised set, situations and findings recompute from decisions and snapshot";
+    I59 "I-59" [], "no plan above the policy's threshold was carried out before a human resolved it";
     G13 "G13" [], "reported remediation times are the differences of recorded times";
 }
 

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::check::{Check, Tallies};
-use super::remediation::{Deciders, removes};
+use super::plans::Deciders;
+use super::remediation::removes;
 use super::state::{Action, At, Effect, Ended, Plan, Pos, State};
 use crate::v1::{FindingState, RemediationClosed, RemediationOutcome};
 
@@ -108,7 +109,7 @@ fn remediation(state: &State, plan: &Plan, close: &At<RemediationClosed>) -> Res
             record.verified_count
         ));
     }
-    if record.verified_count + record.open_count != plan.record.actions_count {
+    if record.verified_count.saturating_add(record.open_count) != plan.record.actions_count {
         return Err("its counts do not sum to its actions".to_owned());
     }
     let resumed = plan.resolved.is_none_or(|(_, resume)| resume);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::OVERDUE_GRACE_MS;
 use super::closing::Gone;
 use super::ending::verified;
-use super::remediation::Deciders;
+use super::plans::Deciders;
 use super::state::{Campaign, Item, Pos, State, Sym};
 use super::timing::decided_to_verified;
 use crate::catalogue::RECORD_TYPES;
@@ -303,7 +303,7 @@ fn removals(state: &State, deciders: &Deciders) -> RemovalFacts {
     let mut facts = RemovalFacts::default();
     let mut times = Vec::new();
     for plan in state.plans.values() {
-        facts.planned += plan.record.actions_count;
+        facts.planned = facts.planned.saturating_add(plan.record.actions_count);
         facts.verified += verified(state, plan, Pos::MAX).count() as u64;
         times.extend(decided_to_verified(state, plan, Pos::MAX, deciders));
     }

@@ -114,7 +114,8 @@ fn judge_sync(
             );
             expect(
                 facts.inherited == counts.grants_inherited
-                    && sealed.set_count == counts.grants_direct + counts.grants_inherited,
+                    && sealed.set_count
+                        == counts.grants_direct.saturating_add(counts.grants_inherited),
                 "counts other grants than its set has",
             );
         }
@@ -170,7 +171,7 @@ fn judge_snapshot(state: &State, pos: Pos, snapshot: &v1::SnapshotSealed) -> Res
         if sealed.state() != SyncState::Complete {
             return Err(format!("{name} was taken from a sync that is not COMPLETE"));
         }
-        grants += source.set_count;
+        grants = grants.saturating_add(source.set_count);
         leaves.push(leaf_hash(
             &[
                 source.source_tag.as_slice(),

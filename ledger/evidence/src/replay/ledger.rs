@@ -44,7 +44,7 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies) {
             );
             return;
         }
-        next = (sealed.epoch + 1, sealed.to_index);
+        next = (sealed.epoch.saturating_add(1), sealed.to_index);
         if sealed.to_index < sealed.from_index || sealed.to_index > u64::from(epoch.pos) {
             tallies.fail(
                 Check::I07,

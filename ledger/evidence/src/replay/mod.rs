@@ -15,7 +15,7 @@
 //! | `review` | decisions (I-25, I-26, I-27, G10) |
 //! | `population`, `closing` | what was to be reviewed, and that all of it was (I-27, I-28, I-32) |
 //! | `recon` | situations (I-58) |
-//! | `remediation`, `ending`, `persistence`, `timing` | removals (I-33, I-34, I-36 to I-40, G13) |
+//! | `plans`, `remediation`, `ending`, `persistence`, `timing` | removals (I-33, I-34, I-36 to I-40, I-59, G13) |
 //!
 //! How each invariant is read over these records is in `docs/auditing.md`. Not here: bytes, hashes and signatures of the log itself.
 
@@ -28,6 +28,7 @@ mod facts;
 mod inventory;
 mod ledger;
 mod persistence;
+mod plans;
 mod population;
 mod prepare;
 mod recon;

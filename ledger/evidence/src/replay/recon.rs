@@ -229,7 +229,10 @@ fn recompute(
         .filter(|count| count.count > 0)
         .map(|count| (count.situation, count.count))
         .collect();
-    let total: u64 = record.situations.iter().map(|count| count.count).sum();
+    let total = record
+        .situations
+        .iter()
+        .fold(0_u64, |total, count| total.saturating_add(count.count));
     if stated != seen.situations || total != seen.situations.values().sum::<u64>() {
         return Err("its counts by situation do not recompute".into());
     }

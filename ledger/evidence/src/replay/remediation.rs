@@ -1,21 +1,19 @@
 //! Removals: planned and on record before they start, attempted once at a time, read back by somebody else, proved.
 
 use std::collections::btree_map::Entry;
-use std::collections::{HashMap, HashSet};
 
 use super::Blobs;
 use super::ORDER_SKEW_MS;
 use super::absorb::{Context, digest};
 use super::check::{Check, Tallies};
 use super::ending;
+use super::plans::{self, Deciders};
 use super::sets::{self, Cached};
 use super::state::{
-    Action, Answer, At, Attempt, Digest, Effect, Ended, Finding, Plan, Pos, Regression, State, Sym,
+    Action, Answer, At, Attempt, Effect, Ended, Finding, Plan, Pos, Regression, State,
 };
 use crate::catalogue::Payload;
-use crate::leaf::{
-    ACTION_LEAF_LEN, ActionLeaf, GRANT_KEY_LEN, GRANT_LEAF_LEN, GrantKey, media_type,
-};
+use crate::leaf::{GRANT_LEAF_LEN, GrantKey, media_type};
 use crate::v1::{self, AttemptResult, EffectClaim, FindingState, SyncState, VerificationMethod};
 
 /// Whether a claim says that the grant is gone.
@@ -318,7 +316,7 @@ fn regression(
 
 /// Judges plans, attempts and effects, and then what was closed on them.
 pub(super) fn judge(state: &mut State, tallies: &mut Tallies, blobs: &dyn Blobs) -> Deciders {
-    let deciders = plans(state, tallies, blobs);
+    let deciders = plans::judge(state, tallies, blobs);
     let mut actions = std::mem::take(&mut state.actions);
     let sets_read = Cached::new(blobs);
     for action in &mut actions {
@@ -328,88 +326,6 @@ pub(super) fn judge(state: &mut State, tallies: &mut Tallies, blobs: &dyn Blobs)
     state.actions = actions;
     ending::judge(state, tallies, &deciders);
     deciders
-}
-
-/// For each action of a plan: the record that decided it.
-#[derive(Debug, Default)]
-pub(super) struct Deciders {
-    of_action: HashMap<(Sym, GrantKey), Digest>,
-    /// Remediations whose actions are not in the bundle.
-    unread: HashSet<Sym>,
-}
-
-impl Deciders {
-    /// The record that decided an action of a remediation.
-    pub(super) fn get(&self, remediation: Sym, key: GrantKey) -> Option<&Digest> {
-        self.of_action.get(&(remediation, key))
-    }
-
-    /// Whether nothing is known of a remediation's actions.
-    pub(super) fn unread(&self, remediation: Sym) -> bool {
-        self.unread.contains(&remediation)
-    }
-}
-
-/// Judges that intents are of their plans, and tells who decided each action.
-fn plans(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) -> Deciders {
-    let mut deciders = Deciders::default();
-    for (name, plan) in &state.plans {
-        tallies.checked(Check::I39);
-        let Some(blob) = plan.actions_blob.and_then(|digest| blobs.load(&digest)) else {
-            tallies.skip(
-                Check::I39,
-                format!(
-                    "the actions of {} are not in the bundle",
-                    state.entry(plan.pos)
-                ),
-            );
-            deciders.unread.insert(*name);
-            continue;
-        };
-        let facts = sets::facts(&blob, GRANT_KEY_LEN, ACTION_LEAF_LEN);
-        let matches = facts
-            .is_ok_and(|facts| facts.matches(&plan.record.actions_root, plan.record.actions_count));
-        if !matches {
-            tallies.fail(
-                Check::I39,
-                format!("{} has other actions than its root", state.entry(plan.pos)),
-            );
-            continue;
-        }
-        for leaf in blob.chunks_exact(ACTION_LEAF_LEN) {
-            let key = leaf.get(..GRANT_KEY_LEN).unwrap_or_default();
-            let decided = leaf.get(GRANT_KEY_LEN + 1..).unwrap_or_default();
-            if let Ok(key) = GrantKey::try_from(key) {
-                deciders.of_action.insert((*name, key), digest(decided));
-            }
-        }
-        for action in plan
-            .actions
-            .iter()
-            .filter_map(|at| state.actions.get(*at as usize))
-        {
-            intents_are_planned(state, tallies, action, &blob);
-        }
-    }
-    deciders
-}
-
-fn intents_are_planned(state: &State, tallies: &mut Tallies, action: &Action, blob: &[u8]) {
-    let leaf = sets::find(blob, ACTION_LEAF_LEN, &action.key.0);
-    for attempt in &action.attempts {
-        let planned = leaf.is_some_and(|leaf| {
-            let decided = digest(leaf.get(GRANT_KEY_LEN + 1..).unwrap_or_default());
-            let expected = ActionLeaf {
-                key: action.key,
-                operation: attempt.operation,
-                record_hash: decided,
-            };
-            expected.to_bytes() == leaf
-        });
-        tallies.expect(Check::I39, planned, || {
-            format!("{} is not in its plan", state.entry(attempt.pos))
-        });
-    }
 }
 
 fn judge_effects(state: &State, tallies: &mut Tallies, action: &mut Action, deciders: &Deciders) {

@@ -429,10 +429,11 @@ impl State {
 
     /// The name of the source with this tag.
     pub(super) fn source_of(&self, tag: SourceTag) -> Option<&v1::SourceRegistered> {
+        // That the tag is the one of the name is judged with the source (I-19).
         self.sources
             .iter()
             .map(|source| &source.what)
-            .find(|source| SourceTag::of(&source.source) == tag)
+            .find(|source| source.source_tag == tag.0)
     }
 
     /// When the last record was integrated.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::check::{Check, Tallies};
 use super::ending::verified;
-use super::remediation::Deciders;
+use super::plans::Deciders;
 use super::state::{Action, At, Effect, Ended, Plan, Pos, State};
 use crate::v1::RemediationClosed;
 

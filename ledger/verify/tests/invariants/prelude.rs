@@ -1,0 +1,23 @@
+//! What every file of forgeries needs.
+
+pub(crate) use counterfoil_evidence::catalogue::Payload;
+pub(crate) use counterfoil_evidence::leaf::media_type;
+pub(crate) use counterfoil_evidence::v1::{
+    self, CampaignOutcome, Decision, Disposition, EffectClaim, VerificationMethod,
+};
+pub(crate) use counterfoil_verify::testing::{Edit, Scene};
+
+pub(crate) use crate::support::authority::{ALICE, BOB, CAROL, DAY_MS, PROVIDER};
+pub(crate) use crate::support::cycle::writer;
+pub(crate) use crate::support::estate::{HR, LDAP};
+pub(crate) use crate::{Forgery, all_fail};
+
+/// Who answers for a record.
+pub(crate) fn accountability(record: &mut v1::Record) -> &mut v1::Accountability {
+    record.accountability.get_or_insert_default()
+}
+
+/// Puts a record of the same producer and time after records of a type.
+pub(crate) fn followed_by(scene: &Scene<'_>, payload: Payload) -> Edit {
+    Edit::Follow(vec![(scene.record.clone(), payload)])
+}
