@@ -189,6 +189,7 @@ impl Context {
         let mut crash = lock(&self.crash);
         if *crash == Some(step) {
             *crash = None;
+            self.bell.send_modify(|rung| *rung = rung.wrapping_add(1));
             return Err(JobError::Stopped);
         }
         Ok(())

@@ -301,6 +301,41 @@ mod tests {
         assert_eq!(comparison.findings.len(), 6);
     }
 
+    /// E8: certified or not, there or not, privileged or not: what governance approved against what systems still allow.
+    #[test]
+    fn e8_each_cell_of_the_truth_table_has_its_situation() {
+        let cells = [
+            (true, true, false, Some(Situation::Confirmed)),
+            (true, true, true, Some(Situation::Confirmed)),
+            (true, false, false, Some(Situation::UnderProvisioned)),
+            (true, false, true, Some(Situation::UnderProvisioned)),
+            (false, true, false, Some(Situation::UnapprovedPresent)),
+            (false, true, true, Some(Situation::PrivilegedUncertified)),
+            (false, false, false, None),
+            (false, false, true, None),
+        ];
+        for (certified, there, privileged, expected) in cells {
+            let one = key("sources/a", 1);
+            let flags = if privileged {
+                GrantFlags::PRIVILEGED
+            } else {
+                GrantFlags::default()
+            };
+            let sides = certified.then(|| decided(one, AuthorizedStatus::Authorized, 200));
+            let seen = there.then(|| observed(one, flags));
+            let comparison = compare(sides.into_iter().collect(), seen.into_iter().collect());
+            let shown: Vec<_> = comparison.situations().collect();
+            let expected: Vec<_> = expected
+                .map(|situation| (situation as i32, 1))
+                .into_iter()
+                .collect();
+            assert_eq!(
+                shown, expected,
+                "certified {certified}, there {there}, privileged {privileged}"
+            );
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn every_grant_of_the_union_is_counted_once(

@@ -1,1 +1,13 @@
-//! Jobs.
+//! The service with the real authority, inventory, recertification and ledger beside it, over directories of CSV files that
+//! are really rewritten. All read one clock, which the test owns; every test ends with the verifier's replay of the log.
+
+mod audit;
+mod crash;
+mod cycle;
+mod plans;
+mod rereads;
+mod targets;
+mod tenant;
+mod world;
+
+use world::{Account, DAY_MS, TENANT, World, reason};
