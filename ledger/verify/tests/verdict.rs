@@ -7,10 +7,12 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use counterfoil_evidence::catalogue::Payload;
+use counterfoil_tlog::Checkpoint;
 use counterfoil_tlog::cosignature::Cosigner;
 use counterfoil_tlog::note::{Note, NoteSigner, SignatureLine};
 use counterfoil_verify::bundle::{BundleReader, Limits, archive};
-use counterfoil_verify::testing::BundleFiles;
+use counterfoil_verify::testing::{BundleFiles, Edit, Forger};
 use counterfoil_verify::time::format_rfc3339;
 use serde_json::{Value, json};
 use support::log::{LogBuilder, ORIGIN};
@@ -473,4 +475,36 @@ fn narrower_tiles_must_begin_the_wider_ones() {
         files.write("log/tile/0/009", &[0; 8192]).unwrap();
     });
     fails(&case, &beyond, &case.trust(), &[], "S7");
+}
+
+#[test]
+fn a_log_that_claims_more_than_there_is_or_speaks_to_the_terminal_does_no_harm() {
+    let case = Case::new();
+    let endless = case.spoiled("endless", |files| {
+        let checkpoint = Checkpoint {
+            size: u64::MAX,
+            ..files.checkpoint().unwrap()
+        };
+        let note = checkpoint.sign(&case.log.log).unwrap();
+        files.write("log/checkpoint", note.as_bytes()).unwrap();
+    });
+    fails(&case, &endless, &case.trust(), &[], "S7");
+    let rude = case.spoiled("rude", |files| {
+        Forger::new(files, &case.log.stolen())
+            .rewrite(|scene| {
+                if let Payload::SnapshotSealed(sealed) = scene.payload {
+                    for missing in &mut sealed.missing_sources {
+                        missing.reason = "\u{1b}[2J\nOK (exit 0)".to_owned();
+                    }
+                }
+                Ok(Edit::Keep)
+            })
+            .unwrap();
+    });
+    let output = run(&rude, &case.trust(), &[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("[2J"), "the reason is told");
+    assert!(!text.contains('\u{1b}'));
+    let verdicts = text.lines().filter(|line| line.starts_with("OK (exit"));
+    assert_eq!(verdicts.count(), 1);
 }
