@@ -1,5 +1,9 @@
 //! The whole service with a real authority and a real ledger, on both engines.
 
+#![cfg(test)]
+
+#[path = "support/calls.rs"]
+mod calls;
 #[path = "support/deployment.rs"]
 mod deployment;
 #[path = "support/mod.rs"]
@@ -7,16 +11,16 @@ mod support;
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
+use calls::{TENANT, all_grants, changes, leaf, logged, snapshot, source, streamed};
 use counterfoil_chassis::{both_engines, clock::timestamp, testing::TestDatabase};
 use counterfoil_evidence::{
-    catalogue::{Payload, decode_payload},
-    leaf::{GRANT_LEAF_LEN, GrantKey, GrantLeaf, SourceTag},
-    record::{decode_entry, decode_record},
+    catalogue::Payload,
+    leaf::{GRANT_LEAF_LEN, GrantKey, SourceTag},
 };
+use counterfoil_inventory::config::InventoryConfig;
 use counterfoil_proto::{
     common::{EvidenceState, StreamDisclosuresRequest, stream_disclosures_response::Disclosure},
     inventory::*,
-    ledger::ListEntriesRequest,
 };
 use counterfoil_tlog::{
     Hash,
@@ -24,118 +28,9 @@ use counterfoil_tlog::{
     merkle::MerkleTree,
     sorted_set::{SetProof, SortedSet, verify_membership, verify_non_membership},
 };
-use deployment::{Clients, Deployment, create_tenant, name_of, reason};
+use deployment::{Deployment, create_tenant, name_of, reason};
 use support::{DAY_MS, Estate, NOW_MS};
-use tonic::{Code, Status};
-
-const TENANT: &str = "tenants/acme";
-
-fn source(id: &str) -> String {
-    format!("{TENANT}/sources/{id}")
-}
-
-async fn snapshot(clients: &Clients) -> Snapshot {
-    let request = CreateSnapshotRequest {
-        tenant: TENANT.into(),
-        request_id: String::new(),
-    };
-    let created = clients.sources.clone().create_snapshot(request).await;
-    created.unwrap().into_inner().snapshot.unwrap()
-}
-
-async fn all_grants(clients: &Clients, flags: &[&str], page_size: i32) -> Vec<Grant> {
-    let mut request = ListGrantsRequest {
-        tenant: TENANT.into(),
-        flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
-        page_size,
-        ..ListGrantsRequest::default()
-    };
-    let mut all = Vec::new();
-    loop {
-        let page = clients.inventory.clone().list_grants(request.clone()).await;
-        let page = page.unwrap().into_inner();
-        all.extend(page.grants);
-        if page.next_page_token.is_empty() {
-            return all;
-        }
-        request.page_token = page.next_page_token;
-    }
-}
-
-async fn streamed(clients: &Clients, snapshot: &str, leaves_only: bool) -> (Vec<Grant>, Vec<u8>) {
-    let request = StreamSnapshotGrantsRequest {
-        snapshot: snapshot.into(),
-        leaves_only,
-    };
-    let mut stream = clients
-        .inventory
-        .clone()
-        .stream_snapshot_grants(request)
-        .await
-        .unwrap()
-        .into_inner();
-    let (mut grants, mut leaves) = (Vec::new(), Vec::new());
-    while let Some(part) = stream.message().await.unwrap() {
-        grants.extend(part.grants);
-        leaves.extend(part.leaves);
-    }
-    (grants, leaves)
-}
-
-async fn changes(
-    clients: &Clients,
-    resume_token: &str,
-) -> Result<(Vec<(Change, String)>, String), Status> {
-    let request = WatchChangesRequest {
-        tenant: TENANT.into(),
-        resume_token: resume_token.into(),
-        until_caught_up: true,
-    };
-    let mut stream = clients
-        .inventory
-        .clone()
-        .watch_changes(request)
-        .await?
-        .into_inner();
-    let (mut all, mut last) = (Vec::new(), String::new());
-    while let Some(answer) = stream.message().await? {
-        last.clone_from(&answer.resume_token);
-        all.extend(answer.change.map(|change| (change, answer.resume_token)));
-    }
-    Ok((all, last))
-}
-
-async fn logged(clients: &Clients) -> Vec<(String, Payload)> {
-    let request = ListEntriesRequest {
-        tenant: TENANT.into(),
-        stream: "inventory".into(),
-        page_size: 1_000,
-        ..ListEntriesRequest::default()
-    };
-    let page = clients
-        .ledger
-        .clone()
-        .list_entries(request)
-        .await
-        .unwrap()
-        .into_inner();
-    let record = |entry: &[u8]| {
-        let entry = decode_entry(entry).unwrap();
-        let record = decode_record(&entry.record).unwrap();
-        let payload = decode_payload(&record.r#type, &record.payload)
-            .unwrap()
-            .unwrap();
-        (record.actor, payload)
-    };
-    page.entries
-        .iter()
-        .map(|entry| record(&entry.entry))
-        .collect()
-}
-
-fn leaf(grant: &Grant) -> GrantLeaf {
-    GrantLeaf::try_from(grant.leaf.as_slice()).unwrap()
-}
+use tonic::Code;
 
 both_engines! {
     /// Registered with its two principals, once, and with evidence.
@@ -550,6 +445,20 @@ both_engines! {
         deployment.sync("hr").await;
         let woken = tokio::time::timeout(Duration::from_secs(20), stream.message()).await;
         assert_eq!(woken.unwrap().unwrap().unwrap().change.unwrap().kind(), ChangeKind::Added);
+    }
+
+    /// A token from before what is kept is told from a wrong one.
+    async fn a_token_older_than_what_is_kept_is_out_of_range(db: TestDatabase) {
+        let settings = InventoryConfig { change_feed_syncs: 1, ..InventoryConfig::default() };
+        let deployment = Deployment::start_with(db, settings).await;
+        deployment.add_source("hr", &Estate::small()).await;
+        let (_, start) = changes(&deployment.admin, "").await.unwrap();
+        deployment.sync("hr").await;
+        assert_eq!(changes(&deployment.admin, &start).await.unwrap().0.len(), 6);
+        deployment.sync("hr").await;
+        let expired = changes(&deployment.admin, &start).await.unwrap_err();
+        assert_eq!((expired.code(), reason(&expired).as_str()), (Code::OutOfRange, "RESUME_TOKEN_EXPIRED"));
+        assert_eq!(changes(&deployment.admin, "").await.unwrap().0, []);
     }
 
     /// A bundle gets the leaves of every COMPLETE sync, as they were sealed, and the name of the source.

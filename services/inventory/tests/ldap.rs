@@ -1,5 +1,7 @@
 //! Syncs of a real OpenLDAP server: whole, refused, referred elsewhere, gone in the middle.
 
+#![cfg(test)]
+
 #[path = "support/mod.rs"]
 mod support;
 

@@ -9,7 +9,7 @@ use counterfoil_proto::inventory::{
 use super::{Api, convert, names, one_more};
 use crate::{
     model::facts::most_final,
-    store::entities::{self, ListedIdentity},
+    store::listing::{self, ListedIdentity},
 };
 
 pub(super) async fn list_identities(
@@ -24,7 +24,7 @@ pub(super) async fn list_identities(
         .pages
         .open(request.page_size, &request.page_token, &scope)?;
     let after = page.after.clone().unwrap_or_default();
-    let mut rows = entities::list_identities(&api.db, &tenant, &after, one_more(page.size)).await?;
+    let mut rows = listing::list_identities(&api.db, &tenant, &after, one_more(page.size)).await?;
     let next_page_token = page.cut(&mut rows, |row| row.id.to_vec());
     let identities = rows.into_iter().map(|row| identity(&tenant, row)).collect();
     Ok(ListIdentitiesResponse {
@@ -76,7 +76,7 @@ pub(super) async fn list_accounts(
     let after = page.after.clone().unwrap_or_default();
     let limit = one_more(page.size);
     let mut rows =
-        entities::list_accounts(&api.db, &tenant, source_no, orphaned, &after, limit).await?;
+        listing::list_accounts(&api.db, &tenant, source_no, orphaned, &after, limit).await?;
     let next_page_token = page.cut(&mut rows, |row| row.id.to_vec());
     let accounts = rows.into_iter().map(|row| {
         convert::account(
@@ -110,7 +110,7 @@ pub(super) async fn list_entitlements(
     let after = page.after.clone().unwrap_or_default();
     let limit = one_more(page.size);
     let mut rows =
-        entities::list_entitlements(&api.db, &tenant, source_no, ownerless, &after, limit).await?;
+        listing::list_entitlements(&api.db, &tenant, source_no, ownerless, &after, limit).await?;
     let next_page_token = page.cut(&mut rows, |row| row.id.to_vec());
     let entitlements = rows
         .into_iter()

@@ -18,10 +18,7 @@ use super::{
 };
 use crate::{
     model::facts::Id,
-    store::{
-        entities::{self, Kind},
-        owners,
-    },
+    store::{entities::Kind, listing, owners},
 };
 
 /// What gets an owner.
@@ -74,7 +71,7 @@ pub(super) async fn set_owner(
         Begun::Replay(answer) => return settled(api, &object.tenant, answer).await,
         Begun::Fresh(fresh) => fresh,
     };
-    if !entities::is_there(&mut tx, object.kind, &object.id).await? {
+    if !listing::is_there(&mut tx, object.kind, &object.id).await? {
         return Err(ApiError::not_found());
     }
     let now_ms = api.clock.now_ms();

@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     jobs::ingest::take_back,
     store::{
-        sources,
+        leases, sources,
         syncs::{self, State, SyncRow},
     },
 };
@@ -126,7 +126,7 @@ impl SyncJob {
             .now_ms()
             .saturating_add(self.shop.config.lease_ms);
         let mut tx = self.shop.db.write_tx(tenant).await?;
-        let claimed = syncs::claim(&mut tx, sync, &self.worker, until).await?;
+        let claimed = leases::claim(&mut tx, sync, &self.worker, until).await?;
         let row = syncs::get_in(&mut tx, sync).await?;
         tx.commit().await?;
         let (Some(lease), Some(row)) = (claimed, row) else {
@@ -192,7 +192,7 @@ impl SyncJob {
         let open = syncs::open(&mut tx, row.source_no).await?;
         let another_waits = open.iter().any(|other| other.state == State::Waiting);
         if row.attempts < self.shop.config.attempts_max && !another_waits {
-            syncs::requeue(&mut tx, sync).await?;
+            leases::requeue(&mut tx, sync).await?;
         } else {
             seal_interrupted(&self.shop, &mut tx, &row, &source).await?;
         }

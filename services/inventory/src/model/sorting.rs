@@ -221,10 +221,10 @@ impl Merge {
             cursor.chunk = chunk;
             cursor.at = 0;
         }
-        self.advance(run)
+        self.read_head(run)
     }
 
-    fn advance(&mut self, run: usize) -> Result<(), DamagedChunk> {
+    fn read_head(&mut self, run: usize) -> Result<(), DamagedChunk> {
         let Some(cursor) = self.runs.get_mut(run) else {
             return Ok(());
         };
@@ -244,7 +244,7 @@ impl Merge {
     ///
     /// # Errors
     /// [`DamagedChunk`].
-    pub fn next(&mut self) -> Result<Merged, DamagedChunk> {
+    pub fn advance(&mut self) -> Result<Merged, DamagedChunk> {
         if let Some(&run) = self.hungry.first() {
             return Ok(Merged::Needs(run));
         }
@@ -252,7 +252,7 @@ impl Merge {
             return Ok(Merged::End);
         };
         let head = self.runs.get_mut(run).and_then(|cursor| cursor.head.take());
-        self.advance(run)?;
+        self.read_head(run)?;
         head.map(Merged::Row).ok_or(DamagedChunk)
     }
 }
@@ -284,7 +284,7 @@ mod tests {
         let mut merge = Merge::new(runs.len());
         let mut rows = Vec::new();
         loop {
-            match merge.next().unwrap() {
+            match merge.advance().unwrap() {
                 Merged::Row(row) => rows.push(row),
                 Merged::Needs(run) => merge.supply(run, runs[run].next()).unwrap(),
                 Merged::End => return rows,

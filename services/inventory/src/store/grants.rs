@@ -7,10 +7,8 @@ use sqlx::{Row, any::AnyRow};
 
 use super::{
     bytes,
-    entities::{
-        AccountRow, EntitlementRow, account, account_columns, entitlement, entitlement_columns,
-        identity_id,
-    },
+    entities::{AccountRow, EntitlementRow},
+    listing::{account, account_columns, entitlement, entitlement_columns, identity_id},
 };
 use crate::{
     error::{Error, Result},

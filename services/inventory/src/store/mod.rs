@@ -7,6 +7,8 @@
 pub mod changes;
 pub mod entities;
 pub mod grants;
+pub mod leases;
+pub mod listing;
 pub mod owners;
 pub mod snapshots;
 pub mod sources;

@@ -11,6 +11,7 @@ use counterfoil_chassis::{
     server::Running,
     testing::{TestDatabase, config, credential},
 };
+use counterfoil_inventory::config::InventoryConfig;
 use counterfoil_proto::{
     authority::{
         decision_right_service_client::DecisionRightServiceClient,
@@ -39,7 +40,8 @@ pub struct Deployment {
     pub inventory: Option<Running>,
     pub authority: Running,
     pub ledger: Running,
-    pub db: TestDatabase,
+    /// Gone with the test, and not before.
+    _db: TestDatabase,
     folder: TempDir,
     config: counterfoil_inventory::Config,
 }
@@ -77,6 +79,14 @@ impl Deployment {
     pub async fn start(db: TestDatabase) -> Self {
         let mut deployment = Self::without_tenant(db).await;
         onboard(&mut deployment.admin).await;
+        deployment
+    }
+
+    /// The same with settings of the service's own.
+    pub async fn start_with(db: TestDatabase, settings: InventoryConfig) -> Self {
+        let mut deployment = Self::start(db).await;
+        deployment.config.inventory = settings;
+        deployment.restart().await;
         deployment
     }
 
@@ -126,7 +136,7 @@ impl Deployment {
             inventory: Some(inventory),
             authority,
             ledger,
-            db,
+            _db: db,
             folder,
             config,
         }

@@ -59,7 +59,7 @@ impl<'a> Leaves<'a> {
     /// The next grant; its leaf is in the set.
     pub(super) async fn next(&mut self) -> Result<Option<Judged>> {
         loop {
-            match self.merge.next()? {
+            match self.merge.advance()? {
                 Merged::End => return Ok(None),
                 Merged::Needs(run) => {
                     let chunk = self.chunk(run).await?;

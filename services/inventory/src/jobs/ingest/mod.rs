@@ -31,9 +31,10 @@ use crate::{
         inheritance::Closures,
     },
     store::{
+        leases::{self, Lease},
         sources::SourceRow,
         stage::Stage,
-        syncs::{self, Counts, Lease},
+        syncs::Counts,
     },
 };
 use directory::Directory;
@@ -143,7 +144,7 @@ impl Ingest {
             .clock
             .now_ms()
             .saturating_add(self.shop.config.lease_ms);
-        syncs::fence(&mut tx, &self.lease, until, self.started_ms, counts).await?;
+        leases::fence(&mut tx, &self.lease, until, self.started_ms, counts).await?;
         let bell = self.shop.bell.clone();
         tx.on_commit(move || bell.ring());
         Ok(tx)

@@ -97,6 +97,10 @@ impl Ingest {
         })
     }
 
+    fn new_id(&self) -> Id {
+        uuid_v7(self.shop.clock.now_ms()).into_bytes()
+    }
+
     fn reader(&self) -> std::result::Result<Box<dyn Reader>, ConnectorError> {
         let config: SourceConfig =
             serde_json::from_str(&self.source.config_json).map_err(|error| {
@@ -232,10 +236,6 @@ impl<'a> Reading<'a> {
         self.flush(false).await
     }
 
-    fn new_id(&self) -> Id {
-        uuid_v7(self.ingest.shop.clock.now_ms()).into_bytes()
-    }
-
     /// The owner that counts: one set here before the source's own.
     fn owner(&self, object: impl FnOnce() -> String, stated: Option<&String>) -> Option<String> {
         if self.owners.is_empty() {
@@ -245,8 +245,8 @@ impl<'a> Reading<'a> {
     }
 
     fn account(&mut self, record: AccountRecord) {
-        let fresh = self.new_id();
-        let number = self.accounts.number(&record.native_id, || fresh);
+        let ingest = self.ingest;
+        let number = self.accounts.number(&record.native_id, || ingest.new_id());
         let Some(slot) = self.accounts.slot(number) else {
             return;
         };
@@ -283,7 +283,7 @@ impl<'a> Reading<'a> {
             None => {}
         }
         if let Some(key) = &record.identity_key {
-            self.new_identities.push((key.clone(), self.new_id()));
+            self.new_identities.push((key.clone(), ingest.new_id()));
         }
         self.new_accounts.push(NewAccount {
             id,
@@ -293,8 +293,10 @@ impl<'a> Reading<'a> {
     }
 
     fn entitlement(&mut self, record: EntitlementRecord) {
-        let fresh = self.new_id();
-        let number = self.entitlements.number(&record.native_id, || fresh);
+        let ingest = self.ingest;
+        let number = self
+            .entitlements
+            .number(&record.native_id, || ingest.new_id());
         let Some(slot) = self.entitlements.slot(number) else {
             return;
         };

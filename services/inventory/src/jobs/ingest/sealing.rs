@@ -14,9 +14,10 @@ use crate::{
     model::{completeness::reason, diff::ChangeCounts},
     store::{
         entities, grants,
+        leases::{self, Seal},
         sources::SourceRow,
         stage,
-        syncs::{self, Counts, Seal, SyncRow},
+        syncs::{Counts, SyncRow},
     },
 };
 
@@ -145,7 +146,7 @@ async fn write_seal(
     let record = shop.outbox.emit(tx, draft).await?;
     let source_no = statement.source.source_no;
     let ids = (&record.record_id, &record.record_hash);
-    syncs::seal(tx, statement.sync, source_no, seq, seal, ids).await
+    leases::seal(tx, statement.sync, source_no, seq, seal, ids).await
 }
 
 fn payload(statement: &Statement<'_>, seal: &Seal) -> v1::SourceSyncSealed {
