@@ -107,3 +107,18 @@ fn stored(count: u64) -> i64 {
 fn known<T: TryFrom<i32>>(number: i64) -> Option<T> {
     T::try_from(i32::try_from(number).ok()?).ok()
 }
+
+/// The last record that a service has written, if any: for tests that wait until it is in the ledger.
+#[cfg(test)]
+pub(crate) async fn last_record(db: &counterfoil_chassis::Database, tenant: &str) -> Vec<[u8; 16]> {
+    let rows = sqlx::query(
+        "SELECT record_id FROM outbox_records WHERE tenant = $1 ORDER BY seq DESC LIMIT 1",
+    )
+    .bind(tenant)
+    .fetch_all(db.reader())
+    .await
+    .unwrap();
+    rows.iter()
+        .map(|row| row.get::<Vec<u8>, _>(0).try_into().unwrap())
+        .collect()
+}

@@ -27,6 +27,7 @@ impl Blobs for Attachments {
 impl World {
     /// All records of the log, in its order, with when they were integrated.
     async fn log(&self) -> Vec<(i64, Vec<u8>)> {
+        self.logged().await;
         let request = StreamEntriesRequest {
             tenant: TENANT.into(),
             from_index: 0,

@@ -118,7 +118,11 @@ impl World {
                 principal: Some(Principal {
                     display_name: format!("Name of {id}"),
                     kind: kind.into(),
-                    organization: format!("{TENANT}/organizations/acme"),
+                    // robo works for the provider.
+                    organization: match id {
+                        "robo" => format!("{TENANT}/organizations/provider"),
+                        _ => format!("{TENANT}/organizations/acme"),
+                    },
                     identity_key: format!("{id}@acme.example"),
                     roles: roles.iter().map(|role| (*role).to_owned()).collect(),
                     ..Principal::default()

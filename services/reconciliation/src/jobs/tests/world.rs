@@ -9,10 +9,11 @@ use std::{
 };
 
 use counterfoil_chassis::{
-    CancellationToken, TestClock,
+    CancellationToken, Database, Outbox, TestClock,
     auth::Token,
     client::{self, ServiceChannel},
     config::{Peers, ServiceConfig},
+    outbox::ProducerKey,
     server::Running,
     testing::{self, TestDatabase},
 };
@@ -42,6 +43,7 @@ use crate::{
     Config, Jobs, Settings,
     context::{Context, lock},
     jobs::Step,
+    store,
 };
 
 pub(super) const TENANT: &str = "tenants/acme";
@@ -114,7 +116,7 @@ pub(super) struct World {
     configs: BTreeMap<&'static str, ServiceConfig>,
     running: BTreeMap<&'static str, (Running, CancellationToken)>,
     jobs: Option<Jobs>,
-    _database: TestDatabase,
+    database: TestDatabase,
 }
 
 impl World {
@@ -150,7 +152,7 @@ impl World {
             configs,
             running: BTreeMap::new(),
             jobs: None,
-            _database: database,
+            database,
         };
         for service in SERVICES {
             world.start_service(service).await;
@@ -269,6 +271,30 @@ impl World {
         let path = self.files(source).join("grants.csv");
         let text = fs::read_to_string(&path).unwrap();
         fs::write(path, format!("{text}{account},{entitlement}\n")).unwrap();
+    }
+
+    /// Waits until every record that a service has written is in the ledger.
+    pub(super) async fn logged(&self) {
+        for service in [
+            "authority",
+            "inventory",
+            "recertification",
+            "reconciliation",
+        ] {
+            let db = Database::connect(&self.database.url(service), service)
+                .await
+                .unwrap();
+            let last = store::last_record(&db, "acme").await;
+            let config = &self.configs[service];
+            let name = format!("{}/services/{service}", config.deployment);
+            let key = ProducerKey::load_or_create(&config.producer_key_file, &name).unwrap();
+            let outbox = Outbox::new(db.clone(), self.clock.clock(), service, key);
+            outbox
+                .await_receipts("acme", &last, PATIENCE)
+                .await
+                .unwrap();
+            db.close().await;
+        }
     }
 
     pub(super) async fn stop(mut self) {
