@@ -6,11 +6,6 @@ use std::{
     path::Path,
 };
 
-use counterfoil::estate::{
-    BusinessUnit, Campaign, DecisionRights, EscalationLevel, Estate, Organization, Policy,
-    Principal, Retention, Source, Tenant,
-};
-
 /// Id of the tenant.
 pub(crate) const TENANT: &str = "bench";
 
@@ -49,7 +44,7 @@ pub(crate) fn write(directory: &Path, grants: usize) -> anyhow::Result<()> {
         directory.join("decisions.csv"),
         "source,account,entitlement,decision,justification,evidence_kind,evidence_ref,review_by_days,exception_basis,exception_expires_days,reviewer,reduce_to\n",
     )?;
-    estate()?.write(directory)
+    Ok(fs::write(directory.join("estate.toml"), ESTATE)?)
 }
 
 /// Takes the first `fewer` grants away, as a target would between two syncs.
@@ -89,81 +84,75 @@ fn write_grants(
     Ok(())
 }
 
-fn estate() -> anyhow::Result<Estate> {
-    let person = |id: &str, key: &str, roles: &[&str]| Principal {
-        id: id.to_owned(),
-        display_name: id.to_owned(),
-        identity_key: Some(key.to_owned()),
-        organization: "customer".to_owned(),
-        roles: roles.iter().map(|&role| role.to_owned()).collect(),
-    };
-    let rights = |grantee: &str, actions: &[&str]| DecisionRights {
-        grantor: "owner".to_owned(),
-        grantees: vec![grantee.to_owned()],
-        actions: actions.iter().map(|&action| action.to_owned()).collect(),
-        scope: vec!["*".to_owned()],
-        valid_days: 30,
-    };
-    let organization = |id: &str, kind: &str| Organization {
-        id: id.to_owned(),
-        display_name: id.to_owned(),
-        kind: kind.to_owned(),
-    };
-    let mut connector = toml::Table::new();
-    connector.insert("kind".to_owned(), "csv".into());
-    connector.insert("directory".to_owned(), "target".into());
-    Ok(Estate {
-        tenant: Tenant {
-            id: TENANT.to_owned(),
-            display_name: "Bench".to_owned(),
-            accountable_owner: "owner".to_owned(),
-        },
-        policy: Policy::default(),
-        organizations: vec![
-            organization("customer", "customer"),
-            organization("provider", "provider"),
-        ],
-        principals: vec![
-            person(
-                "owner",
-                "owner@bench.example",
-                &["tenant-administrator", "reviewer"],
-            ),
-            person("deputy", "deputy@bench.example", &["reviewer"]),
-        ],
-        business_units: vec![BusinessUnit {
-            id: "all".to_owned(),
-            display_name: "All".to_owned(),
-            owner: "owner".to_owned(),
-            deputy: "deputy".to_owned(),
-        }],
-        decision_rights: vec![
-            rights(
-                "owner",
-                &["review", "except", "certify", "remediate", "export"],
-            ),
-            rights("deputy", &["review"]),
-        ],
-        escalation: vec![EscalationLevel {
-            to: "deputy".to_owned(),
-            after_hours: 1,
-        }],
-        retention: vec![Retention {
-            class: "governance".to_owned(),
-            days: 30,
-            basis: "benchmark".to_owned(),
-        }],
-        sources: vec![Source {
-            id: "target".to_owned(),
-            display_name: "Target".to_owned(),
-            connector,
-        }],
-        campaign: Campaign {
-            display_name: "Bench".to_owned(),
-            owner: "owner".to_owned(),
-            fallback_reviewer: "deputy".to_owned(),
-            lapse_rule: "retain_as_debt".to_owned(),
-            decisions: "decisions.csv".to_owned(),
-        },
-    })
-}
+/// The estate as its file says it: the same form as everybody's.
+const ESTATE: &str = r#"
+[tenant]
+id = "bench"
+display_name = "Bench"
+accountable_owner = "owner"
+
+[[organizations]]
+id = "customer"
+display_name = "Customer"
+kind = "customer"
+
+[[organizations]]
+id = "provider"
+display_name = "Provider"
+kind = "provider"
+
+[[principals]]
+id = "owner"
+display_name = "Owner"
+identity_key = "owner@bench.example"
+organization = "customer"
+roles = ["tenant-administrator", "reviewer"]
+
+[[principals]]
+id = "deputy"
+display_name = "Deputy"
+identity_key = "deputy@bench.example"
+organization = "customer"
+roles = ["reviewer"]
+
+[[principals]]
+id = "operator"
+display_name = "Operator"
+organization = "provider"
+roles = ["operator"]
+
+[[business_units]]
+id = "all"
+display_name = "All"
+owner = "owner"
+deputy = "deputy"
+
+[[decision_rights]]
+grantor = "owner"
+grantees = ["owner"]
+actions = ["review", "except", "certify", "remediate", "export"]
+scope = ["*"]
+valid_days = 30
+
+[[escalation]]
+to = "deputy"
+after_hours = 1
+
+[[retention]]
+class = "governance"
+days = 30
+basis = "BENCH"
+
+[[sources]]
+id = "target"
+display_name = "Target"
+kind = "csv"
+directory = "target"
+
+[campaign]
+display_name = "Bench"
+owner = "owner"
+fallback_reviewer = "deputy"
+lapse_rule = "retain_as_debt"
+decisions = "decisions.csv"
+"#;

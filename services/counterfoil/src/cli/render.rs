@@ -157,7 +157,7 @@ fn cell(value: &Value) -> String {
         Value::Array(values) => values.iter().map(cell).collect::<Vec<_>>().join(","),
         Value::Object(map) => map
             .iter()
-            .filter(|(_, value)| **value != Value::from(0) && !value.is_null())
+            .filter(|(_, value)| value.as_u64() != Some(0) && !value.is_null())
             .map(|(key, value)| format!("{key}={}", cell(value)))
             .collect::<Vec<_>>()
             .join(" "),
