@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::Blobs;
 use super::check::{Check, Tallies};
 use super::sets;
 use super::state::{At, Pos, Run, State, Sym};
+use super::{Blobs, ORDER_SKEW_MS};
 use crate::leaf::{
     AUTHORIZED_LEAF_LEN, AuthorizedLeaf, AuthorizedStatus, FINDING_LEAF_LEN, FindingLeaf,
     GRANT_KEY_LEN, GRANT_LEAF_LEN, GrantKey, GrantLeaf, SourceTag,
@@ -37,7 +37,8 @@ pub(super) fn judge(state: &mut State, tallies: &mut Tallies, blobs: &dyn Blobs)
     let runs = std::mem::take(&mut state.runs);
     for run in &runs {
         tallies.checked(Check::I58);
-        timeline.advance(run.pos);
+        let to = timeline.read_up_to(state, run, blobs);
+        timeline.advance(to);
         match recompute(state, run, &timeline.decided, blobs) {
             Ok(seen) => {
                 state.situations = seen.situations;
@@ -134,10 +135,44 @@ impl Timeline {
         }
     }
 
-    /// Goes on to just before a place of the log.
+    /// Up to where a run had read the decisions. Two services write on their own, so that is not always where its record
+    /// stands: a decision it had read may be integrated after it, and one that was made while it ran, before it. What was
+    /// decided before the moment it speaks of, it must have read.
+    fn read_up_to(&self, state: &State, run: &At<Run>, blobs: &dyn Blobs) -> Pos {
+        let stated = run.what.authorized.and_then(|digest| blobs.load(&digest));
+        let cited = stated
+            .iter()
+            .flat_map(|set| set.chunks(AUTHORIZED_LEAF_LEN));
+        let newest = cited
+            .filter_map(|leaf| AuthorizedLeaf::try_from(leaf).ok())
+            .filter_map(|leaf| state.position(&leaf.record_hash))
+            .max();
+        let from = newest.map_or(0, |newest| newest + 1);
+        if from > run.pos {
+            return from;
+        }
+        let between = |pos: Pos| from <= pos && pos < run.pos;
+        let mut unread = self
+            .changes
+            .iter()
+            .map(|(pos, _, _)| *pos)
+            .filter(|pos| between(*pos));
+        let as_of_ms = run.what.record.as_of_ms.saturating_sub(ORDER_SKEW_MS);
+        let later = unread.all(|pos| state.occurred_ms(pos) >= as_of_ms);
+        if later && !self.cancelled.iter().any(|(pos, _)| between(*pos)) {
+            return from;
+        }
+        run.pos
+    }
+
+    /// Goes to just before a place of the log.
     fn advance(&mut self, to: Pos) {
         let cancelled = self.cancelled.iter().filter(|(pos, _)| *pos < to).count();
-        if cancelled != self.cancelled_so_far {
+        let passed = self
+            .changes
+            .get(self.next.wrapping_sub(1))
+            .is_some_and(|(pos, _, _)| *pos >= to);
+        if cancelled != self.cancelled_so_far || passed {
             self.cancelled_so_far = cancelled;
             self.next = 0;
             self.decided.clear();
