@@ -5,6 +5,7 @@
 
 mod api;
 pub mod bell;
+mod clients;
 pub mod config;
 pub mod error;
 pub mod jobs;
@@ -22,7 +23,8 @@ pub use config::Config;
 
 use crate::{
     bell::Bell,
-    jobs::{SyncJob, ingest::Workshop, rules::AuthorityRules},
+    clients::authority::AuthorityRules,
+    jobs::{SyncJob, ingest::Workshop},
 };
 
 /// Name of the service, its stream, its schema and its principal.

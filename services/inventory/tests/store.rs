@@ -60,6 +60,33 @@ both_engines! {
         }
     }
 
+    /// Whatever a version holds comes back as it went in.
+    async fn a_version_is_read_as_it_was_written(db: TestDatabase) {
+        let lab = Lab::new(&db).await;
+        let no = lab.add_source("hr", &Estate::default()).await.source_no;
+        let written: Vec<NewGrant> = [Some(-1), Some(0), Some(i64::MAX), None]
+            .into_iter()
+            .zip(0_u8..)
+            .map(|(last_used_ms, number)| NewGrant {
+                flags: if number == 0 { 127 } else { u16::from(number) },
+                last_used_ms,
+                ..grant(u32::MAX - u32::from(number), 0xf0 + number)
+            })
+            .collect();
+        let mut tx = lab.db.write_tx(TENANT).await.unwrap();
+        grants::add(&mut tx, no, i64::MAX - 1, written.clone()).await.unwrap();
+        tx.commit().await.unwrap();
+        let read = grants::at(&lab.db, no, i64::MAX - 1, &[], 10).await.unwrap();
+        assert_eq!(read.len(), 4);
+        for (read, written) in read.iter().zip(written.iter().rev()) {
+            assert_eq!((read.key, read.value, read.flags), (written.key, written.value, written.flags));
+            assert_eq!((read.first_seq, read.last_used_ms), (i64::MAX - 1, written.last_used_ms));
+        }
+        let page = grants::at(&lab.db, no, i64::MAX - 1, &read[1].key, 1).await.unwrap();
+        assert_eq!(page, read[2..3]);
+        assert_eq!(grants::at(&lab.db, no, 1, &[], 10).await.unwrap(), []);
+    }
+
     /// What a sync that was not sealed wrote goes without a trace, whatever it was.
     async fn what_was_not_sealed_is_taken_back(db: TestDatabase) {
         let lab = Lab::new(&db).await;

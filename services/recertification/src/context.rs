@@ -9,10 +9,12 @@ use counterfoil_chassis::{
     auth::Caller, clock::Clock, db::Database, error::ApiError, outbox::Outbox, pages::Pages,
     tenants::TenantDirectory,
 };
-use counterfoil_proto::authority::DecisionAction;
 
 use crate::{
-    api::peers::{authority::Authority, inventory::Inventory},
+    api::peers::{
+        authority::{Authority, DecisionAction},
+        inventory::Inventory,
+    },
     config::Settings,
     model::{
         campaign::Definition,

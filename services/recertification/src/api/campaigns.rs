@@ -17,7 +17,6 @@ use counterfoil_proto::recertification::{
     StageCampaignResponse, StreamDecidedGrantsRequest, StreamDecidedGrantsResponse,
     campaign_service_server::CampaignService,
 };
-use sqlx::AnyConnection;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -30,7 +29,7 @@ use crate::{
         ids::{CampaignKey, Principal},
     },
     records,
-    store::{campaigns, items},
+    store::{Connection, campaigns, items},
 };
 
 /// Longest name shown to people, characters.
@@ -324,7 +323,7 @@ impl Api {
     /// The campaign as this connection sees it.
     pub(super) async fn shown(
         &self,
-        connection: &mut AnyConnection,
+        connection: &mut Connection,
         key: &CampaignKey,
     ) -> Result<ApiCampaign, ApiError> {
         let found = campaigns::get(connection, key)
@@ -334,10 +333,7 @@ impl Api {
     }
 }
 
-async fn present(
-    connection: &mut AnyConnection,
-    found: &Campaign,
-) -> Result<ApiCampaign, ApiError> {
+async fn present(connection: &mut Connection, found: &Campaign) -> Result<ApiCampaign, ApiError> {
     // While the population is being read, its items are nobody's business yet.
     let standing = match found.state {
         CampaignState::Draft | CampaignState::Staging => Vec::new(),

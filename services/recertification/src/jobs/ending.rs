@@ -9,7 +9,6 @@ use counterfoil_chassis::{
     outbox::{Emission, EmittedRecord},
 };
 use counterfoil_evidence::leaf::GrantKey;
-use sqlx::AnyConnection;
 
 use crate::{
     context::Context,
@@ -22,7 +21,7 @@ use crate::{
         item::{Item, ItemEvent, ItemState},
     },
     records::{self, Stamp},
-    store::{StoreError, campaigns, items},
+    store::{Connection, StoreError, campaigns, items},
 };
 
 /// Refuses decisions from now on, in the name of `stamp`; answers in whose name the review ends: whoever ended it first.
@@ -221,7 +220,7 @@ pub(crate) async fn finish(
 
 /// How all items of a campaign ended; they are exactly its population (I-28).
 pub(crate) async fn seal(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     campaign: &Campaign,
 ) -> Result<Sealed, ApiError> {
     let key = &campaign.definition.key;

@@ -12,6 +12,8 @@ mod conformance;
 
 use counterfoil_chassis::db::Migrations;
 use counterfoil_evidence::leaf::GrantKey;
+/// Where statements run: a transaction's connection, or one of the reader's.
+pub(crate) use sqlx::AnyConnection as Connection;
 use sqlx::{Row, any::AnyRow};
 
 /// The service's tables.

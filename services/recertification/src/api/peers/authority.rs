@@ -7,10 +7,11 @@ use counterfoil_chassis::{
     clock::millis,
     error::ApiError,
 };
+pub(crate) use counterfoil_proto::authority::DecisionAction;
 use counterfoil_proto::authority::{
-    CheckDecisionRightRequest, DecisionAction, DecisionRight, GetPolicyRequest,
-    GetPrincipalRequest, LapseRule as ApiLapseRule, ListDecisionRightsRequest,
-    ListPrincipalsRequest, OrganizationKind, Principal as ApiPrincipal, PrincipalKind,
+    CheckDecisionRightRequest, DecisionRight, GetPolicyRequest, GetPrincipalRequest,
+    LapseRule as ApiLapseRule, ListDecisionRightsRequest, ListPrincipalsRequest, OrganizationKind,
+    Principal as ApiPrincipal, PrincipalKind,
     decision_right_service_client::DecisionRightServiceClient,
     principal_service_client::PrincipalServiceClient, tenant_service_client::TenantServiceClient,
 };
