@@ -10,6 +10,7 @@ use counterfoil_tests::decisions::{Decision, DecisionRow, read_decisions};
 use counterfoil_tests::evidence::Evidence;
 use counterfoil_tests::folder;
 use counterfoil_tests::process::Suite;
+use counterfoil_tests::report::Report;
 use counterfoil_tests::repository::root;
 use counterfoil_tests::source::Contents;
 
@@ -22,6 +23,8 @@ pub const TENANT: &str = "bluebell";
 pub struct Golden {
     pub data_dir: PathBuf,
     pub first: Played,
+    /// What the verifier said of the first bundle before there was a second.
+    pub first_report: Report,
     pub second: Played,
     /// What the first bundle holds.
     pub evidence: Evidence,
@@ -33,11 +36,13 @@ pub fn golden() -> &'static Golden {
         let data_dir = folder::fresh("quickstart").unwrap().join("data");
         let cycle = Cycle::new(&data_dir);
         let first = cycle.play().unwrap();
+        let first_report = first.outcome.verify().unwrap();
         let second = cycle.play().unwrap();
         let evidence = Evidence::open(&first.outcome.bundle).unwrap();
         Golden {
             data_dir,
             first,
+            first_report,
             second,
             evidence,
         }

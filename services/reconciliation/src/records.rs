@@ -4,7 +4,7 @@
 
 use counterfoil_chassis::outbox::RecordDraft;
 use counterfoil_evidence::{
-    leaf::media_type,
+    leaf::{GrantKey, media_type},
     v1::{self, AttemptResult, EffectClaim, FindingState, VerificationMethod},
 };
 
@@ -70,6 +70,11 @@ impl Stamp {
     }
 }
 
+/// By this, whatever is said of one grant is found: who asks what happened to it must see the return as well as the end.
+fn grant_subject(key: &GrantKey) -> String {
+    format!("grants/{}", hex::encode(key.0))
+}
+
 /// R43, with both sets attached.
 pub(crate) fn run_sealed(
     stamp: &Stamp,
@@ -110,7 +115,9 @@ pub(crate) fn finding_opened(stamp: &Stamp, finding: &Finding, run: &Run) -> Rec
         severity: finding.severity,
         due_ms: finding.due_ms,
     };
-    stamp.draft(&finding.local(), &payload, &[run.record_hash])
+    stamp
+        .draft(&finding.local(), &payload, &[run.record_hash])
+        .subject(grant_subject(&finding.key))
 }
 
 /// R45. `evidence` is the record that justifies it.
@@ -232,7 +239,9 @@ pub(crate) fn intended(stamp: &Stamp, remediation: &Remediation, action: &Action
             .map(|hash| hash.to_vec())
             .unwrap_or_default(),
     };
-    stamp.draft(&local, &payload, &[remediation.plan_record_hash])
+    stamp
+        .draft(&local, &payload, &[remediation.plan_record_hash])
+        .subject(grant_subject(&action.key))
 }
 
 /// What became of an attempt.
@@ -272,7 +281,9 @@ pub(crate) fn attempted(
         failure_code: answer.failure_code.to_owned(),
     };
     let causes: Vec<Digest> = action.intent_record_hash.into_iter().collect();
-    stamp.draft(&local, &payload, &causes)
+    stamp
+        .draft(&local, &payload, &causes)
+        .subject(grant_subject(&action.key))
 }
 
 /// R26.
@@ -304,7 +315,9 @@ pub(crate) fn verified(
         kept_grant_key: kept.unwrap_or_default(),
         kept_proof,
     };
-    stamp.draft(&local, &payload, &[proofs.record_hash])
+    stamp
+        .draft(&local, &payload, &[proofs.record_hash])
+        .subject(grant_subject(&action.key))
 }
 
 /// R27.
@@ -322,8 +335,11 @@ pub(crate) fn ended(
         decided_to_attempted_ms: action.first_started_ms - decision.decided_ms,
         attempted_to_verified_ms: observed_ms - action.ended_ms,
     };
-    let grant = format!("grants/{}", hex::encode(action.key.0));
-    stamp.draft(&grant, &payload, &[decision.record_hash, verified])
+    stamp.draft(
+        &grant_subject(&action.key),
+        &payload,
+        &[decision.record_hash, verified],
+    )
 }
 
 /// R48.
@@ -349,7 +365,9 @@ pub(crate) fn regressed(
         set_count: proofs.set_count,
         proof,
     };
-    stamp.draft(&local, &payload, &[proofs.record_hash])
+    stamp
+        .draft(&local, &payload, &[proofs.record_hash])
+        .subject(grant_subject(&action.key))
 }
 
 /// How a remediation ended.

@@ -235,3 +235,35 @@ fn show(session: &Session, spec: &Spec, answer: &DynamicMessage) -> anyhow::Resu
 pub fn descriptors() -> anyhow::Result<DescriptorPool> {
     schema::pool()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client() -> Command {
+        nouns(Command::new("counterfoil").args(shared_args())).unwrap()
+    }
+
+    #[test]
+    fn every_command_is_well_formed() {
+        client().debug_assert();
+    }
+
+    #[test]
+    fn a_tenant_is_given_by_position_or_by_flag() {
+        for arguments in [
+            &["source", "create", "acme", "crm"][..],
+            &["source", "create", "crm", "--tenant", "acme"],
+        ] {
+            let matches = client()
+                .try_get_matches_from([&["counterfoil"], arguments].concat())
+                .unwrap();
+            let (_, noun) = matches.subcommand().unwrap();
+            let (_, verb) = noun.subcommand().unwrap();
+            let text = |name: &str| verb.get_one::<String>(name).cloned();
+            assert_eq!(text("source-id").as_deref(), Some("crm"));
+            let tenant = text("tenant").or_else(|| text("tenant-name"));
+            assert_eq!(tenant.as_deref(), Some("acme"));
+        }
+    }
+}

@@ -127,7 +127,11 @@ fn convert(flag: &Flag, text: &str, now: jiff::Timestamp) -> anyhow::Result<Valu
         Kind::Message(_) => {
             serde_json::from_str(text).with_context(|| format!("--{name} takes JSON"))?
         }
-        _ => Value::String(text.to_owned()),
+        _ => {
+            let number: Result<i128, _> = text.parse();
+            number.with_context(|| format!("--{name} takes a number, not {text:?}"))?;
+            Value::String(text.to_owned())
+        }
     })
 }
 

@@ -98,7 +98,10 @@ fn flattened(field: &FieldDescriptor) -> Option<MessageDescriptor> {
 /// The clap command of a spec.
 pub(super) fn command(pool: &DescriptorPool, spec: &Spec) -> anyhow::Result<Command> {
     let method = method(pool, spec)?;
-    let mut command = Command::new(spec.verb).about(comment_of_method(&method));
+    let mut command = Command::new(spec.verb)
+        .about(comment_of_method(&method))
+        // With --tenant, the one position given is the one that is required.
+        .allow_missing_positional(true);
     let flags = flags(&method.input());
     for (position, (path, collection)) in spec.positional.iter().enumerate() {
         let flag = flags

@@ -410,6 +410,23 @@ impl Player<'_> {
         Ok(())
     }
 
+    /// Whether something that was removed has been seen again.
+    async fn came_back(&self, owner: &Clients) -> anyhow::Result<bool> {
+        let request = ListRemediationsRequest {
+            tenant: self.tenant(),
+            page_size: 1_000,
+            ..Default::default()
+        };
+        let page = owner
+            .remediations()?
+            .list_remediations(request)
+            .await
+            .map_err(explain)?
+            .into_inner();
+        let mut remediations = page.remediations.iter();
+        Ok(remediations.any(|remediation| remediation.state() == RemediationState::Regressed))
+    }
+
     /// Waits for re-reads that are due within seconds and does them; later ones stay owed, and the bundle says so.
     async fn reread(&self, owner: &Clients) -> anyhow::Result<()> {
         const WAIT_SECONDS_MAX: i64 = 5;
@@ -419,6 +436,7 @@ impl Player<'_> {
             page_size: 1_000,
             ..Default::default()
         };
+        let mut owed_before = 0;
         loop {
             let done = remediations
                 .run_due_rereads(RunDueRereadsRequest {
@@ -427,21 +445,21 @@ impl Player<'_> {
                 .await
                 .map_err(explain)?
                 .into_inner();
-            if done.discharged > 0 {
-                self.story
-                    .tell("Read again later: what was removed is still gone.");
-            }
-            if done.regressed > 0 {
-                self.story.tell(&format!(
-                    "{} grants came BACK: their cases are open again.",
-                    done.regressed
-                ));
-            }
             let open = remediations
                 .list_obligations(obligations.clone())
                 .await
                 .map_err(explain)?
                 .into_inner();
+            // The service has a job that does the same, and may have been first.
+            let done_by_job = open.obligations.len() < owed_before;
+            if done_by_job || done.discharged > 0 || done.regressed > 0 {
+                self.story.tell(if self.came_back(owner).await? {
+                    "Read again later: access came BACK, and its case is open again."
+                } else {
+                    "Read again later: what was removed is still gone."
+                });
+            }
+            owed_before = open.obligations.len();
             let next = open
                 .obligations
                 .iter()
