@@ -118,4 +118,18 @@ counterfoil_chassis::both_engines! {
         world.audited().await;
         world.stop().await;
     }
+
+    /// Services write on their own: a run may come into the log before the decisions that it read, and is judged by those.
+    async fn a_run_may_overtake_the_decisions_it_read(db: TestDatabase) {
+        let mut world = World::start(db).await;
+        world.add_source("hr", &[Account("amy", &["crew", "root"])], |_| {}).await;
+        let campaign = world.open_review("q3").await;
+        world.stop_service("ledger").await;
+        world.decide(&campaign, |_, _| Decision::Accept, false).await;
+        let run = world.reconcile().await;
+        assert_eq!((run.authorized_count, count(&run, Situation::UnapprovedPresent)), (2, 0));
+        world.start_service("ledger").await;
+        world.audited().await;
+        world.stop().await;
+    }
 }

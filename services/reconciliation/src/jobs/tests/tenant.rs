@@ -253,6 +253,14 @@ impl World {
 
     /// A review of everything, decided by finn and ended: `decide` answers an account's entitlement.
     pub(super) async fn review(&self, id: &str, decide: impl Fn(&str, &str) -> Decision) -> String {
+        let name = self.open_review(id).await;
+        self.decide(&name, decide, true).await;
+        self.end_review(&name).await;
+        name
+    }
+
+    /// A review of everything, open.
+    pub(super) async fn open_review(&self, id: &str) -> String {
         self.clock.advance_ms(1_000);
         let campaign = Campaign {
             display_name: "Quarterly review".into(),
@@ -286,16 +294,25 @@ impl World {
             request_id: String::new(),
         };
         campaigns.activate_campaign(request).await.unwrap();
-        self.decide(&name, decide).await;
-        let request = EndReviewRequest {
-            name: name.clone(),
-            request_id: String::new(),
-        };
-        campaigns.end_review(request).await.unwrap();
         name
     }
 
-    async fn decide(&self, campaign: &str, decide: impl Fn(&str, &str) -> Decision) {
+    pub(super) async fn end_review(&self, name: &str) {
+        let request = EndReviewRequest {
+            name: name.into(),
+            request_id: String::new(),
+        };
+        let mut campaigns = self.olga.campaigns.clone();
+        campaigns.end_review(request).await.unwrap();
+    }
+
+    /// Decides every item; `logged`: until it is in the ledger.
+    pub(super) async fn decide(
+        &self,
+        campaign: &str,
+        decide: impl Fn(&str, &str) -> Decision,
+        logged: bool,
+    ) {
         let request = ListItemsRequest {
             campaign: campaign.into(),
             page_size: 1000,
@@ -344,7 +361,7 @@ impl World {
             campaign: campaign.into(),
             decisions,
             request_id: String::new(),
-            wait_for_receipts: true,
+            wait_for_receipts: logged,
         };
         let results = reviews
             .batch_decide_items(request)
