@@ -113,7 +113,8 @@ async fn c15_one_target_of_five_that_does_not_let_go_keeps_the_whole_open() {
         "directory = \"five\"\nlock_timeout_ms = 200",
     );
     fs::write(place.estate().join("estate.toml"), settings).unwrap();
-    // Another writer holds the lock and does not give it back.
+    place.until_review();
+    // From here on another writer holds the lock and does not give it back.
     let lock = fs::File::create(estate.source("five").join(".counterfoil.lock")).unwrap();
     lock.lock().unwrap();
     let played = place.cycle().play().unwrap();
