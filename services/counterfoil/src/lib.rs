@@ -14,6 +14,7 @@ pub mod decisions;
 pub mod endpoints;
 pub mod estate;
 pub mod quickstart;
+pub mod serve;
 pub mod up;
 
 /// Writes a line to standard output; a reader that went away is no error of ours.

@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use counterfoil::{
     cli::{self, Output, Session},
-    client::Clients,
+    client::{Clients, SERVICES},
     endpoints::{self, Endpoints},
-    estate, quickstart, say,
+    estate, quickstart, say, serve,
     up::{Options, Suite},
     warn,
 };
@@ -59,6 +59,25 @@ fn command() -> anyhow::Result<Command> {
                 .args(server_args())
                 .arg(Arg::new("any-port").long("any-port").action(ArgAction::SetTrue).help("Listen on any free ports instead of 7441 to 7445")),
         );
+    let root = root
+        .subcommand(
+            Command::new("serve")
+                .about("Run one service from its configuration file, as a replica does")
+                .arg(Arg::new("service").required(true).value_parser(SERVICES))
+                .arg(
+                    Arg::new("config")
+                        .long("config")
+                        .required(true)
+                        .value_name("FILE")
+                        .help("Samples: deploy/config"),
+                ),
+        )
+        .subcommand(
+            Command::new("check-config")
+                .about("Say what is wrong with a service's configuration file, and touch nothing")
+                .arg(Arg::new("service").required(true).value_parser(SERVICES))
+                .arg(Arg::new("config").required(true).value_name("FILE")),
+        );
     cli::nouns(root)
 }
 
@@ -76,12 +95,29 @@ async fn run() -> anyhow::Result<()> {
     match name {
         "up" => up(arguments).await,
         "quickstart" => play(arguments).await,
+        "serve" => {
+            let (service, file) = service_file(arguments)?;
+            serve::run(&service, &file, |running| {
+                say(&format!("{service} {}", running.url()));
+            })
+            .await
+        }
+        "check-config" => {
+            let (service, file) = service_file(arguments)?;
+            serve::check(&service, &file)
+        }
         noun => cli::run(&session(arguments)?, noun, arguments).await,
     }
 }
 
 fn text(arguments: &ArgMatches, name: &str) -> Option<String> {
     arguments.get_one::<String>(name).cloned()
+}
+
+fn service_file(arguments: &ArgMatches) -> anyhow::Result<(String, PathBuf)> {
+    let service = text(arguments, "service").context("which service")?;
+    let file = text(arguments, "config").context("--config")?;
+    Ok((service, PathBuf::from(file)))
 }
 
 fn options(arguments: &ArgMatches, any_port: bool) -> anyhow::Result<Options> {

@@ -1,0 +1,98 @@
+//! One service in a process of its own, from its configuration file: what a replica runs.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use counterfoil_chassis::{CancellationToken, Clock, config, server::Running};
+
+use crate::client::SERVICES;
+
+/// Reads the configuration file of a service and says what is wrong with it. Touches nothing else.
+///
+/// # Errors
+/// Names the file, and the line or key at fault.
+pub fn check(service: &str, file: &Path) -> anyhow::Result<()> {
+    match service {
+        "ledger" => drop(config::load::<counterfoil_ledger::Config>(file)?),
+        "authority" => drop(config::load::<counterfoil_authority::Config>(file)?),
+        "inventory" => drop(config::load::<counterfoil_inventory::Config>(file)?),
+        "recertification" => drop(config::load::<counterfoil_recertification::Config>(file)?),
+        "reconciliation" => drop(config::load::<counterfoil_reconciliation::Config>(file)?),
+        other => bail!("{other:?} is none of {}", SERVICES.join(", ")),
+    }
+    Ok(())
+}
+
+/// Runs one service until the process is asked to end, or it fails. `started` is told where it listens.
+///
+/// # Errors
+/// When its configuration, its database, its keys or its listener cannot be used, or when it fails.
+pub async fn run(service: &str, file: &Path, started: impl FnOnce(&Running)) -> anyhow::Result<()> {
+    let shutdown = CancellationToken::new();
+    let running = start(service, file, shutdown.clone())
+        .await
+        .with_context(|| format!("the {service} service does not start"))?;
+    started(&running);
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut ends = Box::pin(running.wait());
+    tokio::select! {
+        ended = &mut ends => return ended.with_context(|| format!("the {service} service failed")),
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    shutdown.cancel();
+    Ok(ends.await?)
+}
+
+async fn start(service: &str, file: &Path, shutdown: CancellationToken) -> anyhow::Result<Running> {
+    let clock = Clock::system();
+    Ok(match service {
+        "ledger" => counterfoil_ledger::start(config::load(file)?, clock, None, shutdown).await?,
+        "authority" => {
+            counterfoil_authority::start(config::load(file)?, clock, None, shutdown).await?
+        }
+        "inventory" => {
+            counterfoil_inventory::start(config::load(file)?, clock, None, shutdown).await?
+        }
+        "recertification" => {
+            counterfoil_recertification::start(config::load(file)?, clock, None, shutdown).await?
+        }
+        "reconciliation" => {
+            counterfoil_reconciliation::start(config::load(file)?, clock, None, shutdown).await?
+        }
+        other => bail!("{other:?} is none of {}", SERVICES.join(", ")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(service: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../deploy/config")
+            .join(format!("{service}.toml"))
+    }
+
+    #[test]
+    fn every_sample_configuration_parses() {
+        for service in SERVICES {
+            check(service, &sample(service)).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.toml");
+        let text = std::fs::read_to_string(sample("ledger")).unwrap();
+        std::fs::write(&file, format!("{text}\n[surplus]\nkey = 1\n")).unwrap();
+        let refusal = format!("{:#}", check("ledger", &file).unwrap_err());
+        assert!(refusal.contains("surplus"), "{refusal}");
+    }
+
+    #[test]
+    fn a_service_that_does_not_exist_is_refused() {
+        assert!(check("witness", &sample("ledger")).is_err());
+    }
+}
