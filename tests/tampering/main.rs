@@ -24,6 +24,9 @@ use counterfoil_tests::kubernetes;
 use counterfoil_tests::report::verify;
 use counterfoil_tests::repository::shared_data;
 use counterfoil_tests::steps::{Steps, regressed, text};
+use counterfoil_tlog::Checkpoint;
+use counterfoil_tlog::hash::leaf_hash;
+use counterfoil_tlog::merkle::MerkleTree;
 use counterfoil_tlog::note::NoteSigner;
 use counterfoil_tlog::signature::RecordSigner;
 use counterfoil_verify::testing::{BundleFiles, MUTATORS, Mutator, Position, StolenKeys};
@@ -43,24 +46,46 @@ struct Loot {
 }
 
 impl Loot {
-    fn new(bundle: PathBuf, trust: PathBuf, data_dir: &Path) -> Self {
-        let pinned: serde_json::Value = serde_json::from_slice(&fs::read(&trust).unwrap()).unwrap();
+    fn new(bundle: PathBuf, trust: &Path, data_dir: &Path) -> Self {
+        let mut pinned: serde_json::Value =
+            serde_json::from_slice(&fs::read(trust).unwrap()).unwrap();
         let vkey = data_dir.join("log.vkey");
         fs::write(
             &vkey,
             format!("{}\n", text(&pinned, "/logs/0/vkey").unwrap()),
         )
         .unwrap();
+        let origin = text(&pinned, "/logs/0/origin").unwrap();
+        let keys = stolen(&data_dir.join("keys"), &origin);
+        // The auditor has looked more often than bundles were handed out: early, and a moment before the end.
+        let kept = pinned["logs"][0]["checkpoints"].as_array_mut().unwrap();
+        kept.extend(earlier(&bundle, &keys).into_iter().map(Into::into));
+        let trust = data_dir.join("pinned.json");
+        fs::write(&trust, pinned.to_string()).unwrap();
         Self {
             bundle,
             trust,
             vkey,
-            keys: stolen(
-                &data_dir.join("keys"),
-                &text(&pinned, "/logs/0/origin").unwrap(),
-            ),
+            keys,
         }
     }
+}
+
+/// What the log's checkpoints were when it had half of its entries, and all but one.
+fn earlier(bundle: &Path, keys: &StolenKeys) -> Vec<String> {
+    let files = BundleFiles::new(bundle);
+    let leaves = files.entries().unwrap();
+    let tree = MerkleTree::from_leaves(leaves.iter().map(|entry| leaf_hash(entry)).collect());
+    let newest = files.checkpoint().unwrap();
+    let at = |size: u64| {
+        let checkpoint = Checkpoint {
+            size,
+            root: tree.root_at(size).unwrap(),
+            ..newest.clone()
+        };
+        checkpoint.sign(&keys.log).unwrap()
+    };
+    vec![at(tree.size() / 2), at(tree.size() - 1)]
 }
 
 /// The keys in a data folder: of the log, and of each service that writes records.
@@ -100,7 +125,7 @@ static QUICKSTART: LazyLock<Loot> = LazyLock::new(|| {
     let cycle = Cycle::new(&data_dir);
     cycle.play().unwrap();
     let outcome = cycle.play().unwrap().outcome;
-    Loot::new(outcome.bundle, outcome.trust, &data_dir)
+    Loot::new(outcome.bundle, &outcome.trust, &data_dir)
 });
 
 /// A cycle after which access came back.
@@ -113,7 +138,7 @@ static REGRESSED: LazyLock<Loot> = LazyLock::new(|| {
         .unwrap();
     suite.stop().unwrap().success().unwrap();
     let path = |pointer: &str| PathBuf::from(text(&exported, pointer).unwrap());
-    Loot::new(path("/bundle"), path("/trust"), &place.join("data"))
+    Loot::new(path("/bundle"), &path("/trust"), &place.join("data"))
 });
 
 /// What was done, by which position, with which result.
@@ -267,7 +292,7 @@ fn the_same_is_caught_in_the_bundle_of_the_kubernetes_organisations() {
     let estate = kubernetes::write(&place.join("estate"), &shared).unwrap();
     let cycle = Cycle::new(&place.join("data")).on(&estate.directory);
     let outcome = cycle.play().unwrap().outcome;
-    let loot = Loot::new(outcome.bundle, outcome.trust, &place.join("data"));
+    let loot = Loot::new(outcome.bundle, &outcome.trust, &place.join("data"));
     let mut table = Table::default();
     // One position: the others are tried on the smaller bundle.
     tamper(&loot, &ROWS, &[Position::Middle], &mut table);

@@ -290,10 +290,10 @@ pub(super) fn change_counts(
         if let Payload::CampaignClosed(closed) = scene.payload
             && let Some(counts) = &mut closed.counts
         {
-            // What lapsed is told as if a human had accepted it.
-            counts.accepted += counts.lapsed_retained;
-            done |= counts.lapsed_retained > 0;
-            counts.lapsed_retained = 0;
+            // What lapsed is told as if a human had decided it.
+            done |= counts.lapsed_retained > 0 || counts.lapsed_revoke > 0;
+            counts.accepted += std::mem::take(&mut counts.lapsed_retained);
+            counts.revoked += std::mem::take(&mut counts.lapsed_revoke);
         }
         Ok(Edit::Keep)
     })?;
