@@ -116,7 +116,9 @@ impl Victim {
     /// Plays it to its end without a kill and holds the end to what it must be.
     async fn finish(&self) {
         let cycle = Cycle::new(&self.data_dir).on(&self.estate.directory);
-        let outcome = cycle.play().unwrap().outcome;
+        let played = cycle.play().unwrap();
+        assert!(!played.story.contains("Refused:"), "{}", played.story);
+        let outcome = played.outcome;
         let stays: BTreeSet<(String, String)> = self
             .estate
             .decisions
@@ -141,7 +143,8 @@ impl Victim {
             (Decision::Reduce, "reduced"),
             (Decision::Exception, "excepted"),
         ] {
-            assert_eq!(outcome.count(name), self.estate.count(decision) as u64);
+            let decided = self.estate.count(decision) as u64;
+            assert_eq!(outcome.count(name), decided, "{name}");
         }
         let report = outcome.verify().unwrap();
         assert!(report.is_ok(), "{report}");

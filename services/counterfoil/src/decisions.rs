@@ -150,7 +150,7 @@ pub async fn import(
     as_reviewers: bool,
     mut progress: impl FnMut(usize, usize),
 ) -> anyhow::Result<ImportSummary> {
-    let items = open_items(clients, campaign).await?;
+    let items = all_items(clients, campaign).await?;
     let mut by_native: HashMap<(SourceTag, &str, &str), &Item> = HashMap::new();
     for item in &items {
         let Some(shown) = &item.presentation else {
@@ -170,7 +170,8 @@ pub async fn import(
     for row in rows {
         let tag = SourceTag::of(&format!("sources/{}", row.source));
         let find = |entitlement| by_native.get(&(tag, row.account.as_str(), entitlement));
-        let Some(item) = find(row.entitlement.as_str()) else {
+        let open = find(row.entitlement.as_str()).filter(|item| item.state() == ItemState::Routed);
+        let Some(item) = open else {
             summary.unmatched += 1;
             continue;
         };
@@ -212,14 +213,14 @@ pub async fn import(
     Ok(summary)
 }
 
-async fn open_items(clients: &Clients, campaign: &str) -> anyhow::Result<Vec<Item>> {
+/// All items, also those decided already: what a reduction keeps may be among them.
+async fn all_items(clients: &Clients, campaign: &str) -> anyhow::Result<Vec<Item>> {
     let mut reviews = clients.reviews()?;
     let mut items = Vec::new();
     let mut page_token = String::new();
     loop {
         let request = ListItemsRequest {
             campaign: campaign.to_owned(),
-            state: ItemState::Routed.into(),
             page_size: 1_000,
             page_token,
             ..Default::default()
