@@ -315,15 +315,15 @@ fn the_verifier_exits_with_4_when_something_required_is_not_there() {
 }
 
 #[test]
-fn the_verifier_takes_a_time_and_refuses_what_is_none() {
+fn the_verifier_holds_a_log_to_the_moment_that_it_must_reach() {
     let outcome = &golden().second.outcome;
-    let now = verify_with(
-        &outcome.bundle,
-        &outcome.trust,
-        &["--as-of", "2100-01-01T00:00:00Z"],
-    )
-    .unwrap();
-    assert!([0, 1, 3].contains(&now.exit), "{now}");
+    let as_of =
+        |moment| verify_with(&outcome.bundle, &outcome.trust, &["--as-of", moment]).unwrap();
+    let reached = as_of("2000-01-01T00:00:00Z");
+    assert_eq!(reached.exit, 0, "{reached}");
+    let stale = as_of("2100-01-01T00:00:00Z");
+    assert_eq!(stale.exit, 1, "{stale}");
+    assert!(stale.fails("W2"), "{stale}");
     let refused = run(
         "counterfoil-verify",
         &[
@@ -335,4 +335,5 @@ fn the_verifier_takes_a_time_and_refuses_what_is_none() {
         ],
     );
     assert!(!refused.status.success());
+    assert!(refused.errors.contains("--as-of"), "{}", refused.errors);
 }

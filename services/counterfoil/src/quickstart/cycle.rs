@@ -1,4 +1,4 @@
-//! The cycle itself: read, review, reconcile, remediate, read again, close.
+//! The cycle around the review: read, reconcile, remediate, read again, close.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,9 +9,7 @@ use counterfoil_proto::{
         SyncState, WatchSyncRequest,
     },
     recertification::{
-        ActivateCampaignRequest, Campaign, CampaignState, CloseCampaignRequest,
-        CreateCampaignRequest, EndReviewRequest, GetCampaignRequest, ItemCounts, LapseRule,
-        StageCampaignRequest,
+        Campaign, CampaignState, CloseCampaignRequest, GetCampaignRequest, ItemCounts,
     },
     reconciliation::{
         ExecuteRemediationRequest, FindingState, ListFindingsRequest, ListObligationsRequest,
@@ -23,10 +21,7 @@ use counterfoil_proto::{
 use tonic::Code;
 
 use super::{Outcome, Player, request_id};
-use crate::{bundle::Exported, cli::explain, client::Clients, decisions};
-
-/// Id of the campaign of an estate: one a tenant, so that a second run finds it.
-const CAMPAIGN_ID: &str = "first-review";
+use crate::{bundle::Exported, cli::explain, client::Clients};
 
 /// How often an unfinished remediation is tried again.
 const REMEDIATION_TRIES: usize = 3;
@@ -45,7 +40,7 @@ const PROBLEMS: [(&[&str], &str); 5] = [
 
 impl Player<'_> {
     /// Reads every source and seals a snapshot.
-    async fn snapshot(&self) -> anyhow::Result<Snapshot> {
+    pub(super) async fn snapshot(&self) -> anyhow::Result<Snapshot> {
         let mut sources = self.admin.sources()?;
         for source in &self.estate.sources {
             let request = StartSyncRequest {
@@ -112,7 +107,7 @@ impl Player<'_> {
     }
 
     /// Says what is wrong before anyone decides.
-    async fn tell_problems(&self) -> anyhow::Result<()> {
+    pub(super) async fn tell_problems(&self) -> anyhow::Result<()> {
         for (flags, meaning) in PROBLEMS {
             let request = ListGrantsRequest {
                 tenant: self.tenant(),
@@ -152,123 +147,6 @@ impl Player<'_> {
                         .map(|entitlement| entitlement.native_id.as_str())
                 ),
             ));
-        }
-        Ok(())
-    }
-
-    /// Holds the review up to its end; a campaign that is further already is left as it is.
-    pub(super) async fn review(&self, owner: &Clients) -> anyhow::Result<Campaign> {
-        let mut campaigns = owner.campaigns()?;
-        let name = format!("{}/campaigns/{CAMPAIGN_ID}", self.tenant());
-        let mut campaign = match campaigns
-            .get_campaign(GetCampaignRequest { name: name.clone() })
-            .await
-        {
-            Ok(answer) => answer.into_inner().campaign.unwrap_or_default(),
-            Err(status) if status.code() == Code::NotFound => self.define(owner).await?,
-            Err(status) => return Err(explain(status)),
-        };
-        if campaign.state() == CampaignState::Draft {
-            self.story.chapter("Reading the target systems");
-            let snapshot = self.snapshot().await?;
-            self.tell_problems().await?;
-            let request = StageCampaignRequest {
-                name: name.clone(),
-                snapshot: snapshot.name,
-                request_id: request_id(),
-            };
-            let staged = campaigns
-                .stage_campaign(request)
-                .await
-                .map_err(explain)?
-                .into_inner();
-            campaign = staged.campaign.unwrap_or_default();
-            self.story.chapter("Reviewing");
-            self.story.tell(&format!(
-                "{} grants are to be reviewed; the list is sealed before anyone sees it.",
-                campaign.population_count
-            ));
-        }
-        if campaign.state() == CampaignState::Staged {
-            let request = ActivateCampaignRequest {
-                name: name.clone(),
-                request_id: request_id(),
-            };
-            let active = campaigns
-                .activate_campaign(request)
-                .await
-                .map_err(explain)?
-                .into_inner();
-            campaign = active.campaign.unwrap_or_default();
-        }
-        if campaign.state() == CampaignState::Active {
-            self.decide(&name).await?;
-            let request = EndReviewRequest {
-                name,
-                request_id: request_id(),
-            };
-            let ended = campaigns
-                .end_review(request)
-                .await
-                .map_err(explain)?
-                .into_inner();
-            campaign = ended.campaign.unwrap_or_default();
-            let lapsed = campaign
-                .counts
-                .map_or(0, |counts| counts.lapsed_revoke + counts.lapsed_retained);
-            self.story.tell(&format!(
-                "Nobody decided on {lapsed} grants: they lapse by rule, and the record says so."
-            ));
-        }
-        Ok(campaign)
-    }
-
-    async fn define(&self, owner: &Clients) -> anyhow::Result<Campaign> {
-        let wanted = &self.estate.campaign;
-        let rule = format!("LAPSE_RULE_{}", wanted.lapse_rule.to_uppercase());
-        let request = CreateCampaignRequest {
-            tenant: self.tenant(),
-            campaign_id: CAMPAIGN_ID.to_owned(),
-            campaign: Some(Campaign {
-                display_name: wanted.display_name.clone(),
-                lapse_rule: LapseRule::from_str_name(&rule)
-                    .with_context(|| format!("{:?} is no lapse rule", wanted.lapse_rule))?
-                    .into(),
-                owner: self.principal(&wanted.owner),
-                fallback_reviewer: self.principal(&wanted.fallback_reviewer),
-                ..Default::default()
-            }),
-            request_id: request_id(),
-        };
-        let answer = owner
-            .campaigns()?
-            .create_campaign(request)
-            .await
-            .map_err(explain)?;
-        answer
-            .into_inner()
-            .campaign
-            .context("no campaign in the answer")
-    }
-
-    async fn decide(&self, campaign: &str) -> anyhow::Result<()> {
-        let rows = decisions::read(&self.directory.join(&self.estate.campaign.decisions))?;
-        let bar = self.story.progress("deciding", rows.len() as u64);
-        let summary = decisions::import(&self.admin, campaign, &rows, true, |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        })
-        .await?;
-        bar.finish_and_clear();
-        let taken: Vec<String> = summary
-            .taken
-            .iter()
-            .map(|(decision, count)| format!("{count} {decision}"))
-            .collect();
-        self.story
-            .tell(&format!("The reviewers decided: {}.", taken.join(", ")));
-        for refusal in &summary.refusals {
-            self.story.tell(&format!("Refused: {refusal}"));
         }
         Ok(())
     }

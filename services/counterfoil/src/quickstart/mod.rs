@@ -5,6 +5,7 @@
 
 mod cycle;
 mod onboard;
+mod review;
 mod story;
 
 use std::path::{Path, PathBuf};
