@@ -3,8 +3,12 @@
 use std::{
     collections::BTreeMap,
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
     time::Duration,
 };
 
@@ -119,14 +123,36 @@ pub(super) struct World {
     database: TestDatabase,
 }
 
+/// A loopback address of this world alone. A service that is started again binds the port that it had; on an address that
+/// others use too, a connection of theirs may have been given that port in between.
+fn own_loopback_address() -> Ipv4Addr {
+    static WORLDS: AtomicU8 = AtomicU8::new(0);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let number = WORLDS.fetch_add(1, Ordering::Relaxed) % 250 + 1;
+    Ipv4Addr::new(127, high.max(1), low, number)
+}
+
+/// Binds an address that the service before had: its listener is let go by a task that may not have run yet.
+async fn bound(address: &str) -> TcpListener {
+    for _ in 0..100_000 {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                tokio::task::yield_now().await;
+            }
+            other => return other.unwrap(),
+        }
+    }
+    panic!("{address} stays in use");
+}
+
 impl World {
     /// Starts the services and onboards the tenant.
     pub(super) async fn start(database: TestDatabase) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let host = own_loopback_address();
         let mut urls = BTreeMap::new();
         for service in SERVICES {
-            // Bound again when the service starts: nobody else asks for a port in between that was just given.
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let listener = TcpListener::bind((host, 0)).await.unwrap();
             urls.insert(
                 service,
                 format!("http://{}", listener.local_addr().unwrap()),
@@ -167,7 +193,7 @@ impl World {
     pub(super) async fn start_service(&mut self, service: &'static str) {
         let config = self.configs[service].clone();
         let address = self.urls[service].trim_start_matches("http://").to_owned();
-        let listener = Some(TcpListener::bind(address).await.unwrap());
+        let listener = Some(bound(&address).await);
         let (clock, end) = (self.clock.clock(), CancellationToken::new());
         let stop = end.clone();
         let running = match service {
