@@ -1,6 +1,6 @@
 //! The steps of a campaign: stage, activate, end the review, report removals, close.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use counterfoil_chassis::{
     auth::Caller,
@@ -21,7 +21,7 @@ use super::{Api, SnapshotName, peers::inventory::SnapshotFacts};
 use crate::{
     context::Mover,
     error::gate_refused,
-    jobs::{ending, routing, staging},
+    jobs::{BATCH_ITEMS, ending, routing, staging},
     model::{
         campaign::{Campaign, CampaignEvent, CampaignState, Population},
         gate,
@@ -349,6 +349,7 @@ impl Api {
             .context
             .stamp(Mover::Caller(caller), &campaign.definition)
             .await?;
+        let came_back = self.came_back(&key).await?;
         let mut tx = self.context.db.write_tx(&key.tenant).await?;
         let method = "CloseCampaign";
         let begun =
@@ -358,7 +359,7 @@ impl Api {
             Begun::Fresh(fresh) => fresh,
         };
         let campaign = routing::require(&mut tx, &key, CampaignState::Remediating).await?;
-        let sealed = ending::seal(tx.conn(), &campaign).await?;
+        let sealed = ending::seal(tx.conn(), &campaign, &came_back).await?;
         let debt_count = sealed.debt.count;
         let next = campaign
             .state
@@ -378,6 +379,30 @@ impl Api {
         // If we crash here: the campaign is closed with its record and this answer, or nothing has happened.
         tx.commit().await?;
         self.closed(&key, answer).await
+    }
+
+    /// Removals that were verified and are there again: what came back before the close is debt, not done.
+    async fn came_back(&self, key: &CampaignKey) -> Result<HashSet<GrantKey>, ApiError> {
+        let mut removed = Vec::new();
+        let mut after = Vec::new();
+        let mut connection = self.context.db.reader().acquire().await?;
+        loop {
+            let page = items::ended(&mut connection, key, &after, BATCH_ITEMS).await?;
+            let Some(last) = page.last() else { break };
+            after = last.key.0.to_vec();
+            let verified = page.iter().filter(|item| item.verified);
+            removed.extend(verified.map(|item| item.key));
+        }
+        drop(connection);
+        let now = self
+            .context
+            .inventory
+            .current(&key.tenant, &removed)
+            .await?;
+        let there = now
+            .into_iter()
+            .filter(|(_, one)| !one.current.leaf.is_empty());
+        Ok(there.map(|(grant, _)| grant).collect())
     }
 
     async fn closed(

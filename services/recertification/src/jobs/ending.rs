@@ -1,7 +1,7 @@
 //! Ending a review: what is gone is voided with its proof, what nobody decided lapses by the rule (R38), the stage is closed
 //! (R39).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use counterfoil_chassis::{
     db::WriteTx,
@@ -210,7 +210,7 @@ pub(crate) async fn finish(
     stamp: &Stamp,
 ) -> Result<EmittedRecord, ApiError> {
     let campaign = routing::require(tx, key, CampaignState::Ending).await?;
-    let sealed = seal(tx.conn(), &campaign).await?;
+    let sealed = seal(tx.conn(), &campaign, &HashSet::new()).await?;
     let draft = records::stage_closed(stamp, &campaign, sealed);
     let emitted = context.outbox.emit(tx, draft).await?;
     let next = campaign.state.after(CampaignEvent::StageSealed)?;
@@ -222,15 +222,17 @@ pub(crate) async fn finish(
 pub(crate) async fn seal(
     connection: &mut Connection,
     campaign: &Campaign,
+    came_back: &HashSet<GrantKey>,
 ) -> Result<Sealed, ApiError> {
     let key = &campaign.definition.key;
     let mut closing = Closing::new().map_err(set_refused)?;
     let mut after = Vec::new();
     loop {
-        let page = items::ended(connection, key, &after, BATCH_ITEMS).await?;
+        let mut page = items::ended(connection, key, &after, BATCH_ITEMS).await?;
         let Some(last) = page.last() else { break };
         after = last.key.0.to_vec();
-        for item in &page {
+        for item in &mut page {
+            item.verified &= !came_back.contains(&item.key);
             closing.push(item).map_err(set_refused)?;
         }
     }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Items in one batch.
-const BATCH_ITEMS: u32 = 1000;
+pub(crate) const BATCH_ITEMS: u32 = 1000;
 
 /// What a run of the job did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
