@@ -58,6 +58,8 @@ pub struct Receipt {
     pub leaf_hash: Hash,
     /// `c2sp.org/tlog-proof@v1` text.
     pub tlog_proof: String,
+    /// Time of the log at the proof's checkpoint, milliseconds; the entry is no younger.
+    pub checkpoint_ms: i64,
 }
 
 /// The newest signed state of a log.

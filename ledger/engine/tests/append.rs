@@ -37,6 +37,7 @@ async fn every_appended_record_has_a_receipt_that_verifies() {
                         .unwrap();
                 assert_eq!((index, checkpoint.size), (receipt.index, head.size));
                 assert_eq!(receipt.record_hash, hash);
+                assert_eq!(receipt.checkpoint_ms, head.recorded_at_ms);
                 let stored = log.entry(index).await.unwrap().unwrap();
                 assert_eq!(stored.leaf_hash, receipt.leaf_hash);
                 let by_record = log.entry_by_record(&receipt.record_id).await.unwrap();
@@ -68,6 +69,7 @@ async fn a_record_sent_again_gets_its_original_position() {
         for (first, again) in first.iter().zip(&again) {
             assert_eq!(first.index, again.index);
             assert_eq!(first.leaf_hash, again.leaf_hash);
+            assert!(first.checkpoint_ms > 0 && first.checkpoint_ms <= again.checkpoint_ms);
             let key = &log.info().vkey;
             let (index, checkpoint) =
                 proof::verify(&again.tlog_proof, &first.leaf_hash, key).unwrap();

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{MESSAGE_BYTES_MAX, ServiceChannel},
+    clock::millis,
     db::bulk_insert,
     names::tenant_name,
     outbox::Outbox,
@@ -321,6 +322,7 @@ impl Relay {
                 i64::try_from(receipt.index).unwrap_or(i64::MAX).into(),
                 receipt.leaf_hash.as_slice().into(),
                 receipt.tlog_proof.as_slice().into(),
+                checkpoint_ms(receipt).into(),
             ]
         });
         let columns = [
@@ -329,6 +331,7 @@ impl Relay {
             "log_index",
             "leaf_hash",
             "tlog_proof",
+            "checkpoint_ms",
         ];
         bulk_insert(
             &mut tx,
@@ -368,6 +371,14 @@ fn checked(batch: &Batch, position: usize, receipt: Receipt) -> Result<Receipt, 
         return Err(RelayError::Answer("a receipt without a position"));
     }
     Ok(receipt)
+}
+
+fn checkpoint_ms(receipt: &Receipt) -> i64 {
+    receipt
+        .checkpoint_time
+        .as_ref()
+        .and_then(millis)
+        .unwrap_or_default()
 }
 
 /// Waits longer after every failure, never the same time as others that fail with it.

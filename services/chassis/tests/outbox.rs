@@ -6,9 +6,9 @@ mod common;
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use common::{ORIGIN, RelayTask, SmallLedger, draft, outbox, serve_ledger};
+use common::{CHECKPOINT_MS, ORIGIN, RelayTask, SmallLedger, draft, outbox, serve_ledger};
 use counterfoil_chassis::{
-    Outbox, WriteTx, both_engines, outbox::OutboxError, testing::TestDatabase,
+    Outbox, WriteTx, both_engines, clock::timestamp, outbox::OutboxError, testing::TestDatabase,
 };
 use counterfoil_evidence::{record::decode_record, v1};
 use counterfoil_proto::common::EvidenceState;
@@ -174,6 +174,9 @@ both_engines! {
         let relay = RelayTask::start(&second, served.channel());
         let receipts = second.await_receipts("acme", &[one], PATIENCE).await.unwrap();
         assert_eq!(receipts[0].index, 0);
+        assert_eq!(receipts[0].checkpoint_time, Some(timestamp(CHECKPOINT_MS)));
+        let stored = second.receipt("acme", &one).await.unwrap().unwrap();
+        assert_eq!(stored, receipts[0]);
         let two = emit_one(&db, &second, 2).await;
         assert_eq!(second.await_receipts("acme", &[two], PATIENCE).await.unwrap()[0].index, 1);
         relay.stop().await;

@@ -307,7 +307,10 @@ impl Sequencer {
                 old_entries.push((*index, *leaf_hash));
             }
         }
-        let mut old_receipts = match self.states.get(&log.id) {
+        // A state is always there after its batch is committed.
+        let state = self.states.get(&log.id);
+        let checkpoint_ms = state.map_or(0, |state| state.recorded_at_ms);
+        let mut old_receipts = match state {
             Some(state) if !old_entries.is_empty() => {
                 let head = head_of(state);
                 prove::receipts(&self.shared, log, &head, old_entries).await?
@@ -337,6 +340,7 @@ impl Sequencer {
                         index: *index,
                         leaf_hash: *leaf_hash,
                         tlog_proof: written.ok_or(EngineError::Closed)?,
+                        checkpoint_ms,
                     })
                 }
                 (Fate::Refused(refusal), _) | (_, Err(refusal)) => Err(refusal.clone()),

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::Outbox;
-use crate::{db::select_in, error::ApiError, sync::lock};
+use crate::{clock::timestamp, db::select_in, error::ApiError, sync::lock};
 
 type RecordId = Vec<u8>;
 type Delivery = Arc<Vec<Receipt>>;
@@ -22,7 +22,7 @@ type Delivery = Arc<Vec<Receipt>>;
 /// Another replica may deliver our records; its receipts are seen in the database only.
 const RECHECK: Duration = Duration::from_secs(1);
 
-const SELECT: &str = "SELECT r.record_id, r.record_hash, p.log_index, p.leaf_hash, p.tlog_proof \
+const SELECT: &str = "SELECT r.record_id, r.record_hash, p.log_index, p.leaf_hash, p.tlog_proof, p.checkpoint_ms \
     FROM outbox_records r LEFT JOIN outbox_receipts p ON p.tenant = r.tenant AND p.record_id = r.record_id \
     WHERE r.tenant = ? AND r.record_id IN ({list})";
 
@@ -66,6 +66,7 @@ impl Outbox {
                 receipt.index = u64::try_from(index).unwrap_or(0);
                 receipt.leaf_hash = row.try_get("leaf_hash")?;
                 receipt.tlog_proof = row.try_get("tlog_proof")?;
+                receipt.checkpoint_time = Some(timestamp(row.try_get("checkpoint_ms")?));
             }
             found.insert(receipt.record_id.clone(), receipt);
         }

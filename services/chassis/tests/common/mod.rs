@@ -17,6 +17,7 @@ use counterfoil_chassis::{
     ApiError, Caller, CancellationToken, Clock, Database, Outbox, RecordDraft, Role,
     auth::{Authenticator, Gate, PermissionTable, StaticToken, Token},
     client::{self, ServiceChannel},
+    clock::timestamp,
     config::Limits,
     outbox::ProducerKey,
     relay::Relay,
@@ -37,6 +38,8 @@ use counterfoil_proto::{
 use counterfoil_tlog::{VerifierKey, signature::verify_record};
 use tonic::{Request, Response, Status, service::Routes};
 
+/// The log's time at its first entry; each entry after it is a millisecond later.
+pub(crate) const CHECKPOINT_MS: i64 = 1_700_000_000_000;
 pub(crate) const ORIGIN: &str = "counterfoil.local/t/acme";
 
 #[derive(Default)]
@@ -110,6 +113,7 @@ impl SmallLedger {
             index: index as u64,
             leaf_hash: counterfoil_tlog::hash::leaf_hash(&signed.record).0.to_vec(),
             tlog_proof: format!("index {index}").into_bytes(),
+            checkpoint_time: Some(timestamp(CHECKPOINT_MS + i64::try_from(index).unwrap())),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Appending records: one result each.
 
-use counterfoil_chassis::{ApiError, Caller};
+use counterfoil_chassis::{ApiError, Caller, clock::timestamp};
 use counterfoil_engine::{Outcome, Receipt, Refusal, SignedRecord};
 use counterfoil_proto::{
     common::{self, EvidenceState},
@@ -69,6 +69,7 @@ pub(super) fn receipt_of(receipt: Receipt) -> common::Receipt {
         index: receipt.index,
         leaf_hash: receipt.leaf_hash.as_bytes().to_vec(),
         tlog_proof: receipt.tlog_proof.into_bytes(),
+        checkpoint_time: Some(timestamp(receipt.checkpoint_ms)),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use counterfoil_chassis::names::new_id;
+use counterfoil_chassis::{clock::millis, names::new_id};
 use counterfoil_connectors::{ConnectorError, RevokeRequest, SourceConfig, WriteOutcome, Writer};
 use counterfoil_evidence::v1::AttemptResult;
 use tonic::Code;
@@ -25,6 +25,8 @@ use crate::{
 
 /// How long the ledger is waited for before the wait is told in the log.
 const RECEIPT_PATIENCE: Duration = Duration::from_secs(5);
+/// So far may this machine's clock be behind the ledger's and be waited for; machines with NTP differ by milliseconds.
+const CLOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Gives every intent that a crash left without an outcome the one that is known: not attempted, or unknown.
 pub(super) async fn settle_interrupted(job: &Job<'_>) -> Result<(), JobError> {
@@ -34,8 +36,8 @@ pub(super) async fn settle_interrupted(job: &Job<'_>) -> Result<(), JobError> {
         return Ok(());
     }
     // Outcomes are dated after their intents were integrated, also when the ledger was away.
-    await_intents(job, &interrupted).await?;
-    let now_ms = job.context.clock.now_ms();
+    let logged_ms = await_intents(job, &interrupted).await?;
+    let now_ms = job.context.clock.now_ms().max(logged_ms);
     let answers = interrupted.iter_mut().map(|action| {
         if action.started_ms == 0 {
             action.start(now_ms);
@@ -135,8 +137,11 @@ async fn attempt(
 ) -> Result<Vec<Answer>, JobError> {
     intend(job, connection, &mut actions).await?;
     job.context.reached(Step::IntentsDurable)?;
-    await_intents(job, &actions).await?;
+    let logged_ms = await_intents(job, &actions).await?;
     job.context.reached(Step::IntentsLogged)?;
+    if !await_clock(job, logged_ms).await? {
+        return give_up(job, actions, logged_ms).await;
+    }
     mark_started(job, &mut actions).await?;
     job.context.reached(Step::CallMarked)?;
     let answers = call(job, writer, &actions).await;
@@ -186,8 +191,9 @@ async fn intend(
     Ok(())
 }
 
-/// Waits for the receipts of the intents, however long the ledger is away: the target is not touched before.
-async fn await_intents(job: &Job<'_>, actions: &[Action]) -> Result<(), JobError> {
+/// Waits for the receipts of the intents, however long the ledger is away: the target is not touched before. Answers the log's
+/// time then.
+async fn await_intents(job: &Job<'_>, actions: &[Action]) -> Result<i64, JobError> {
     let ids: Vec<[u8; 16]> = actions
         .iter()
         .filter_map(|action| action.intent_record_id)
@@ -202,13 +208,68 @@ async fn await_intents(job: &Job<'_>, actions: &[Action]) -> Result<(), JobError
             return Err(JobError::Stopped);
         };
         match waited {
-            Ok(_) => return Ok(()),
+            Ok(receipts) => {
+                let times = receipts
+                    .iter()
+                    .filter_map(|receipt| millis(receipt.checkpoint_time.as_ref()?));
+                return Ok(times.max().unwrap_or_default());
+            }
             Err(error) if error.reason() == "EVIDENCE_PENDING" => {
                 tracing::warn!(remediation = %job.key, "waiting for the ledger before the target is touched");
             }
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Waits until this machine's clock has reached the log's time: what it dated before that would prove no order (I-39). `false`:
+/// it is too far behind to wait for.
+async fn await_clock(job: &Job<'_>, logged_ms: i64) -> Result<bool, JobError> {
+    let deadline = tokio::time::Instant::now() + CLOCK_PATIENCE;
+    loop {
+        job.go_on()?;
+        let behind_ms = logged_ms.saturating_sub(job.context.clock.now_ms());
+        let Ok(behind) = u64::try_from(behind_ms).map(Duration::from_millis) else {
+            return Ok(true);
+        };
+        if behind.is_zero() {
+            return Ok(true);
+        }
+        let until = tokio::time::Instant::now() + behind;
+        if until > deadline {
+            tracing::error!(alarm = "CLOCK_BEHIND", remediation = %job.key, behind_ms, "nothing is sent by a clock that stands before the log's time");
+            return Ok(false);
+        }
+        let wait = tokio::time::sleep_until(until);
+        if job
+            .context
+            .shutdown
+            .run_until_cancelled(wait)
+            .await
+            .is_none()
+        {
+            return Err(JobError::Stopped);
+        }
+    }
+}
+
+/// Nothing goes out by a wrong clock: the intents are answered as not attempted, at the log's time.
+async fn give_up(
+    job: &Job<'_>,
+    mut actions: Vec<Action>,
+    logged_ms: i64,
+) -> Result<Vec<Answer>, JobError> {
+    for action in &mut actions {
+        action.start(logged_ms);
+        action.ended_ms = logged_ms;
+    }
+    let why = "this machine's clock stands before the time of the log; nothing was sent";
+    let answers: Vec<Answer> = actions
+        .iter()
+        .map(|_| answer(AttemptResult::NotAttempted, "clock_behind", why))
+        .collect();
+    record_outcomes(job, &mut actions, &answers).await?;
+    Ok(answers)
 }
 
 async fn mark_started(job: &Job<'_>, actions: &mut [Action]) -> Result<(), JobError> {

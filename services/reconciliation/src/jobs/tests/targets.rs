@@ -11,6 +11,8 @@ use counterfoil_proto::{
 
 use super::{Account, World};
 
+const HOUR_MS: i64 = 3_600_000;
+
 fn revoke_root(_: &str, entitlement: &str) -> Decision {
     match entitlement {
         "root" => Decision::Revoke,
@@ -152,6 +154,29 @@ counterfoil_chassis::both_engines! {
         assert_eq!(world.results().await, [AttemptResult::NotAttempted, AttemptResult::NotAttempted]);
         drop(lock);
         assert_eq!(world.carried_out(&planned.name).await.state(), RemediationState::Closed);
+        world.audited().await;
+        world.stop().await;
+    }
+
+    /// A clock that was set back proves no order: nothing goes out by it, and all is done when it is right again.
+    async fn nothing_is_sent_by_a_clock_that_stands_before_the_log(db: TestDatabase) {
+        let world = World::start(db).await;
+        world.add_source("hr", &[Account("amy", &["crew", "root"])], |_| {}).await;
+        world.clock.advance_ms(2 * HOUR_MS);
+        let campaign = world.review("q3", revoke_root).await;
+        let planned = world.planned().await;
+        let before = world.grants_in("hr");
+        world.clock.advance_ms(-HOUR_MS);
+        let ended = world.carried_out(&planned.name).await;
+        assert_eq!(ended.state(), RemediationState::Failed);
+        let action = &world.actions(&planned.name).await[0];
+        assert!(action.failure_message.contains("clock"), "{}", action.failure_message);
+        assert_eq!(world.results().await, [AttemptResult::NotAttempted, AttemptResult::NotAttempted]);
+        assert_eq!(world.grants_in("hr"), before);
+        world.audited().await;
+        world.clock.advance_ms(HOUR_MS);
+        assert_eq!(world.carried_out(&planned.name).await.state(), RemediationState::Closed);
+        assert_eq!(world.close(&campaign).await.state(), CampaignState::Closed);
         world.audited().await;
         world.stop().await;
     }
