@@ -32,7 +32,7 @@ use crate::{
 const BATCH_RECORDS_MAX: i64 = 1024;
 /// Bytes of records in one append; the ledger allows 3 MiB.
 const BATCH_BYTES_MAX: usize = 2 << 20;
-/// Tenants whose records are sent at once.
+/// Tenants whose records are sent at the same moment.
 const TENANTS_AT_ONCE: usize = 16;
 /// How often the tables are searched for records that another replica has left behind.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -138,10 +138,7 @@ impl Relay {
                 }
                 let (relay, permits) = (Arc::clone(&relay), Arc::clone(&permits));
                 tasks.spawn(async move {
-                    // Closed never; without a permit the next sweep tries again.
-                    if let Ok(_permit) = permits.acquire_owned().await {
-                        relay.drain(&tenant).await;
-                    }
+                    relay.drain(&tenant, &permits).await;
                     tenant
                 });
             }
@@ -193,11 +190,19 @@ impl Relay {
         }
     }
 
-    /// Sends until nothing is left, however long the ledger is away.
-    async fn drain(&self, tenant: &str) {
+    /// Sends until nothing is left, however long the ledger is away. A tenant holds a permit while it sends and not while it
+    /// waits: those whose evidence is refused do not stop the others.
+    async fn drain(&self, tenant: &str, permits: &Semaphore) {
         let mut backoff = Backoff::default();
         loop {
-            match self.send_batch(tenant).await {
+            let sent = {
+                // Closed never; without a permit the next sweep tries again.
+                let Ok(_permit) = permits.acquire().await else {
+                    return;
+                };
+                self.send_batch(tenant).await
+            };
+            match sent {
                 Ok(0) => return,
                 Ok(_) => backoff = Backoff::default(),
                 Err(error @ (RelayError::Refused { .. } | RelayError::Answer(_))) => {

@@ -8,7 +8,8 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use common::{CHECKPOINT_MS, ORIGIN, RelayTask, SmallLedger, draft, outbox, serve_ledger};
 use counterfoil_chassis::{
-    Outbox, WriteTx, both_engines, clock::timestamp, outbox::OutboxError, testing::TestDatabase,
+    Outbox, WriteTx, both_engines, clock::timestamp, outbox::OutboxError,
+    tenants::record_log_origin, testing::TestDatabase,
 };
 use counterfoil_evidence::{record::decode_record, v1};
 use counterfoil_proto::common::EvidenceState;
@@ -179,6 +180,32 @@ both_engines! {
         assert_eq!(stored, receipts[0]);
         let two = emit_one(&db, &second, 2).await;
         assert_eq!(second.await_receipts("acme", &[two], PATIENCE).await.unwrap()[0].index, 1);
+        relay.stop().await;
+    }
+
+    /// More tenants than are sent for at once, whose ledger refuses everything: nobody else waits for them.
+    async fn tenants_whose_evidence_is_refused_do_not_stop_the_others(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = outbox(&db, folder.path()).await;
+        let stuck: Vec<String> = (0..20).map(|number| format!("stuck-{number}")).collect();
+        for tenant in &stuck {
+            let mut tx = db.write_tx(tenant).await.unwrap();
+            record_log_origin(&mut tx, "counterfoil.local/t/of-nobody").await.unwrap();
+            outbox.emit(&mut tx, draft(1)).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+        let ledger = SmallLedger::default();
+        let served = serve_ledger(&ledger).await;
+        let relay = RelayTask::start(&outbox, served.channel());
+        let all_were_refused = async {
+            while ledger.tenants.lock().unwrap().len() < stuck.len() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, all_were_refused).await.unwrap();
+        let one = emit_one(&db, &outbox, 1).await;
+        let receipts = outbox.await_receipts("acme", &[one], PATIENCE).await.unwrap();
+        assert_eq!(receipts[0].index, 0);
         relay.stop().await;
     }
 

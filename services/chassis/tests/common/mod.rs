@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "not every test uses every part")]
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     path::Path,
     sync::{
         Arc, Mutex,
@@ -57,6 +57,8 @@ pub(crate) struct SmallLedger {
     pub(crate) lose_answers: Arc<AtomicUsize>,
     pub(crate) refuse_everything: Arc<AtomicBool>,
     pub(crate) appends: Arc<AtomicUsize>,
+    /// Who has sent anything.
+    pub(crate) tenants: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl SmallLedger {
@@ -167,6 +169,8 @@ impl LedgerService for SmallLedger {
         request: Request<AppendBatchRequest>,
     ) -> Result<Response<AppendBatchResponse>, Status> {
         self.appends.fetch_add(1, Ordering::SeqCst);
+        let tenant = request.get_ref().tenant.clone();
+        self.tenants.lock().unwrap().insert(tenant);
         let mut results = Vec::new();
         let mut refused = false;
         for signed in &request.get_ref().records {
