@@ -50,7 +50,7 @@ checks! {
     I36 "I-36" [], "who decided, who carried out and who verified are different principals";
     I37 "I-37" ["G12"], "removals were read again when due; all stayed, or the case was reopened";
     I38 "I-38" [], "no say-so counts for more than it is";
-    I39 "I-39" [], "every action was planned and on record before it started";
+    I39 "I-39" [], "every action was planned, on a decision that still stood, and on record before it started";
     I40 "I-40" [], "every attempt is unique, has one result, and is never repeated blindly";
     I58 "I-58" [], "authorised set, situations and findings recompute from decisions and snapshot";
     I59 "I-59" [], "no plan above the policy's threshold was carried out before a human resolved it";

@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Blobs;
 use super::absorb::digest;
 use super::authority::rules_for;
 use super::check::{Check, Tallies};
-use super::sets;
-use super::state::{Action, Digest, Plan, State, Sym};
+use super::state::{Action, Digest, Plan, Pos, State, Sym};
+use super::{Blobs, CLOCK_SKEW_MS};
+use super::{recon, sets};
 use crate::leaf::{ACTION_LEAF_LEN, ActionLeaf, GRANT_KEY_LEN, GrantKey};
 use crate::v1;
 
@@ -31,9 +31,41 @@ impl Deciders {
     }
 }
 
+/// Decisions on the grants that were acted on, in order of the log.
+#[derive(Debug)]
+struct Decisions(HashMap<GrantKey, Vec<Pos>>);
+
+impl Decisions {
+    fn collect(state: &State) -> Self {
+        let mut of: HashMap<GrantKey, Vec<Pos>> = state
+            .actions
+            .iter()
+            .map(|action| (action.key, Vec::new()))
+            .collect();
+        for (pos, key) in recon::decisions(state) {
+            if let Some(found) = of.get_mut(&key) {
+                found.push(pos);
+            }
+        }
+        Self(of)
+    }
+
+    /// The decision that came after the one that an attempt carries out, long enough before the attempt to be known.
+    fn superseding(&self, state: &State, key: &GrantKey, decided: Pos, intent: Pos) -> Option<Pos> {
+        let recorded_ms = |pos| state.meta(pos).map_or(i64::MAX, |meta| meta.recorded_ms);
+        let known_ms = recorded_ms(intent).saturating_sub(CLOCK_SKEW_MS);
+        self.0
+            .get(key)?
+            .iter()
+            .copied()
+            .find(|pos| decided < *pos && *pos < intent && recorded_ms(*pos) < known_ms)
+    }
+}
+
 /// Judges that intents are of their plans, and tells who decided each action.
 pub(super) fn judge(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) -> Deciders {
     let mut deciders = Deciders::default();
+    let decisions = Decisions::collect(state);
     for (name, plan) in &state.plans {
         threshold(state, tallies, plan);
         answers(state, tallies, plan);
@@ -72,6 +104,9 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) -> 
             .filter_map(|at| state.actions.get(*at as usize))
         {
             intents_are_planned(state, tallies, action, &blob);
+            if let Some(decided) = deciders.get(*name, action.key) {
+                decision_stands(state, tallies, action, *decided, &decisions);
+            }
         }
     }
     deciders
@@ -140,5 +175,33 @@ fn intents_are_planned(state: &State, tallies: &mut Tallies, action: &Action, bl
         tallies.expect(Check::I39, planned, || {
             format!("{} is not in its plan", state.entry(attempt.pos))
         });
+    }
+}
+
+/// A plan may be carried out long after it was made, or again: what a newer decision says counts.
+fn decision_stands(
+    state: &State,
+    tallies: &mut Tallies,
+    action: &Action,
+    decided: Digest,
+    decisions: &Decisions,
+) {
+    // Without a decision there is none that another could supersede.
+    let Some(decided) = state.position(&decided) else {
+        return;
+    };
+    for attempt in &action.attempts {
+        let superseding = decisions.superseding(state, &action.key, decided, attempt.pos);
+        if let Some(newer) = superseding {
+            tallies.fail(
+                Check::I39,
+                format!(
+                    "{} carries out {}, which {} had superseded",
+                    state.entry(attempt.pos),
+                    state.entry(decided),
+                    state.entry(newer)
+                ),
+            );
+        }
     }
 }

@@ -77,6 +77,12 @@ pub(super) fn judge(state: &mut State, tallies: &mut Tallies, blobs: &dyn Blobs)
     }
 }
 
+/// Every decision and lapse that says something about a grant, in order of the log.
+pub(super) fn decisions(state: &State) -> impl Iterator<Item = (Pos, GrantKey)> {
+    let changes = Timeline::new(state).changes;
+    changes.into_iter().map(|(pos, _, leaf)| (pos, leaf.key))
+}
+
 /// The last effective decision on each grant, as the log grows.
 struct Timeline {
     /// What has an effect on the decided side, in order of the log.

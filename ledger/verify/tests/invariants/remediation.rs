@@ -158,6 +158,19 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     ),
     (
         "I-39",
+        "a decision that another had superseded",
+        |scene| match &*scene.payload {
+            Payload::ReviewDecided(p) if p.decision() == Decision::Revoke => {
+                let mut newer = p.clone();
+                newer.set_decision(Decision::Accept);
+                let newer = Payload::ReviewDecided(newer);
+                followed_by(scene, newer)
+            }
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-39",
         "another operation than planned",
         on!(ActionIntended, |_r, p| p.operation = 3 - p.operation),
     ),

@@ -35,6 +35,8 @@ struct Act {
 pub fn run(cycle: &mut Cycle, reviewed: &Reviewed) {
     let findings = reconcile(cycle, reviewed);
     let (plan, mut acts) = plan(cycle, reviewed, &findings);
+    // Carried out an hour after the last decision: what was decided is known by then.
+    cycle.log.tick(HOUR_MS);
     let count = acts.len();
     for (number, act) in acts.iter_mut().enumerate() {
         // The last one is refused by its target; the first one's first answer is lost.
