@@ -6,15 +6,18 @@
 
 mod support;
 
-use counterfoil_chassis::{clock::timestamp, testing::TestDatabase};
+use counterfoil_chassis::{
+    clock::{millis, timestamp},
+    testing::TestDatabase,
+};
 use counterfoil_evidence::{
     leaf::{AuthorizedLeaf, AuthorizedStatus},
     v1,
 };
 use counterfoil_proto::recertification::{
-    CampaignState, CloseCampaignRequest, CloseCampaignResponse, DecidedGrant, Decision,
-    EndReviewRequest, Item, ItemState, LapseRule, ReportRemediationRequest,
-    StreamDecidedGrantsRequest, VerifiedRemoval,
+    BatchGetDecidedGrantsRequest, CampaignState, CloseCampaignRequest, CloseCampaignResponse,
+    DecidedGrant, Decision, EndReviewRequest, Item, ItemState, LapseRule, ReportRemediationRequest,
+    ReportVerifiedRemovalsRequest, StreamDecidedGrantsRequest, VerifiedRemoval,
 };
 use counterfoil_recertification::Progress;
 use prost::Message;
@@ -89,7 +92,7 @@ counterfoil_chassis::both_engines! {
             let removed: Vec<VerifiedRemoval> = items
                 .iter()
                 .filter(|_| verified)
-                .map(|item| VerifiedRemoval { grant_key: key_of(item), verified_record_hash: vec![7; 32] })
+                .map(|item| VerifiedRemoval { grant_key: key_of(item), verified_record_hash: vec![7; 32], observed_time: None })
                 .collect();
             if verified {
                 world.write_source("hr", &[]);
@@ -113,13 +116,69 @@ counterfoil_chassis::both_engines! {
         world.stop().await;
     }
 
+    /// A verified removal is told once, whenever and to whomever: kept, and counted in every campaign that decided it before it
+    /// was observed, also in one whose review ends later. Grants of no campaign in the same report keep nothing from counting.
+    async fn a_verified_removal_counts_in_every_campaign_that_decided_it_before(db: TestDatabase) {
+        let world = World::start(db).await;
+        let (first, second) = (world.review("first").await, world.review("second").await);
+        let items = world.decide_everything(&first).await;
+        world.end(&first).await.unwrap();
+        let at = |key: Vec<u8>, observed_ms: i64| VerifiedRemoval {
+            grant_key: key,
+            verified_record_hash: vec![7; 32],
+            observed_time: Some(timestamp(observed_ms)),
+        };
+        let decided_ms = millis(world.reread(&items[0]).await.decide_time.as_ref().unwrap()).unwrap();
+        let all = |observed_ms| -> Vec<VerifiedRemoval> {
+            let strangers = [vec![1; 40], vec![2; 40]].into_iter();
+            strangers.chain(items.iter().map(key_of)).map(|key| at(key, observed_ms)).collect()
+        };
+        assert_eq!(world.report_verified(all(decided_ms - 1)).await.unwrap(), 0, "read before it was decided");
+        assert_eq!(world.report_verified(all(decided_ms)).await.unwrap(), 5);
+        assert_eq!(world.report_verified(all(decided_ms)).await.unwrap(), 0, "reported twice");
+        assert_eq!(world.campaign(&first).await.counts.unwrap().verified, 5);
+        // The second campaign decides the same later, and learns of it when its own review ends.
+        world.clock.advance_ms(1_000);
+        world.decide_everything(&second).await;
+        let [early, late] = [decided_ms, decided_ms + 1_000].map(|ms| at(key_of(&items[0]), ms));
+        assert_eq!(world.report_verified(vec![late.clone(), early, late]).await.unwrap(), 0, "it is under review");
+        world.end(&second).await.unwrap();
+        assert_eq!(world.campaign(&second).await.counts.unwrap().verified, 1, "the others were read before");
+        assert_eq!(world.report_verified(all(decided_ms + 1_000)).await.unwrap(), 4);
+        world.stop().await;
+    }
+
+    /// Only what is malformed refuses a report, and it then leaves nothing.
+    async fn a_report_is_refused_for_its_form_only(db: TestDatabase) {
+        let world = World::start(db).await;
+        let good = VerifiedRemoval {
+            grant_key: vec![1; 40],
+            verified_record_hash: vec![7; 32],
+            observed_time: Some(timestamp(NOW_MS)),
+        };
+        let wrong = [
+            VerifiedRemoval { grant_key: vec![1; 39], ..good.clone() },
+            VerifiedRemoval { verified_record_hash: vec![7; 31], ..good.clone() },
+            VerifiedRemoval { observed_time: None, ..good.clone() },
+            VerifiedRemoval { observed_time: Some(timestamp(NOW_MS + DAY_MS)), ..good.clone() },
+        ];
+        for one in wrong {
+            let refused = world.report_verified(vec![good.clone(), one]).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        }
+        let refused = world.report_verified(vec![good.clone(); 10_001]).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert_eq!(world.report_verified(vec![good; 10_000]).await.unwrap(), 0);
+        world.stop().await;
+    }
+
     /// What was kept is no removal, and what is no item cannot be reported.
     async fn a_report_on_anything_but_a_removal_is_refused(db: TestDatabase) {
         let world = World::start(db).await;
         let campaign = world.review("q3").await;
         let kept = world.item(&campaign, "cid", "crew").await;
         world.of("rita").await.decide(decision(&kept, Decision::Accept)).await.unwrap();
-        let removal = |key: Vec<u8>| vec![VerifiedRemoval { grant_key: key, verified_record_hash: vec![7; 32] }];
+        let removal = |key: Vec<u8>| vec![VerifiedRemoval { grant_key: key, verified_record_hash: vec![7; 32], observed_time: None }];
         let early = world.report(&campaign, removal(key_of(&kept))).await.unwrap_err();
         assert_eq!(reason(&early), "CAMPAIGN_STATE");
         world.end(&campaign).await.unwrap();
@@ -210,15 +269,21 @@ counterfoil_chassis::both_engines! {
         let decided = world.decided().await;
         let mut expected = vec![
             (key_of(&adas), AuthorizedStatus::Authorized, NOW_MS + 100 * DAY_MS, first),
-            (key_of(&cids), AuthorizedStatus::Revoked, 0, second),
+            (key_of(&cids), AuthorizedStatus::Revoked, 0, second.clone()),
         ];
         expected.sort_by(|a, b| a.0.cmp(&b.0));
-        let seen: Vec<_> = decided.into_iter().map(|one| {
+        let seen: Vec<_> = decided.iter().cloned().map(|one| {
             let leaf = AuthorizedLeaf::try_from(one.leaf.as_slice()).unwrap();
             let until = i64::try_from(leaf.not_after_ms).unwrap();
             (leaf.key.0.to_vec(), leaf.status, until, one.campaign)
         }).collect();
         assert_eq!(seen, expected);
+        let undecided = key_of(&world.item(&second, "bob", "root").await);
+        let asked = vec![key_of(&cids), undecided, key_of(&adas), key_of(&cids), vec![1; 40]];
+        assert_eq!(world.decided_on(asked).await.unwrap(), decided, "by grant as in the stream");
+        for wrong in [vec![], vec![vec![1; 39]], vec![vec![1; 40]; 10_001]] {
+            assert_eq!(world.decided_on(wrong).await.unwrap_err().code(), Code::InvalidArgument);
+        }
         world.stop().await;
     }
 
@@ -312,6 +377,26 @@ impl World {
         };
         let mut service = self.of_service("reconciliation").campaigns;
         service.report_remediation(request).await.map(|_| ())
+    }
+
+    async fn report_verified(&self, removals: Vec<VerifiedRemoval>) -> Result<u64, Status> {
+        let request = ReportVerifiedRemovalsRequest {
+            tenant: TENANT.into(),
+            removals,
+        };
+        let mut service = self.of_service("reconciliation").campaigns;
+        let answer = service.report_verified_removals(request).await?;
+        Ok(answer.into_inner().noted_count)
+    }
+
+    async fn decided_on(&self, grant_keys: Vec<Vec<u8>>) -> Result<Vec<DecidedGrant>, Status> {
+        let request = BatchGetDecidedGrantsRequest {
+            tenant: TENANT.into(),
+            grant_keys,
+        };
+        let mut service = self.of_service("reconciliation").campaigns;
+        let answer = service.batch_get_decided_grants(request).await?;
+        Ok(answer.into_inner().grants)
     }
 
     async fn decided(&self) -> Vec<DecidedGrant> {

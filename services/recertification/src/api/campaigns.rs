@@ -9,13 +9,14 @@ use counterfoil_chassis::{
 };
 use counterfoil_proto::authority::DecisionAction;
 use counterfoil_proto::recertification::{
-    ActivateCampaignRequest, ActivateCampaignResponse, Campaign as ApiCampaign,
-    CloseCampaignRequest, CloseCampaignResponse, CreateCampaignRequest, CreateCampaignResponse,
-    EndReviewRequest, EndReviewResponse, GetCampaignRequest, GetCampaignResponse,
-    LapseRule as ApiLapseRule, ListCampaignsRequest, ListCampaignsResponse,
-    ReportRemediationRequest, ReportRemediationResponse, StageCampaignRequest,
-    StageCampaignResponse, StreamDecidedGrantsRequest, StreamDecidedGrantsResponse,
-    campaign_service_server::CampaignService,
+    ActivateCampaignRequest, ActivateCampaignResponse, BatchGetDecidedGrantsRequest,
+    BatchGetDecidedGrantsResponse, Campaign as ApiCampaign, CloseCampaignRequest,
+    CloseCampaignResponse, CreateCampaignRequest, CreateCampaignResponse, EndReviewRequest,
+    EndReviewResponse, GetCampaignRequest, GetCampaignResponse, LapseRule as ApiLapseRule,
+    ListCampaignsRequest, ListCampaignsResponse, ReportRemediationRequest,
+    ReportRemediationResponse, ReportVerifiedRemovalsRequest, ReportVerifiedRemovalsResponse,
+    StageCampaignRequest, StageCampaignResponse, StreamDecidedGrantsRequest,
+    StreamDecidedGrantsResponse, campaign_service_server::CampaignService,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -75,6 +76,14 @@ impl CampaignService for Api {
         Ok(Response::new(self.end(&caller, request).await?))
     }
 
+    async fn report_verified_removals(
+        &self,
+        request: Request<ReportVerifiedRemovalsRequest>,
+    ) -> Result<Response<ReportVerifiedRemovalsResponse>, Status> {
+        let (caller, request) = open(request)?;
+        Ok(Response::new(self.report_removals(&caller, request).await?))
+    }
+
     async fn report_remediation(
         &self,
         request: Request<ReportRemediationRequest>,
@@ -107,6 +116,14 @@ impl CampaignService for Api {
     ) -> Result<Response<ListCampaignsResponse>, Status> {
         let (caller, request) = open(request)?;
         Ok(Response::new(self.list(&caller, request).await?))
+    }
+
+    async fn batch_get_decided_grants(
+        &self,
+        request: Request<BatchGetDecidedGrantsRequest>,
+    ) -> Result<Response<BatchGetDecidedGrantsResponse>, Status> {
+        let (caller, request) = open(request)?;
+        Ok(Response::new(self.get_decided(&caller, request).await?))
     }
 
     async fn stream_decided_grants(

@@ -9,6 +9,7 @@ mod decide;
 mod decided;
 mod decisions;
 pub(crate) mod peers;
+mod removals;
 mod reviews;
 mod steps;
 

@@ -21,7 +21,7 @@ use crate::{
         item::{Item, ItemEvent, ItemState},
     },
     records::{self, Stamp},
-    store::{Connection, StoreError, campaigns, items},
+    store::{Connection, StoreError, campaigns, items, removals},
 };
 
 /// Refuses decisions from now on, in the name of `stamp`; answers in whose name the review ends: whoever ended it first.
@@ -202,7 +202,7 @@ pub(crate) fn ended_row(key: GrantKey, emitted: &EmittedRecord) -> items::EndedR
     }
 }
 
-/// Closes the stage: every item has ended.
+/// Closes the stage: every item has ended. Removals that were verified before count from now on.
 pub(crate) async fn finish(
     context: &Context,
     tx: &mut WriteTx,
@@ -215,6 +215,7 @@ pub(crate) async fn finish(
     let emitted = context.outbox.emit(tx, draft).await?;
     let next = campaign.state.after(CampaignEvent::StageSealed)?;
     campaigns::finish_review(tx, key, next, emitted.record_hash).await?;
+    removals::apply_kept(tx, key).await?;
     Ok(emitted)
 }
 

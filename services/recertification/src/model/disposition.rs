@@ -35,6 +35,13 @@ impl Disposition {
         Self::Voided,
     ];
 
+    /// Those after which the grant must go.
+    pub(crate) const REMOVING: [Self; 3] = [
+        Self::Decided(Decision::Revoke),
+        Self::Decided(Decision::Reduce),
+        Self::LapsedRevoke,
+    ];
+
     /// What follows when nobody decided.
     pub(crate) fn of_lapse(rule: LapseRule) -> Self {
         match rule {
@@ -68,10 +75,7 @@ impl Disposition {
 
     /// Whether the grant must go.
     pub(crate) fn removes(self) -> bool {
-        matches!(
-            self,
-            Self::Decided(Decision::Revoke | Decision::Reduce) | Self::LapsedRevoke
-        )
+        Self::REMOVING.contains(&self)
     }
 
     /// Whether it is open when the campaign closes: a removal that nobody has verified, or access that nobody decided on.

@@ -6,6 +6,7 @@
 pub(crate) mod campaigns;
 pub(crate) mod decided;
 pub(crate) mod items;
+pub(crate) mod removals;
 
 #[cfg(test)]
 mod conformance;
@@ -17,8 +18,11 @@ pub(crate) use sqlx::AnyConnection as Connection;
 use sqlx::{Row, any::AnyRow};
 
 /// The service's tables.
-pub(crate) const MIGRATIONS: Migrations =
-    counterfoil_chassis::migrations!("recertification", "0001_campaigns.sql");
+pub(crate) const MIGRATIONS: Migrations = counterfoil_chassis::migrations!(
+    "recertification",
+    "0001_campaigns.sql",
+    "0002_verified_removals.sql"
+);
 
 /// Why the store does not answer.
 #[derive(Debug, thiserror::Error)]

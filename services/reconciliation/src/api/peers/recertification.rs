@@ -76,6 +76,7 @@ impl Recertification {
                     .map(|(key, verified)| VerifiedRemoval {
                         grant_key: key.0.to_vec(),
                         verified_record_hash: verified.to_vec(),
+                        observed_time: None,
                     })
                     .collect(),
             };
