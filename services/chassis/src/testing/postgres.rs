@@ -1,5 +1,8 @@
 //! A PostgreSQL of the test process: its own cluster, on a Unix socket in a folder of its own, so that no port is needed.
 //!
+//! Its databases collate as those of operators do, by the rules of a language (ICU en-US, so PostgreSQL 15 or later): what
+//! only works in the order of bytes fails here and not at theirs.
+//!
 //! PostgreSQL refuses to run as root; then it runs as user "postgres". A watchdog outside of the process stops it and removes
 //! the folder when the process is gone, however it went.
 
@@ -73,6 +76,8 @@ fn start() -> Result<PathBuf, String> {
         "--username=postgres",
         "--encoding=UTF8",
         "--locale=C",
+        "--locale-provider=icu",
+        "--icu-locale=en-US",
         "--no-sync",
     ]);
     run(initdb.arg("-D").arg(&data), &folder)?;

@@ -59,12 +59,13 @@ pub(crate) async fn list(
     before: Option<&str>,
     limit: i64,
 ) -> Result<Vec<Remediation>> {
-    // Ids are ASCII and sort by time; '~' is above all of them.
+    // Ids are hexadecimal digits and hyphens in fixed places: they sort by time under every collation.
     let rows = sqlx::query(
-        "SELECT * FROM remediations WHERE tenant = $1 AND remediation < $2 ORDER BY remediation DESC LIMIT $3",
+        "SELECT * FROM remediations WHERE tenant = $1 AND ($2 = '' OR remediation < $2) \
+         ORDER BY remediation DESC LIMIT $3",
     )
     .bind(tenant)
-    .bind(before.unwrap_or("~"))
+    .bind(before.unwrap_or_default())
     .bind(limit)
     .fetch_all(db.reader())
     .await?;

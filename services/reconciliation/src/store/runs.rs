@@ -57,12 +57,13 @@ pub(crate) async fn list(
     before: Option<&str>,
     limit: i64,
 ) -> Result<Vec<Run>> {
-    // Ids are ASCII and sort by time; '~' is above all of them.
+    // Ids are hexadecimal digits and hyphens in fixed places: they sort by time under every collation.
     let rows = sqlx::query(
-        "SELECT * FROM recon_runs WHERE tenant = $1 AND recon_run < $2 ORDER BY recon_run DESC LIMIT $3",
+        "SELECT * FROM recon_runs WHERE tenant = $1 AND ($2 = '' OR recon_run < $2) \
+         ORDER BY recon_run DESC LIMIT $3",
     )
     .bind(tenant)
-    .bind(before.unwrap_or("~"))
+    .bind(before.unwrap_or_default())
     .bind(limit)
     .fetch_all(db.reader())
     .await?;
