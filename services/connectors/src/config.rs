@@ -40,6 +40,10 @@ pub struct CsvConfig {
     /// How long a writer waits for another one to finish. Default: 10000.
     #[serde(default = "default_lock_timeout_ms")]
     pub lock_timeout_ms: u64,
+    /// Set by [`SourceConfig::confine`], never by hand: the directory that all paths of this source lie below.
+    /// Default: none, and any path may be named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confined_to: Option<PathBuf>,
 }
 
 /// A principal of an LDAP directory.
@@ -123,6 +127,10 @@ pub struct LdapConfig {
     /// Which accounts are of another class than `workforce`. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub account_class_filters: BTreeMap<IdentityClass, String>,
+    /// Set by [`SourceConfig::confine`], never by hand: the directory that all paths of this source lie below.
+    /// Default: none, and any path may be named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confined_to: Option<PathBuf>,
 }
 
 fn default_lock_timeout_ms() -> u64 {
@@ -213,10 +221,13 @@ impl SourceConfig {
     }
 
     /// SHA-256 over the configuration as JSON with sorted keys and without spaces. Where a secret is kept is left out, so
-    /// that moving the file is not a change of the source.
+    /// that moving the file is not a change of the source, and so is what the source is held to, which is the deployment's.
     #[must_use]
     pub fn config_hash(&self) -> Hash {
         let mut value = serde_json::to_value(self).unwrap_or_default();
+        if let Some(object) = value.as_object_mut() {
+            object.remove("confined_to");
+        }
         for bind in ["reader", "writer"] {
             if let Some(object) = value
                 .get_mut(bind)
@@ -271,6 +282,7 @@ impl CsvConfig {
             reader_principal: None,
             writer_principal: None,
             lock_timeout_ms: default_lock_timeout_ms(),
+            confined_to: None,
         }
     }
 
@@ -379,6 +391,7 @@ impl LdapConfig {
             disabled_filter: default_disabled_filter(),
             privileged_group_filter: None,
             account_class_filters: BTreeMap::new(),
+            confined_to: None,
         }
     }
 

@@ -10,6 +10,7 @@
 //! error. Deliberately not here: tenants, storage, evidence, policy, scheduling and retries.
 
 mod config;
+mod confine;
 mod connector;
 mod csv;
 mod error;
@@ -34,9 +35,10 @@ pub use record::{
 /// The reader of a source.
 ///
 /// # Errors
-/// `InvalidConfig`; the source itself is not touched yet.
+/// `InvalidConfig`, also when a source that is held to a directory leads out of it; the source itself is not touched yet.
 pub fn reader(config: &SourceConfig) -> Result<Box<dyn Reader>> {
     config.validate()?;
+    config.check_confined()?;
     Ok(match config {
         SourceConfig::Csv(config) => Box::new(csv::CsvReader::new(config)),
         SourceConfig::Ldap(config) => Box::new(ldap::LdapReader::new(config)),
@@ -46,9 +48,10 @@ pub fn reader(config: &SourceConfig) -> Result<Box<dyn Reader>> {
 /// The writer of a source.
 ///
 /// # Errors
-/// `InvalidConfig`; the target itself is not touched yet.
+/// `InvalidConfig`, also when a source that is held to a directory leads out of it; the target itself is not touched yet.
 pub fn writer(config: &SourceConfig) -> Result<Box<dyn Writer>> {
     config.validate()?;
+    config.check_confined()?;
     Ok(match config {
         SourceConfig::Csv(config) => Box::new(csv::CsvWriter::new(config)),
         SourceConfig::Ldap(config) => Box::new(ldap::LdapWriter::new(config)),

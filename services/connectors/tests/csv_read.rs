@@ -66,11 +66,11 @@ async fn optional_files_and_columns_may_be_missing_and_columns_may_be_reordered(
 }
 
 #[tokio::test]
-async fn a_wrong_header_names_the_file_what_was_expected_and_what_was_found() {
+async fn a_wrong_header_names_the_file_and_what_was_expected_and_shows_nothing_of_it() {
     for (header, words) in [
         (
-            "native_id,name,identity_key",
-            "\"name\" is not a column of this file",
+            "native_id,secret,identity_key",
+            "column 2 is none of this file",
         ),
         ("native_id,display_name", "\"identity_key\" is missing"),
         (
@@ -78,10 +78,10 @@ async fn a_wrong_header_names_the_file_what_was_expected_and_what_was_found() {
             "\"native_id\" stands twice",
         ),
         (
-            "native_id;display_name;identity_key",
-            "is not a column of this file",
+            "native_id;display_name;secret",
+            "column 1 is none of this file",
         ),
-        ("", "is not a column of this file"),
+        ("", "column 1 is none of this file"),
     ] {
         let source = CsvSource::new();
         source.write("accounts.csv", format!("{header}\namy,Amy,a\n"));
@@ -95,7 +95,7 @@ async fn a_wrong_header_names_the_file_what_was_expected_and_what_was_found() {
                 text.contains("expected native_id,display_name,identity_key"),
                 "{text}"
             );
-            assert!(text.contains(&format!("found {header}")), "{text}");
+            assert!(!text.contains("secret"), "{text}");
         }
     }
 }

@@ -81,6 +81,42 @@ async fn revoking_twice_says_already_absent() {
     );
 }
 
+/// The totals are the exporting system's own: a removal here would make them false for ever, and could never be verified.
+#[tokio::test]
+async fn a_source_with_totals_of_its_own_is_refused_before_anything_is_touched() {
+    let source = CsvSource::new();
+    source.write(
+        "control.csv",
+        "type,count\naccounts,3\nentitlements,2\nedges,1\ngrants,3\n",
+    );
+    let before = fs::metadata(source.path("grants.csv")).unwrap().ino();
+    let mut writer = writer_of(&source);
+    for refused in [
+        writer.probe().await.unwrap_err(),
+        writer.revoke(&order("fry", "crew")).await.unwrap_err(),
+    ] {
+        assert!(
+            matches!(refused, ConnectorError::Refused { .. }),
+            "{refused}"
+        );
+        assert!(refused.to_string().contains("control.csv"), "{refused}");
+    }
+    assert_eq!(source.grants(), GRANTS);
+    assert_eq!(
+        fs::metadata(source.path("grants.csv")).unwrap().ino(),
+        before
+    );
+    assert!(!source.path(".counterfoil.lock").exists());
+    // It can still be read, and what a writer may look at it may still look at.
+    read_clean(&source.config()).await;
+    assert!(
+        writer
+            .read_grant(&order("fry", "crew").grant())
+            .await
+            .unwrap()
+    );
+}
+
 #[tokio::test]
 async fn many_are_revoked_in_one_rewrite_with_a_result_each() {
     let source = CsvSource::new();

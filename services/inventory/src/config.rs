@@ -1,6 +1,6 @@
 //! Settings of the inventory service.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use counterfoil_chassis::config::ServiceConfig;
 use serde::Deserialize;
@@ -57,6 +57,10 @@ pub struct InventoryConfig {
     pub proof_cache_bytes: usize,
     /// Sealed syncs of a tenant from whose changes a watcher may resume. Default 10000.
     pub change_feed_syncs: i64,
+    /// Directory with one directory a tenant, named by its id. What a tenant's own caller names in a source's settings (the
+    /// CSV files, the password files) must lie in the tenant's. Keep nothing else below it. Default: none, and only the
+    /// deployment's administrator, who may name any path, can register sources.
+    pub source_root: Option<PathBuf>,
 }
 
 impl Default for InventoryConfig {
@@ -72,6 +76,7 @@ impl Default for InventoryConfig {
             inherited_grants_max: 20_000_000,
             proof_cache_bytes: 256 << 20,
             change_feed_syncs: 10_000,
+            source_root: None,
         }
     }
 }

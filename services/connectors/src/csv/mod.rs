@@ -24,6 +24,17 @@ use crate::connector::{GrantRef, Hash, ProbeReport, Reader, RevokeRequest, Write
 use crate::error::{ConnectorError, Result};
 use crate::record::{ControlTotals, Page, ReadSummary};
 
+/// Every file of a source that the reader or the writer opens by its name.
+pub(crate) const FILES: [&str; 7] = [
+    table::account::TABLE.file,
+    table::entitlement::TABLE.file,
+    table::grant::TABLE.file,
+    table::edge::TABLE.file,
+    table::control::TABLE.file,
+    write::LOCK_FILE,
+    write::NEW_FILE,
+];
+
 /// Reads a directory of CSV files.
 #[derive(Debug)]
 pub(crate) struct CsvReader {

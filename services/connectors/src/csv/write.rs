@@ -3,7 +3,7 @@
 //! Invariants: every byte of every other row stays as it is, also of rows the reader would refuse; at any moment the file
 //! under its name is the old one or the new one, whole; one writer at a time, held together by a lock on a file that is
 //! never removed; what a crash left behind is cleaned by the next writer. Somebody who edits the file by hand takes no lock:
-//! a change of theirs is noticed up to the moment before the rename.
+//! a change of theirs is noticed up to the moment before the rename. Where control.csv stands, nothing is touched.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -16,13 +16,13 @@ use sha2::{Digest, Sha256};
 
 use crate::connector::{GrantRef, Hash, RevokeRequest, WriteOutcome};
 use crate::csv::lines::{Fields, LINE_BYTES_MAX, Line, Lines, content};
-use crate::csv::source::{Stamp, file_error};
-use crate::csv::table::{Layout, grant};
+use crate::csv::source::{Stamp, file_error, has_control_file};
+use crate::csv::table::{Layout, control, grant};
 use crate::error::{ConnectorError, Result};
 
-const LOCK_FILE: &str = ".counterfoil.lock";
+pub(crate) const LOCK_FILE: &str = ".counterfoil.lock";
 /// One name is enough: only the holder of the lock uses it.
-const NEW_FILE: &str = ".grants.csv.counterfoil.new";
+pub(crate) const NEW_FILE: &str = ".grants.csv.counterfoil.new";
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// Where a crash may come.
@@ -63,6 +63,7 @@ impl Target {
 
     /// Checks that the file can be read and the lock be had.
     pub(crate) fn probe(&self) -> Result<()> {
+        self.refuse_foreign_totals()?;
         self.states(&[])?;
         self.lock().map(drop)
     }
@@ -93,6 +94,7 @@ impl Target {
         requests: &[RevokeRequest],
         at: &mut dyn FnMut(Step),
     ) -> Result<Vec<Result<WriteOutcome>>> {
+        self.refuse_foreign_totals()?;
         let lock = self.lock().map_err(ConnectorError::before_write)?;
         at(Step::Locked);
         self.remove_leftover()?;
@@ -134,6 +136,19 @@ impl Target {
         drop(lock);
         log(requests, &results);
         Ok(results)
+    }
+
+    /// The totals of control.csv are the exporting system's own. A row taken away here would make them false, and no reading
+    /// after it could be COMPLETE: nothing could ever be verified as gone.
+    fn refuse_foreign_totals(&self) -> Result<()> {
+        if !has_control_file(&self.directory) {
+            return Ok(());
+        }
+        Err(ConnectorError::refused(format!(
+            "{} states the exporting system's own totals, which a removal here would make false; nothing was changed: take \
+             access away in that system and register this source as read-only",
+            control::TABLE.file
+        )))
     }
 
     fn lock(&self) -> Result<File> {

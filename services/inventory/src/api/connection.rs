@@ -1,11 +1,16 @@
 //! How a source is reached: its connector's settings, probed before they are taken.
 
-use counterfoil_chassis::{ApiError, Caller};
+use std::path::Path;
+
+use counterfoil_chassis::{ApiError, Caller, auth::Role};
 use counterfoil_connectors::{ConnectorError, SourceConfig, reader, writer};
 use counterfoil_proto::inventory::{GetSourceConnectionRequest, GetSourceConnectionResponse};
 use serde_json::Value;
 
 use super::{Api, names::SourceName};
+
+/// Reason of the refusal of a path.
+const PATH_NOT_ALLOWED: &str = "SOURCE_PATH_NOT_ALLOWED";
 
 /// Settings of a source.
 #[derive(Debug)]
@@ -33,6 +38,37 @@ impl Connection {
             serde_json::from_value(settings).map_err(|error| invalid(error.to_string()))?;
         config.validate().map_err(refused)?;
         Ok(Self { config, read_only })
+    }
+
+    /// Holds what a tenant's own caller names on this machine to the tenant's own directory. The process reads more than
+    /// they may: other tenants' files, its own keys. An administrator of the deployment owns the machine anyway.
+    ///
+    /// The refusal is the same wherever a path leads, so that it tells nothing of what is there.
+    pub(super) async fn confine(
+        mut self,
+        caller: &Caller,
+        tenant: &str,
+        source_root: Option<&Path>,
+    ) -> Result<Self, ApiError> {
+        if caller.has(Role::Administrator) {
+            return Ok(self);
+        }
+        let Some(source_root) = source_root else {
+            let why = "this deployment has no source_root, so only its administrator may register sources";
+            return Err(ApiError::permission_denied(PATH_NOT_ALLOWED, why));
+        };
+        let own = source_root.join(tenant);
+        let confined = tokio::task::spawn_blocking(move || {
+            self.config.confine(&own)?;
+            Ok(self)
+        });
+        confined.await.map_err(ApiError::internal)?.map_err(|error| match error {
+            ConnectorError::InvalidConfig { field, .. } => ApiError::permission_denied(
+                PATH_NOT_ALLOWED,
+                format!("source.config_json.{field} must be in the tenant's own directory of this deployment"),
+            ),
+            other => refused(other),
+        })
     }
 
     /// The settings as they are kept.

@@ -57,6 +57,8 @@ pub(super) async fn create_source(
     if let Begun::Replay(answer) = begun {
         return settled(api, &tenant, answer).await;
     }
+    let source_root = api.config.source_root.as_deref();
+    let connection = connection.confine(caller, &tenant, source_root).await?;
     connection.probe().await?;
     let new = NewSource {
         tag: SourceTag::of(&format!("sources/{}", request.source_id)),
