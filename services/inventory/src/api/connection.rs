@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use counterfoil_chassis::{ApiError, Caller, auth::Role};
+use counterfoil_chassis::{ApiError, Caller, Role};
 use counterfoil_connectors::{ConnectorError, SourceConfig, reader, writer};
 use counterfoil_proto::inventory::{GetSourceConnectionRequest, GetSourceConnectionResponse};
 use serde_json::Value;

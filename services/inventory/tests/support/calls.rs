@@ -1,5 +1,9 @@
 //! Calls that the tests of the API make again and again.
-#![allow(unreachable_pub, reason = "a module of test files")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "every test file uses its own part"
+)]
 
 use counterfoil_evidence::{
     catalogue::{Payload, decode_payload},

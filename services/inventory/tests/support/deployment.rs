@@ -1,5 +1,9 @@
 //! Whole inventory, authority and ledger services, a tenant that is active, and clients of all.
-#![allow(unreachable_pub, reason = "a module of test files")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "every test file uses its own part"
+)]
 
 use std::path::PathBuf;
 
@@ -85,9 +89,14 @@ impl Deployment {
     /// The same with settings of the service's own.
     pub async fn start_with(db: TestDatabase, settings: InventoryConfig) -> Self {
         let mut deployment = Self::start(db).await;
-        deployment.config.inventory = settings;
-        deployment.restart().await;
+        deployment.configure(settings).await;
         deployment
+    }
+
+    /// Goes on with other settings of the service's own.
+    pub async fn configure(&mut self, settings: InventoryConfig) {
+        self.config.inventory = settings;
+        self.restart().await;
     }
 
     pub async fn without_tenant(db: TestDatabase) -> Self {
@@ -125,7 +134,8 @@ impl Deployment {
         settings.token_file = Some(own_credential.token_file);
         settings.peers.ledger = Some(ledger.url());
         settings.peers.authority = Some(authority.url());
-        let config = counterfoil_inventory::Config::from(settings);
+        let mut config = counterfoil_inventory::Config::from(settings);
+        config.inventory.source_root = Some(folder.path().join("estates"));
         let inventory = counterfoil_inventory::start(config.clone(), clock.clock(), None, end())
             .await
             .unwrap();
@@ -154,9 +164,22 @@ impl Deployment {
         Clients::new(inventory, &self.authority, &self.ledger, &token)
     }
 
+    /// Below which each tenant has a directory of its own.
+    pub fn source_root(&self) -> PathBuf {
+        self.folder.path().join("estates")
+    }
+
+    /// Token of the deployment's administrator, which the service can read and a tenant may not.
+    pub fn admin_token(&self) -> PathBuf {
+        self.folder
+            .path()
+            .join("keys")
+            .join("operators-admin.token")
+    }
+
     /// Folder of a source.
     pub fn files(&self, source: &str) -> PathBuf {
-        let folder = self.folder.path().join("estates").join(source);
+        let folder = self.source_root().join("acme").join(source);
         std::fs::create_dir_all(&folder).unwrap();
         folder
     }

@@ -172,7 +172,8 @@ impl World {
             }),
             request_id: String::new(),
         };
-        let mut sources = self.olga.sources.clone();
+        // The folder is not one of the tenant's own, so only who owns the machine may name it.
+        let mut sources = self.admin.sources.clone();
         sources.create_source(request).await.unwrap();
     }
 

@@ -223,7 +223,8 @@ impl World {
             }),
             request_id: String::new(),
         };
-        self.olga
+        // The folder is not one of the tenant's own, so only who owns the machine may name it.
+        self.admin
             .sources
             .clone()
             .create_source(request)
