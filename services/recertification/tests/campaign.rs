@@ -15,9 +15,10 @@ use counterfoil_evidence::{
     v1,
 };
 use counterfoil_proto::recertification::{
-    BatchGetDecidedGrantsRequest, CampaignState, CloseCampaignRequest, CloseCampaignResponse,
-    DecidedGrant, Decision, EndReviewRequest, Item, ItemState, LapseRule, ReportRemediationRequest,
-    ReportVerifiedRemovalsRequest, StreamDecidedGrantsRequest, VerifiedRemoval,
+    ActivateCampaignRequest, BatchGetDecidedGrantsRequest, CampaignState, CloseCampaignRequest,
+    CloseCampaignResponse, DecidedGrant, Decision, EndReviewRequest, Item, ItemState, LapseRule,
+    ReportRemediationRequest, ReportVerifiedRemovalsRequest, StreamDecidedGrantsRequest,
+    VerifiedRemoval,
 };
 use counterfoil_recertification::Progress;
 use prost::Message;
@@ -301,6 +302,29 @@ counterfoil_chassis::both_engines! {
         assert_eq!(world.items(&campaign).await, before);
         let routed: Vec<v1::ReviewItemRouted> = world.payloads("ReviewItemRouted").await;
         assert_eq!(routed.len(), 5);
+        world.stop().await;
+    }
+
+    /// The same call twice at once, as from a client that does not wait for its first answer: done once, answered alike.
+    async fn a_step_asked_for_twice_at_once_is_answered_alike(db: TestDatabase) {
+        let world = World::start(db).await;
+        let name = world.define("q3", |_| {}).await;
+        world.stage(&name).await.unwrap();
+        let campaigns = &world.olga.campaigns;
+        let activate = || {
+            let request = ActivateCampaignRequest { name: name.clone(), request_id: "open".into() };
+            let mut campaigns = campaigns.clone();
+            async move { campaigns.activate_campaign(request).await.unwrap().into_inner() }
+        };
+        let (first, second, third) = tokio::join!(activate(), activate(), activate());
+        assert_eq!((&first, &first), (&second, &third));
+        let end = || {
+            let request = EndReviewRequest { name: name.clone(), request_id: "end".into() };
+            let mut campaigns = campaigns.clone();
+            async move { campaigns.end_review(request).await.unwrap().into_inner().receipt.unwrap().record_id }
+        };
+        let (first, second, third) = tokio::join!(end(), end(), end());
+        assert_eq!((&first, &first), (&second, &third));
         world.stop().await;
     }
 

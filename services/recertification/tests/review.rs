@@ -172,6 +172,26 @@ counterfoil_chassis::both_engines! {
         world.stop().await;
     }
 
+    /// An answer that was lost is asked for again with the same request id, and is the same although the caller has given the
+    /// item away with it.
+    async fn an_item_that_was_given_on_answers_the_same_request_alike(db: TestDatabase) {
+        let world = World::start(db).await;
+        let campaign = world.review("q3").await;
+        let item = world.item(&campaign, "ada", "crew").await;
+        let mut reviews = world.of("rita").await.reviews;
+        let request = ReassignItemRequest {
+            name: item.name.clone(),
+            reviewer: principal_name("finn"),
+            request_id: "once".into(),
+        };
+        let given = reviews.reassign_item(request.clone()).await.unwrap().into_inner();
+        let again = reviews.reassign_item(request).await.unwrap().into_inner();
+        assert_eq!((again.item, again.receipt.unwrap().record_id), (given.item, given.receipt.unwrap().record_id));
+        let routed: Vec<v1::ReviewItemRouted> = world.of_type("ReviewItemRouted").await;
+        assert_eq!(routed.len(), 6, "five when the review opened, and one when it was given on");
+        world.stop().await;
+    }
+
     /// One refusal does not touch the others, the same call is done once, every receipt proves a record in the log.
     async fn a_batch_answers_each_decision_and_is_done_once(db: TestDatabase) {
         let world = World::start(db).await;

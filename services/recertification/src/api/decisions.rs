@@ -145,7 +145,7 @@ impl Api {
 
     /// The answer of the same request, when it was done before: found before anything is judged, because what it is about may
     /// have moved on since.
-    async fn replay<R: Message + Default>(
+    pub(super) async fn replay<R: Message + Default>(
         &self,
         caller: &Caller,
         key: &CampaignKey,

@@ -5,7 +5,7 @@ use counterfoil_chassis::{
     error::ApiError,
     idempotency::{self, Begun},
 };
-use counterfoil_evidence::v1::RoutingCause;
+use counterfoil_evidence::{leaf::GrantKey, v1::RoutingCause};
 use counterfoil_proto::{
     authority::DecisionAction,
     recertification::{
@@ -121,18 +121,15 @@ impl Api {
         caller: &Caller,
         request: GetItemRequest,
     ) -> Result<GetItemResponse, ApiError> {
-        let (key, found) = self.find_item(caller, &request.name).await?;
+        let (key, grant) = Self::item_name(caller, &request.name)?;
+        let found = self.find_item(&key, &grant).await?;
         Ok(GetItemResponse {
             item: Some(convert::item(&key, &found)?),
         })
     }
 
-    /// The item of that name, which must be of the caller's tenant.
-    async fn find_item(
-        &self,
-        caller: &Caller,
-        name: &str,
-    ) -> Result<(CampaignKey, PresentedItem), ApiError> {
+    /// Campaign and grant of an item of that name, which must be of the caller's tenant.
+    fn item_name(caller: &Caller, name: &str) -> Result<(CampaignKey, GrantKey), ApiError> {
         let name = ItemName::parse_field("name", name)?;
         caller.require_tenant(&name.tenant)?;
         let grant = item::key_of_id(&name.item).ok_or_else(ApiError::not_found)?;
@@ -140,9 +137,17 @@ impl Api {
             tenant: name.tenant,
             campaign: name.campaign,
         };
+        Ok((key, grant))
+    }
+
+    async fn find_item(
+        &self,
+        key: &CampaignKey,
+        grant: &GrantKey,
+    ) -> Result<PresentedItem, ApiError> {
         let mut connection = self.context.db.reader().acquire().await?;
-        let found = items::get(&mut connection, &key, &grant).await?;
-        Ok((key, found.ok_or_else(ApiError::not_found)?))
+        let found = items::get(&mut connection, key, grant).await?;
+        found.ok_or_else(ApiError::not_found)
     }
 
     async fn reassign(
@@ -150,15 +155,21 @@ impl Api {
         caller: &Caller,
         request: ReassignItemRequest,
     ) -> Result<ReassignItemResponse, ApiError> {
-        let (key, found) = self.find_item(caller, &request.name).await?;
+        let method = "ReassignItem";
+        let id = &request.request_id;
+        let (key, grant) = Self::item_name(caller, &request.name)?;
         self.context.tenants.require_active(&key.tenant).await?;
+        // Before anything is judged: whoever has given the item away may give it to nobody else.
+        let done = self.replay(caller, &key, method, id, &request).await?;
+        if let Some(answer) = done {
+            return self.reassigned(&key, answer).await;
+        }
+        let found = self.find_item(&key, &grant).await?;
         let to = convert::principal(&key.tenant, "reviewer", &request.reviewer)?;
         let stamp = self.may_reassign(caller, &key, &found, &to).await?;
         let salt = routing::salt(&self.context, &key.tenant).await?;
         let mut tx = self.context.db.write_tx(&key.tenant).await?;
-        let method = "ReassignItem";
-        let begun =
-            idempotency::begin(&mut tx, caller, method, &request.request_id, &request).await?;
+        let begun = idempotency::begin(&mut tx, caller, method, id, &request).await?;
         let fresh = match begun {
             Begun::Replay(answer) => return self.reassigned(&key, answer).await,
             Begun::Fresh(fresh) => fresh,
@@ -167,7 +178,6 @@ impl Api {
             .await?
             .ok_or_else(ApiError::not_found)?;
         decide::require_active(&campaign)?;
-        let grant = found.item.key;
         let present = items::get(tx.conn(), &key, &grant)
             .await?
             .ok_or_else(ApiError::not_found)?;

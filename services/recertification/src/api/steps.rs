@@ -6,7 +6,7 @@ use counterfoil_chassis::{
     auth::Caller,
     db::WriteTx,
     error::ApiError,
-    idempotency::{self, Begun, Fresh},
+    idempotency::{self, Begun},
     names::new_id,
 };
 use counterfoil_evidence::leaf::GrantKey;
@@ -35,12 +35,6 @@ use crate::{
 /// Most removals in one report.
 const REMOVALS_MAX: usize = 10_000;
 
-/// A step that may begin, or the answer of the one that was done under the same request id.
-enum Begin<R> {
-    Fresh(Fresh),
-    Replay(R),
-}
-
 /// One call of a step.
 struct Step<'s, M> {
     caller: &'s Caller,
@@ -50,26 +44,27 @@ struct Step<'s, M> {
     request: &'s M,
 }
 
+impl<M: Message> Step<'_, M> {
+    /// Looks the request up. Once when the step begins, and again in its last transaction: the same request may have come twice
+    /// at once, and the other one may have been done in the meantime.
+    async fn begun<R: Message + Default>(&self, tx: &mut WriteTx) -> Result<Begun<R>, ApiError> {
+        idempotency::begin(tx, self.caller, self.method, self.request_id, self.request).await
+    }
+}
+
 impl Api {
-    /// Begins a step that takes several transactions: moves the campaign to the state in which the step runs.
+    /// Begins a step that takes several transactions: moves the campaign to the state in which the step runs. Answers what was
+    /// answered when the same request was done before.
     async fn begin_step<R: Message + Default, M: Message>(
         &self,
         step: &Step<'_, M>,
         event: CampaignEvent,
-    ) -> Result<Begin<R>, ApiError> {
-        let Step {
-            caller,
-            key,
-            method,
-            request_id,
-            request,
-        } = *step;
+    ) -> Result<Option<R>, ApiError> {
+        let key = step.key;
         let mut tx = self.context.db.write_tx(&key.tenant).await?;
-        let begun = idempotency::begin(&mut tx, caller, method, request_id, request).await?;
-        let fresh = match begun {
-            Begun::Replay(answer) => return Ok(Begin::Replay(answer)),
-            Begun::Fresh(fresh) => fresh,
-        };
+        if let Begun::Replay(answer) = step.begun(&mut tx).await? {
+            return Ok(Some(answer));
+        }
         let campaign = campaigns::get(tx.conn(), key)
             .await?
             .ok_or_else(ApiError::not_found)?;
@@ -79,7 +74,7 @@ impl Api {
         }
         // If we crash here: the campaign is in the step, and the step can be begun again.
         tx.commit().await?;
-        Ok(Begin::Fresh(fresh))
+        Ok(None)
     }
 
     async fn require_campaign(&self, key: &CampaignKey) -> Result<Campaign, ApiError> {
@@ -108,10 +103,16 @@ impl Api {
             .await?;
         // A replay and a wrong state are answered before the gate is asked.
         let attempt = new_id(stamp.now_ms);
-        let fresh = match self.begin_staging(caller, &key, &request, &attempt).await? {
-            Begin::Replay(answer) => return self.staged(&key, answer).await,
-            Begin::Fresh(fresh) => fresh,
+        let step = Step {
+            caller,
+            key: &key,
+            method: "StageCampaign",
+            request_id: &request.request_id,
+            request: &request,
         };
+        if let Some(answer) = self.begin_staging(&step, &attempt).await? {
+            return self.staged(&key, answer).await;
+        }
         let (policy, facts) = tokio::try_join!(
             self.context.authority.policy(&key.tenant),
             self.context.inventory.snapshot(&key.tenant, &snapshot),
@@ -140,6 +141,10 @@ impl Api {
         };
         let sources = sources_in_scope(&campaign, &facts);
         let mut tx = self.context.db.write_tx(&key.tenant).await?;
+        let fresh = match step.begun(&mut tx).await? {
+            Begun::Replay(answer) => return self.staged(&key, answer).await,
+            Begun::Fresh(fresh) => fresh,
+        };
         staging::require_attempt(&mut tx, &key, &attempt).await?;
         let record = records::staged(&stamp, &campaign, staged);
         let emitted = self.context.outbox.emit(&mut tx, record).await?;
@@ -159,26 +164,18 @@ impl Api {
 
     async fn begin_staging(
         &self,
-        caller: &Caller,
-        key: &CampaignKey,
-        request: &StageCampaignRequest,
+        step: &Step<'_, StageCampaignRequest>,
         attempt: &str,
-    ) -> Result<Begin<StageCampaignResponse>, ApiError> {
-        let step = Step {
-            caller,
-            key,
-            method: "StageCampaign",
-            request_id: &request.request_id,
-            request,
-        };
-        let begun = self.begin_step(&step, CampaignEvent::StagingBegan).await?;
-        if let Begin::Fresh(..) = begun {
+    ) -> Result<Option<StageCampaignResponse>, ApiError> {
+        let key = step.key;
+        let done = self.begin_step(step, CampaignEvent::StagingBegan).await?;
+        if done.is_none() {
             let mut tx = self.context.db.write_tx(&key.tenant).await?;
             let campaign = routing::require(&mut tx, key, CampaignState::Staging).await?;
             campaigns::begin_staging(&mut tx, &campaign.definition.key, attempt).await?;
             tx.commit().await?;
         }
-        Ok(begun)
+        Ok(done)
     }
 
     async fn staged(
@@ -209,13 +206,16 @@ impl Api {
             request_id: &request.request_id,
             request: &request,
         };
-        let fresh = match self.begin_step(&step, CampaignEvent::RoutingBegan).await? {
-            Begin::Replay(answer) => return Ok(answer),
-            Begin::Fresh(fresh) => fresh,
-        };
+        if let Some(answer) = self.begin_step(&step, CampaignEvent::RoutingBegan).await? {
+            return Ok(answer);
+        }
         let _busy = self.context.busy.enter(&key);
         let routed = routing::route_all(&self.context, &campaign, &stamp).await;
         let mut tx = self.context.db.write_tx(&key.tenant).await?;
+        let fresh = match step.begun(&mut tx).await? {
+            Begun::Replay(answer) => return Ok(answer),
+            Begun::Fresh(fresh) => fresh,
+        };
         // Another replica may have taken the step to its end.
         if !self.is_in(&mut tx, &key, CampaignState::Active).await? {
             routed?;
@@ -254,17 +254,25 @@ impl Api {
             .await?;
         let _busy = self.context.busy.enter(&key);
         let mut tx = self.context.db.write_tx(&key.tenant).await?;
-        let (id, method) = (&request.request_id, "EndReview");
-        let begun = idempotency::begin(&mut tx, caller, method, id, &request).await?;
-        let fresh = match begun {
-            Begun::Replay(answer) => return self.ended(&key, answer).await,
-            Begun::Fresh(fresh) => fresh,
+        let step = Step {
+            caller,
+            key: &key,
+            method: "EndReview",
+            request_id: &request.request_id,
+            request: &request,
         };
+        if let Begun::Replay(answer) = step.begun(&mut tx).await? {
+            return self.ended(&key, answer).await;
+        }
         let stamp = ending::begin(&mut tx, &key, &stamp).await?;
         // If we crash here: the job takes the end up again, in the same name.
         tx.commit().await?;
         let lapsed = ending::lapse_all(&self.context, &campaign, &stamp).await;
         let mut tx = self.context.db.write_tx(&key.tenant).await?;
+        let fresh = match step.begun(&mut tx).await? {
+            Begun::Replay(answer) => return self.ended(&key, answer).await,
+            Begun::Fresh(fresh) => fresh,
+        };
         // Another replica may have taken the step to its end; the receipt is then in its answer.
         let receipt = if self
             .is_in(&mut tx, &key, CampaignState::Remediating)
