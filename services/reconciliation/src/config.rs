@@ -32,9 +32,16 @@ pub struct Settings {
     pub reader_timeout_ms: u64,
     /// How long a job waits for a service that does not answer, milliseconds. Default 30000.
     pub peer_patience_ms: u64,
-    /// A source whose re-read failed is read again by the background job after so long, milliseconds. Default 30000.
+    /// A source whose re-read failed is read again by the background job after so long, milliseconds, and the more rarely the
+    /// longer it is overdue. Default 30000.
     pub reread_pause_ms: u64,
-    /// A remediation that its process did not touch for so long is taken over by another, milliseconds. Default 300000.
+    /// Sources re-read at once within one tenant. Default 8.
+    pub rereads_at_once: u32,
+    /// `RunDueRereads` answers after so long with what is done by then, milliseconds. Less than `call_timeout_ms`.
+    /// Default 40000.
+    pub reread_answer_ms: u64,
+    /// A remediation at which its process was not seen for so long is taken over by another, milliseconds; the process shows
+    /// itself four times as often. Default 300000.
     pub takeover_ms: u32,
 }
 
@@ -48,6 +55,8 @@ impl Default for Settings {
             reader_timeout_ms: 1_800_000,
             peer_patience_ms: 30_000,
             reread_pause_ms: 30_000,
+            rereads_at_once: 8,
+            reread_answer_ms: 40_000,
             takeover_ms: 300_000,
         }
     }
@@ -95,9 +104,15 @@ impl Settings {
         Duration::from_millis(self.peer_patience_ms)
     }
 
-    /// [`Self::reread_pause_ms`].
+    /// [`Self::reread_answer_ms`].
     #[must_use]
-    pub const fn reread_pause(&self) -> Duration {
-        Duration::from_millis(self.reread_pause_ms)
+    pub const fn reread_answer(&self) -> Duration {
+        Duration::from_millis(self.reread_answer_ms)
+    }
+
+    /// How often a process shows that it carries a remediation out.
+    #[must_use]
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_millis((u64::from(self.takeover_ms) / 4).max(1))
     }
 }

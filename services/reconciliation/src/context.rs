@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use counterfoil_chassis::{
@@ -51,10 +51,11 @@ pub(crate) struct Context {
     pub(crate) work: mpsc::UnboundedSender<RemediationKey>,
     /// Remediations that a task of this process carries out: one at a time each. Only [`Running`] writes it.
     running: Mutex<HashSet<RemediationKey>>,
-    /// Re-reads take turns, so that two callers do not read a source for the same obligation. The tables decide all the same.
-    pub(crate) rereading: tokio::sync::Mutex<()>,
-    /// When a source, by tenant and id, may be re-read again by the background job. Losing it costs a read.
-    pub(crate) paused: Mutex<HashMap<(String, String), i64>>,
+    /// Re-reads of a source, by tenant and id, take turns, so that two callers do not read it for the same obligation. The
+    /// tables decide all the same.
+    rereading: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>>,
+    /// When a source, by tenant and id, could not be re-read the last time. Losing it costs a read.
+    pub(crate) unread: Mutex<HashMap<(String, String), i64>>,
     #[cfg(test)]
     pub(crate) crash: Mutex<Option<crate::jobs::Step>>,
 }
@@ -97,8 +98,8 @@ impl Context {
             bell: watch::Sender::new(0),
             work: parts.work,
             running: Mutex::default(),
-            rereading: tokio::sync::Mutex::default(),
-            paused: Mutex::default(),
+            rereading: Mutex::default(),
+            unread: Mutex::default(),
             #[cfg(test)]
             crash: Mutex::default(),
         }
@@ -181,6 +182,17 @@ impl Context {
             context: self,
             key: key.clone(),
         })
+    }
+
+    /// Whoever holds this re-reads a source.
+    pub(crate) fn reread_turn(&self, tenant: &str, source: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let key = (tenant.to_owned(), source.to_owned());
+        Arc::clone(lock(&self.rereading).entry(key).or_default())
+    }
+
+    /// Remediations at which nobody was seen since then may be taken over.
+    pub(crate) fn unseen_since_ms(&self) -> i64 {
+        self.clock.now_ms() - i64::from(self.settings.takeover_ms)
     }
 
     /// Where tests let a job die. Nothing else happens here.

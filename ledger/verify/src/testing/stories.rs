@@ -42,6 +42,29 @@ fn survey<T>(
     Ok(found)
 }
 
+/// Rewrites history around one of the things that a look at the log finds. `false`: there is none.
+fn about_one<T: Clone>(
+    files: &BundleFiles,
+    keys: &StolenKeys,
+    position: Position,
+    look: impl FnMut(&v1::Record, Payload) -> Option<T>,
+    mut edit: impl FnMut(&mut Scene<'_>, &T) -> Edit,
+) -> io::Result<bool> {
+    let Some(one) = pick(&survey(files, look)?, position) else {
+        return Ok(false);
+    };
+    Forger::new(files, keys).rewrite(|scene| Ok(edit(scene, &one)))?;
+    Ok(true)
+}
+
+/// The grant whose removal a record says was proved.
+fn ended_grant(_: &v1::Record, payload: Payload) -> Option<Vec<u8>> {
+    match payload {
+        Payload::GrantEnded(ended) => Some(ended.grant_key),
+        _ => None,
+    }
+}
+
 /// Whose grant a record of a review is about.
 fn grant_of(payload: &Payload) -> Option<&[u8]> {
     match payload {
@@ -151,18 +174,16 @@ pub(super) fn remove_decision(
     keys: &StolenKeys,
     position: Position,
 ) -> io::Result<bool> {
-    let decided = survey(files, |_, payload| match payload {
+    let decided = |_: &v1::Record, payload| match payload {
         Payload::ReviewDecided(decided) => Some(decided.item),
         _ => None,
-    })?;
-    let Some(item) = pick(&decided, position) else {
-        return Ok(false);
     };
-    Forger::new(files, keys).rewrite(|scene| match scene.payload {
-        Payload::ReviewDecided(decided) if decided.item == item => Ok(Edit::Drop),
-        _ => Ok(Edit::Keep),
-    })?;
-    Ok(true)
+    about_one(files, keys, position, decided, |scene, item| {
+        match scene.payload {
+            Payload::ReviewDecided(decided) if decided.item == *item => Edit::Drop,
+            _ => Edit::Keep,
+        }
+    })
 }
 
 /// An item that was decided also lapses.
@@ -208,22 +229,18 @@ pub(super) fn decide_unassigned(
     keys: &StolenKeys,
     position: Position,
 ) -> io::Result<bool> {
-    let decided = survey(files, |record, payload| match payload {
-        Payload::ReviewDecided(decided) => Some((decided.item, record.actor.clone())),
+    let decided = |_: &v1::Record, payload| match payload {
+        Payload::ReviewDecided(decided) => Some(decided.item),
         _ => None,
-    })?;
-    let Some((item, _)) = pick(&decided, position) else {
-        return Ok(false);
     };
-    Forger::new(files, keys).rewrite(|scene| {
+    about_one(files, keys, position, decided, |scene, item| {
         if let Payload::ReviewItemRouted(routed) = scene.payload
-            && routed.item == item
+            && routed.item == *item
         {
             routed.to.push_str("-other");
         }
-        Ok(Edit::Keep)
-    })?;
-    Ok(true)
+        Edit::Keep
+    })
 }
 
 /// The item is about the reviewer's own access.
@@ -238,25 +255,21 @@ pub(super) fn decide_on_oneself(
         }
         _ => None,
     })?;
-    let decided = survey(files, |record, payload| match payload {
+    let decided = |record: &v1::Record, payload| match payload {
         Payload::ReviewDecided(decided) => {
             let tag = tags.iter().find(|(who, _)| *who == record.actor)?.1.clone();
             Some((decided.item, tag))
         }
         _ => None,
-    })?;
-    let Some((item, tag)) = pick(&decided, position) else {
-        return Ok(false);
     };
-    Forger::new(files, keys).rewrite(|scene| {
+    about_one(files, keys, position, decided, |scene, (item, tag)| {
         if let Payload::ReviewItemRouted(routed) = scene.payload
-            && routed.item == item
+            && routed.item == *item
         {
-            routed.subject_identity_tag.clone_from(&tag);
+            routed.subject_identity_tag.clone_from(tag);
         }
-        Ok(Edit::Keep)
-    })?;
-    Ok(true)
+        Edit::Keep
+    })
 }
 
 pub(super) fn expire_rights(
@@ -264,20 +277,16 @@ pub(super) fn expire_rights(
     keys: &StolenKeys,
     _: Position,
 ) -> io::Result<bool> {
-    let decisions = survey(files, |record, payload| match payload {
+    let decided = |record: &v1::Record, payload| match payload {
         Payload::ReviewDecided(_) => Some(record.occurred_at_ms),
         _ => None,
-    })?;
-    let Some(first_ms) = decisions.first().copied() else {
-        return Ok(false);
     };
-    Forger::new(files, keys).rewrite(|scene| {
+    about_one(files, keys, Position::First, decided, |scene, first_ms| {
         if let Payload::DecisionRightGranted(right) = scene.payload {
-            right.valid_to_ms = right.valid_to_ms.min(first_ms);
+            right.valid_to_ms = right.valid_to_ms.min(*first_ms);
         }
-        Ok(Edit::Keep)
-    })?;
-    Ok(true)
+        Edit::Keep
+    })
 }
 
 pub(super) fn change_counts(
@@ -305,18 +314,16 @@ pub(super) fn remove_read_back(
     keys: &StolenKeys,
     position: Position,
 ) -> io::Result<bool> {
-    let ended = survey(files, |_, payload| match payload {
-        Payload::GrantEnded(ended) => Some(ended.grant_key),
-        _ => None,
-    })?;
-    let Some(key) = pick(&ended, position) else {
-        return Ok(false);
-    };
-    Forger::new(files, keys).rewrite(|scene| match scene.payload {
-        Payload::EffectVerified(verified) if verified.grant_key == key => Ok(Edit::Drop),
-        _ => Ok(Edit::Keep),
-    })?;
-    Ok(true)
+    about_one(
+        files,
+        keys,
+        position,
+        ended_grant,
+        |scene, key| match scene.payload {
+            Payload::EffectVerified(verified) if verified.grant_key == *key => Edit::Drop,
+            _ => Edit::Keep,
+        },
+    )
 }
 
 /// The command went out an hour after the target had been read.
@@ -325,29 +332,21 @@ pub(super) fn early_read_back(
     keys: &StolenKeys,
     position: Position,
 ) -> io::Result<bool> {
-    let ended = survey(files, |_, payload| match payload {
-        Payload::GrantEnded(ended) => Some(ended.grant_key),
+    let intents = survey(files, |_, payload| match payload {
+        Payload::ActionIntended(i) => Some((i.grant_key, i.remediation, i.action)),
         _ => None,
     })?;
-    let Some(key) = pick(&ended, position) else {
-        return Ok(false);
-    };
-    let actions = survey(files, |_, payload| match payload {
-        Payload::ActionIntended(i) if i.grant_key == key => Some((i.remediation, i.action)),
-        _ => None,
-    })?;
-    Forger::new(files, keys).rewrite(|scene| {
+    about_one(files, keys, position, ended_grant, |scene, key| {
         if let Payload::ActionAttempted(attempted) = scene.payload {
-            let of_grant = actions.iter().any(|(remediation, action)| {
-                *remediation == attempted.remediation && *action == attempted.action
+            let of_grant = intents.iter().any(|(of, remediation, action)| {
+                of == key && *remediation == attempted.remediation && *action == attempted.action
             });
             if of_grant {
                 attempted.ended_ms += 3_600_000;
             }
         }
-        Ok(Edit::Keep)
-    })?;
-    Ok(true)
+        Edit::Keep
+    })
 }
 
 /// Access that came back is in the set that was read again, and nobody says so. If it never came back, it does now.
@@ -418,23 +417,15 @@ pub(super) fn faster_removal(
     keys: &StolenKeys,
     position: Position,
 ) -> io::Result<bool> {
-    let ended = survey(files, |_, payload| match payload {
-        Payload::GrantEnded(ended) => Some(ended.grant_key),
-        _ => None,
-    })?;
-    let Some(key) = pick(&ended, position) else {
-        return Ok(false);
-    };
-    Forger::new(files, keys).rewrite(|scene| {
+    about_one(files, keys, position, ended_grant, |scene, key| {
         if let Payload::GrantEnded(ended) = scene.payload
-            && ended.grant_key == key
+            && ended.grant_key == *key
         {
             ended.decided_to_attempted_ms /= 2;
             ended.attempted_to_verified_ms -= 1;
         }
-        Ok(Edit::Keep)
-    })?;
-    Ok(true)
+        Edit::Keep
+    })
 }
 
 pub(super) fn better_median(

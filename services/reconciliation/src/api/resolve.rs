@@ -167,7 +167,7 @@ impl Api {
         let starts = remediation.state.may_execute();
         if starts {
             let (id, from) = (&key.remediation, remediation.state);
-            store::remediations::advance(&mut tx, id, from, RemediationState::Dispatched).await?;
+            store::remediations::dispatch(&mut tx, id, from).await?;
             store::actions::reset_tries(&mut tx, id).await?;
             remediation.state = RemediationState::Dispatched;
         } else if !remediation.state.is_running() {

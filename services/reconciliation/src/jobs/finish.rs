@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use counterfoil_chassis::{names::uuid_v7, outbox::Emission};
+use counterfoil_chassis::{error::ApiError, names::uuid_v7, outbox::Emission};
 use counterfoil_evidence::leaf::GrantKey;
 use tonic::Code;
 
@@ -185,8 +185,22 @@ async fn report(
     Ok(())
 }
 
+/// Tells recertification of all remediations of which it does not know everything yet; answers of how many it knows now.
+pub(super) async fn report_all_late(context: &Context) -> Result<u64, ApiError> {
+    let mut reported = 0;
+    for key in store::remediations::unreported(&context.db).await? {
+        match report_late(context, &key).await {
+            Ok(told) => reported += u64::from(told),
+            Err(error) => {
+                tracing::warn!(remediation = %key, %error, "recertification was not told yet");
+            }
+        }
+    }
+    Ok(reported)
+}
+
 /// Tells recertification what it could not be told when the remediation ended. False: it still does not answer.
-pub(super) async fn report_late(context: &Context, key: &RemediationKey) -> Result<bool, JobError> {
+async fn report_late(context: &Context, key: &RemediationKey) -> Result<bool, JobError> {
     let actions = {
         let mut connection = context.db.reader().acquire().await?;
         store::actions::all(&mut connection, key).await?

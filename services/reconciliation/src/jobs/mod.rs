@@ -3,7 +3,9 @@
 //! Everything here can die at any line and goes on from the tables when it is started again; `run_once` does what is due.
 
 mod attempts;
+mod breaches;
 mod finish;
+mod persistence;
 mod read_back;
 mod remediate;
 pub(crate) mod rereads;
@@ -13,7 +15,7 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use counterfoil_chassis::error::ApiError;
+use counterfoil_chassis::{db::Engine, error::ApiError};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{context::Context, error::JobError, model::ids::RemediationKey, store};
@@ -60,27 +62,30 @@ pub struct Progress {
     pub unobservable: u64,
 }
 
-/// Does what is due in all tenants.
-pub(crate) async fn run_once(context: &Context) -> Result<Progress, ApiError> {
-    let unseen_since_ms = context.clock.now_ms() - i64::from(context.settings.takeover_ms);
-    let mut progress = Progress::default();
-    for key in store::remediations::running(&context.db, unseen_since_ms).await? {
-        progress.resumed += u64::from(context.work.send(key).is_ok());
-    }
-    for key in store::remediations::unreported(&context.db).await? {
-        match finish::report_late(context, &key).await {
-            Ok(told) => progress.reported += u64::from(told),
-            Err(error) => {
-                tracing::warn!(remediation = %key, %error, "recertification was not told yet")
-            }
-        }
-    }
+/// Does what is due in all tenants, and waits for it.
+pub(crate) async fn run_once(context: &Arc<Context>) -> Result<Progress, ApiError> {
+    let resumed = take_up(context).await?;
+    let breached = breaches::run(context).await?;
+    let reported = finish::report_all_late(context).await?;
     let done = rereads::run_in_background(context).await?;
-    progress.discharged = done.discharged;
-    progress.breached = done.breached;
-    progress.regressed = done.regressed;
-    progress.unobservable = done.unobservable;
-    Ok(progress)
+    Ok(Progress {
+        resumed,
+        reported,
+        breached,
+        discharged: done.discharged,
+        regressed: done.regressed,
+        unobservable: done.unobservable,
+    })
+}
+
+/// Takes up what runs and at which nobody was seen for too long.
+async fn take_up(context: &Context) -> Result<u64, ApiError> {
+    let mut resumed = 0;
+    let unseen_since_ms = context.unseen_since_ms();
+    for key in store::remediations::running(&context.db, unseen_since_ms).await? {
+        resumed += u64::from(context.work.send(key).is_ok());
+    }
+    Ok(resumed)
 }
 
 /// Carries remediations out as they come, and first those that a former process left. Ends with the service.
@@ -89,10 +94,16 @@ pub(crate) async fn supervise(
     mut work: mpsc::UnboundedReceiver<RemediationKey>,
 ) {
     let mut tasks = JoinSet::new();
-    match store::remediations::running(&context.db, i64::MAX).await {
+    let unseen_since_ms = match context.db.engine() {
+        // The file has one process: whoever carried something out is gone.
+        Engine::Sqlite => i64::MAX,
+        // A healthy replica may be at it.
+        Engine::Postgres => context.unseen_since_ms(),
+    };
+    match store::remediations::running(&context.db, unseen_since_ms).await {
         Ok(keys) => {
             for key in keys {
-                tasks.spawn(carry_out(Arc::clone(&context), key));
+                tasks.spawn(carry_out(Arc::clone(&context), key, unseen_since_ms));
             }
         }
         Err(error) => tracing::error!(%error, "what a former process left is not known yet"),
@@ -101,7 +112,8 @@ pub(crate) async fn supervise(
         tokio::select! {
             () = context.shutdown.cancelled() => break,
             Some(key) = work.recv() => {
-                tasks.spawn(carry_out(Arc::clone(&context), key));
+                let unseen_since_ms = context.unseen_since_ms();
+                tasks.spawn(carry_out(Arc::clone(&context), key, unseen_since_ms));
             }
             Some(_) = tasks.join_next() => {}
         }
@@ -110,11 +122,15 @@ pub(crate) async fn supervise(
     while tasks.join_next().await.is_some() {}
 }
 
-/// Carries a remediation out, again and again while something that it needs does not answer.
-async fn carry_out(context: Arc<Context>, key: RemediationKey) {
+/// Carries a remediation out, again and again while something that it needs does not answer, unless this process is at it
+/// already.
+async fn carry_out(context: Arc<Context>, key: RemediationKey, mut unseen_since_ms: i64) {
+    let Some(_running) = context.occupy(&key) else {
+        return;
+    };
     let mut pause = Duration::from_millis(500);
     loop {
-        match remediate::carry_out(&context, &key).await {
+        match remediate::carry_out(&context, &key, unseen_since_ms).await {
             Ok(()) => return,
             Err(JobError::Stopped | JobError::TakenOver) => {
                 tracing::info!(remediation = %key, "not carried out to its end here");
@@ -127,24 +143,41 @@ async fn carry_out(context: Arc<Context>, key: RemediationKey) {
             () = tokio::time::sleep(pause) => {}
         }
         pause = (pause * 2).min(Duration::from_secs(30));
+        unseen_since_ms = context.unseen_since_ms();
     }
 }
 
-/// Runs the jobs at their interval until the service ends.
+/// Runs the jobs at their interval until the service ends. None of them waits for another: what is slow holds up its own only.
 pub(crate) async fn run(context: Arc<Context>) {
-    let mut interval = tokio::time::interval(context.settings.job_interval());
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tokio::join!(
+        every(&context, || async {
+            take_up(&context).await?;
+            breaches::run(&context).await?;
+            Ok(())
+        }),
+        every(&context, || async {
+            finish::report_all_late(&context).await?;
+            Ok(())
+        }),
+        rereads::keep_up(&context),
+    );
+}
+
+async fn every<F: Future<Output = Result<(), ApiError>>>(context: &Context, job: impl Fn() -> F) {
+    let mut interval = interval(context);
     loop {
         tokio::select! {
             () = context.shutdown.cancelled() => return,
             _ = interval.tick() => {}
         }
-        if let Some(Err(error)) = context
-            .shutdown
-            .run_until_cancelled(run_once(&context))
-            .await
-        {
-            tracing::warn!(%error, "the jobs of reconciliation failed");
+        if let Some(Err(error)) = context.shutdown.run_until_cancelled(job()).await {
+            tracing::warn!(%error, "a job of reconciliation failed");
         }
     }
+}
+
+fn interval(context: &Context) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval(context.settings.job_interval());
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
 }

@@ -2,9 +2,10 @@
 //!
 //! Invariants: nothing goes out to a target before its intent is in the ledger; whatever nobody knows the outcome of is read
 //! before it is tried again; nothing closes but on a verified proof. Who carries a remediation out is written in its row,
-//! and every transaction checks it: a process that was taken over gives up.
+//! and when they were last seen at it; nobody is taken over who was seen a short time ago. Every transaction checks it: a
+//! process that was taken over all the same gives up.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, convert::Infallible};
 
 use counterfoil_chassis::{db::WriteTx, error::ApiError, names::new_id};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -35,42 +36,47 @@ pub(super) struct Job<'c> {
     stamp: Stamp,
 }
 
-/// Carries a remediation out, unless it does not run or this process is at it already.
-pub(super) async fn carry_out(context: &Context, key: &RemediationKey) -> Result<(), JobError> {
-    let Some(_running) = context.occupy(key) else {
-        return Ok(());
-    };
+/// Carries a remediation out, unless it does not run or somebody was seen to carry it out since `unseen_since_ms`.
+pub(super) async fn carry_out(
+    context: &Context,
+    key: &RemediationKey,
+    unseen_since_ms: i64,
+) -> Result<(), JobError> {
     context.tenants.require(&key.tenant).await?;
-    let Some(job) = Job::take_over(context, key).await? else {
+    let Some(job) = Job::take_over(context, key, unseen_since_ms).await? else {
         return Ok(());
     };
-    attempts::settle_interrupted(&job).await?;
-    context.reached(Step::Settled)?;
-    for _ in 0..ROUNDS_MAX {
-        job.on_every_source(RemediationState::Dispatched).await?;
-        job.on_every_source(RemediationState::Verifying).await?;
-        if !job.may_try_more().await? {
-            break;
-        }
+    let done = tokio::select! {
+        done = job.carry_out() => done,
+        never = job.stay_seen() => match never {},
+    };
+    let stopped = matches!(done, Err(JobError::Stopped)) && context.shutdown.is_cancelled();
+    if stopped || matches!(done, Err(JobError::Api(_))) {
+        job.let_go().await;
     }
-    finish::finish(&job).await
+    done
 }
 
 impl<'c> Job<'c> {
-    /// Makes this task the one who carries it out. `None`: it does not run.
+    /// Makes this task the one who carries it out. `None`: it does not run, or somebody else is at it.
     async fn take_over(
         context: &'c Context,
         key: &RemediationKey,
+        unseen_since_ms: i64,
     ) -> Result<Option<Self>, JobError> {
-        let runner = new_id(context.clock.now_ms());
+        let now_ms = context.clock.now_ms();
+        let runner = new_id(now_ms);
         let mut tx = context.db.write_tx(&key.tenant).await?;
         let found = store::remediations::get(tx.conn(), key).await?;
         let Some(remediation) = found.filter(|found| found.state.is_running()) else {
             tx.rollback().await?;
             return Ok(None);
         };
-        store::remediations::take_over(&mut tx, &key.remediation, &runner, context.clock.now_ms())
-            .await?;
+        let id = &key.remediation;
+        if !store::remediations::take_over(&mut tx, id, &runner, now_ms, unseen_since_ms).await? {
+            tx.rollback().await?;
+            return Ok(None);
+        }
         tx.commit().await?;
         let stamp = context.of_service(&key.tenant, &remediation).await?;
         Ok(Some(Self {
@@ -80,6 +86,47 @@ impl<'c> Job<'c> {
             runner,
             stamp,
         }))
+    }
+
+    async fn carry_out(&self) -> Result<(), JobError> {
+        attempts::settle_interrupted(self).await?;
+        self.context.reached(Step::Settled)?;
+        for _ in 0..ROUNDS_MAX {
+            self.on_every_source(RemediationState::Dispatched).await?;
+            self.on_every_source(RemediationState::Verifying).await?;
+            if !self.may_try_more().await? {
+                break;
+            }
+        }
+        finish::finish(self).await
+    }
+
+    /// Lets the other processes see that somebody is at it, however long a step takes. Whoever was taken over all the same
+    /// finds that out at the next durable step.
+    async fn stay_seen(&self) -> Infallible {
+        let period = self.context.settings.heartbeat();
+        let mut beat = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            beat.tick().await;
+            if let Err(error) = self.seen(self.context.clock.now_ms()).await {
+                tracing::warn!(remediation = %self.key, %error, "others do not see that it is carried out");
+            }
+        }
+    }
+
+    /// Whoever stops of their own accord says so: nobody has to wait until they were not seen for long enough.
+    async fn let_go(&self) {
+        if let Err(error) = self.seen(0).await {
+            tracing::warn!(remediation = %self.key, %error, "others will take it up only after a while");
+        }
+    }
+
+    async fn seen(&self, seen_ms: i64) -> Result<(), JobError> {
+        let mut tx = self.context.db.write_tx(&self.key.tenant).await?;
+        store::remediations::seen(&mut tx, &self.key.remediation, &self.runner, seen_ms).await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     /// The service's stamp, now.

@@ -4,7 +4,7 @@ use counterfoil_chassis::db::{BulkValue, Database, WriteTx, bulk_insert};
 use sqlx::{Row, any::AnyRow};
 
 use super::{Result, StoreError, code, id16};
-use crate::model::entities::{Obligation, ObligationState};
+use crate::model::entities::{Obligation, ObligationState, obligation_kind};
 
 /// Opens obligations.
 pub(crate) async fn insert(tx: &mut WriteTx, obligations: &[Obligation]) -> Result<()> {
@@ -43,16 +43,22 @@ pub(crate) async fn insert(tx: &mut WriteTx, obligations: &[Obligation]) -> Resu
     Ok(())
 }
 
-/// Ends an obligation; false: it had ended, so nothing may be recorded of it.
+/// Ends an obligation; false: it had ended, so nothing may be recorded of it. What is breached is discharged late all the
+/// same, once.
 pub(crate) async fn end(tx: &mut WriteTx, id: &[u8; 16], state: ObligationState) -> Result<bool> {
     let tenant = tx.tenant().to_owned();
+    let late = match state {
+        ObligationState::Discharged => ObligationState::Breached,
+        _ => ObligationState::Open,
+    };
     let ended = sqlx::query(
-        "UPDATE obligations SET state = $1 WHERE tenant = $2 AND obligation = $3 AND state = $4",
+        "UPDATE obligations SET state = $1 WHERE tenant = $2 AND obligation = $3 AND state IN ($4, $5)",
     )
     .bind(state as i64)
     .bind(tenant)
     .bind(id.to_vec())
     .bind(ObligationState::Open as i64)
+    .bind(late as i64)
     .execute(tx.conn())
     .await?;
     Ok(ended.rows_affected() == 1)
@@ -78,15 +84,70 @@ pub(crate) async fn open_of(
     rows.iter().map(obligation).collect()
 }
 
-/// What is open and due by `now_ms`: of one tenant, or of all when it is empty.
-pub(crate) async fn due(db: &Database, tenant: &str, now_ms: i64) -> Result<Vec<Obligation>> {
+/// What is open and was due by `due_ms`, in all tenants, longest overdue first.
+pub(crate) async fn overdue(db: &Database, due_ms: i64) -> Result<Vec<Obligation>> {
     let rows = sqlx::query(
-        "SELECT * FROM obligations WHERE state = $1 AND due_ms <= $2 AND ($3 = '' OR tenant = $3) \
-         ORDER BY due_ms, obligation LIMIT 10000",
+        "SELECT * FROM obligations WHERE state = $1 AND due_ms <= $2 ORDER BY due_ms, obligation LIMIT 10000",
     )
     .bind(ObligationState::Open as i64)
+    .bind(due_ms)
+    .fetch_all(db.reader())
+    .await?;
+    rows.iter().map(obligation).collect()
+}
+
+/// A source that is owed to be read again by now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Due {
+    pub(crate) tenant: String,
+    /// Bare id.
+    pub(crate) source: String,
+    /// When the newest of what is owed there was due.
+    pub(crate) newest_ms: i64,
+}
+
+/// The sources that are owed to be read again by `now_ms`, in time or late: of one tenant, or of all when it is empty.
+pub(crate) async fn sources_due(db: &Database, tenant: &str, now_ms: i64) -> Result<Vec<Due>> {
+    let rows = sqlx::query(
+        "SELECT tenant, source, MAX(due_ms) AS newest_ms FROM obligations \
+         WHERE state IN ($1, $2) AND due_ms <= $3 AND kind = $4 AND ($5 = '' OR tenant = $5) \
+         GROUP BY tenant, source ORDER BY newest_ms",
+    )
+    .bind(ObligationState::Open as i64)
+    .bind(ObligationState::Breached as i64)
     .bind(now_ms)
+    .bind(obligation_kind::REREAD)
     .bind(tenant)
+    .fetch_all(db.reader())
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Due {
+                tenant: row.try_get("tenant")?,
+                source: row.try_get("source")?,
+                newest_ms: row.try_get("newest_ms")?,
+            })
+        })
+        .collect()
+}
+
+/// The re-reads of a source that were due by `now_ms` and are owed: first those that are not breached yet.
+pub(crate) async fn rereads_due(
+    db: &Database,
+    tenant: &str,
+    source: &str,
+    now_ms: i64,
+) -> Result<Vec<Obligation>> {
+    let rows = sqlx::query(
+        "SELECT * FROM obligations WHERE state IN ($1, $2) AND due_ms <= $3 AND kind = $4 AND tenant = $5 \
+         AND source = $6 ORDER BY state, due_ms, obligation LIMIT 10000",
+    )
+    .bind(ObligationState::Open as i64)
+    .bind(ObligationState::Breached as i64)
+    .bind(now_ms)
+    .bind(obligation_kind::REREAD)
+    .bind(tenant)
+    .bind(source)
     .fetch_all(db.reader())
     .await?;
     rows.iter().map(obligation).collect()

@@ -119,16 +119,55 @@ pub(crate) async fn advance(
     Ok(moved.rows_affected() == 1)
 }
 
-/// Makes `runner` the one who carries it out.
-pub(crate) async fn take_over(tx: &mut WriteTx, id: &str, runner: &str, now_ms: i64) -> Result<()> {
+/// Starts an execution: it is DISPATCHED, and nobody carries it out yet. False: it is not in `from`.
+pub(crate) async fn dispatch(tx: &mut WriteTx, id: &str, from: RemediationState) -> Result<bool> {
     let tenant = tx.tenant().to_owned();
-    sqlx::query(
-        "UPDATE remediations SET runner = $1, runner_ms = $2 WHERE tenant = $3 AND remediation = $4",
+    let moved = sqlx::query(
+        "UPDATE remediations SET state = $1, runner = '', runner_ms = 0 \
+         WHERE tenant = $2 AND remediation = $3 AND state = $4",
+    )
+    .bind(RemediationState::Dispatched as i64)
+    .bind(tenant)
+    .bind(id)
+    .bind(from as i64)
+    .execute(tx.conn())
+    .await?;
+    Ok(moved.rows_affected() == 1)
+}
+
+/// Makes `runner` the one who carries it out, unless somebody was seen to do so since `unseen_since_ms`: then false.
+pub(crate) async fn take_over(
+    tx: &mut WriteTx,
+    id: &str,
+    runner: &str,
+    now_ms: i64,
+    unseen_since_ms: i64,
+) -> Result<bool> {
+    let tenant = tx.tenant().to_owned();
+    let taken = sqlx::query(
+        "UPDATE remediations SET runner = $1, runner_ms = $2 \
+         WHERE tenant = $3 AND remediation = $4 AND runner_ms < $5",
     )
     .bind(runner)
     .bind(now_ms)
     .bind(tenant)
     .bind(id)
+    .bind(unseen_since_ms)
+    .execute(tx.conn())
+    .await?;
+    Ok(taken.rows_affected() == 1)
+}
+
+/// Notes when `runner` was last seen at it, if it still carries it out. 0: it has let go.
+pub(crate) async fn seen(tx: &mut WriteTx, id: &str, runner: &str, seen_ms: i64) -> Result<()> {
+    let tenant = tx.tenant().to_owned();
+    sqlx::query(
+        "UPDATE remediations SET runner_ms = $1 WHERE tenant = $2 AND remediation = $3 AND runner = $4",
+    )
+    .bind(seen_ms)
+    .bind(tenant)
+    .bind(id)
+    .bind(runner)
     .execute(tx.conn())
     .await?;
     Ok(())
