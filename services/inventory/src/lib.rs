@@ -24,7 +24,10 @@ pub use config::Config;
 use crate::{
     bell::Bell,
     clients::authority::AuthorityRules,
-    jobs::{SyncJob, ingest::Workshop},
+    jobs::{
+        SyncJob,
+        ingest::{Connectors, Workshop},
+    },
 };
 
 /// Name of the service, its stream, its schema and its principal.
@@ -61,6 +64,7 @@ pub async fn start(
         clock: chassis.clock.clone(),
         config: config.inventory.clone(),
         bell: bell.clone(),
+        readers: Arc::new(Connectors),
     };
     let job = SyncJob::new(shop, rules.clone());
     let shutdown = chassis.shutdown.clone();

@@ -1,6 +1,10 @@
 //! Takes syncs that are due, runs them, and recovers those that were interrupted.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use counterfoil_chassis::{CancellationToken, Engine};
 use uuid::Uuid;
@@ -40,6 +44,43 @@ pub struct SyncJob {
     shop: Workshop,
     rules: Arc<dyn RuleBook>,
     worker: Arc<str>,
+    running: Running,
+}
+
+/// What this process runs now, by tenant and sync. However late its signs of life are, it is not abandoned.
+#[derive(Debug, Clone, Default)]
+struct Running(Arc<Mutex<HashSet<(String, String)>>>);
+
+impl Running {
+    fn list(&self) -> MutexGuard<'_, HashSet<(String, String)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None`: it runs already.
+    fn enter(&self, tenant: &str, sync: &str) -> Option<Entered> {
+        let of = (tenant.to_owned(), sync.to_owned());
+        let is_new = self.list().insert(of.clone());
+        is_new.then(|| Entered {
+            running: self.clone(),
+            of,
+        })
+    }
+
+    fn has(&self, tenant: &str, sync: &str) -> bool {
+        self.list().contains(&(tenant.to_owned(), sync.to_owned()))
+    }
+}
+
+/// A sync that runs here until this is dropped.
+struct Entered {
+    running: Running,
+    of: (String, String),
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.running.list().remove(&self.of);
+    }
 }
 
 impl std::fmt::Debug for SyncJob {
@@ -56,6 +97,7 @@ impl SyncJob {
             shop,
             rules,
             worker: Uuid::new_v4().to_string().into(),
+            running: Running::default(),
         }
     }
 
@@ -108,6 +150,9 @@ impl SyncJob {
         let now_ms = self.shop.clock.now_ms();
         let mut failure = None;
         for (tenant, sync) in syncs::due(&self.shop.db, now_ms, DUE_MAX).await? {
+            let Some(_entered) = self.running.enter(&tenant, &sync) else {
+                continue;
+            };
             match self.take(&tenant, &sync).await {
                 Ok(Some(ingest)) => return self.finish(&tenant, &sync, ingest).await,
                 Ok(None) => {}
@@ -155,7 +200,8 @@ impl SyncJob {
         }
     }
 
-    /// Gives back the syncs that nobody runs any more; `everything`: all that are marked as running.
+    /// Gives back the syncs that nobody runs any more; `everything`: all that are marked as running. Never what this very
+    /// process runs: if it lives, it renews the lease, and if it is lost, it finds that by itself.
     ///
     /// # Errors
     /// When the database fails.
@@ -166,6 +212,9 @@ impl SyncJob {
             self.shop.clock.now_ms()
         };
         for (tenant, sync) in syncs::abandoned(&self.shop.db, lease_ms).await? {
+            if self.running.has(&tenant, &sync) {
+                continue;
+            }
             // Not when it gave a sign of life in the meantime.
             self.give_back(&tenant, &sync, |row| row.lease_until_ms <= lease_ms)
                 .await?;

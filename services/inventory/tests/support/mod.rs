@@ -17,12 +17,18 @@ use counterfoil_chassis::{
     ApiError, Database, Outbox, TestClock, names::new_id, outbox::ProducerKey,
     tenants::record_log_origin, testing::TestDatabase,
 };
-use counterfoil_connectors::SourceConfig;
+use counterfoil_connectors::{
+    ConnectorError, ControlTotals, Page, ProbeReport, ReadSummary, Reader, SourceConfig,
+};
 use counterfoil_evidence::leaf::{GrantLeaf, SourceTag};
 use counterfoil_inventory::{
     bell::Bell,
     config::InventoryConfig,
-    jobs::{Progress, SyncJob, ingest::Workshop, rules::RuleBook},
+    jobs::{
+        Progress, SyncJob,
+        ingest::{Connectors, Readers, Workshop},
+        rules::RuleBook,
+    },
     model::facts::Rules,
     store::{
         MIGRATIONS, grants,
@@ -31,6 +37,7 @@ use counterfoil_inventory::{
     },
 };
 use tempfile::TempDir;
+use tokio::sync::{Semaphore, mpsc};
 
 pub const TENANT: &str = "acme";
 pub const NOW_MS: i64 = 1_790_000_000_000;
@@ -48,6 +55,65 @@ impl RuleBook for TestRules {
 
     async fn snapshot_age_max_ms(&self, _tenant: &str) -> Result<i64, ApiError> {
         Ok(2 * DAY_MS)
+    }
+}
+
+/// Holds readers when they have read everything and are asked for the source's own totals. Every permit lets one pass.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    pub arrived: Arc<Semaphore>,
+    pub open: Arc<Semaphore>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        let closed = || Arc::new(Semaphore::new(0));
+        Self {
+            arrived: closed(),
+            open: closed(),
+        }
+    }
+}
+
+impl Gate {
+    /// Waits until somebody stands at the gate.
+    pub async fn arrival(&self) {
+        self.arrived.acquire().await.unwrap().forget();
+    }
+}
+
+impl Readers for Gate {
+    fn reader(&self, config: &SourceConfig) -> Result<Box<dyn Reader>, ConnectorError> {
+        Ok(Box::new(GatedReader {
+            inner: counterfoil_connectors::reader(config)?,
+            gate: self.clone(),
+        }))
+    }
+}
+
+struct GatedReader {
+    inner: Box<dyn Reader>,
+    gate: Gate,
+}
+
+#[async_trait]
+impl Reader for GatedReader {
+    fn principal(&self) -> &str {
+        self.inner.principal()
+    }
+
+    async fn probe(&mut self) -> Result<ProbeReport, ConnectorError> {
+        self.inner.probe().await
+    }
+
+    async fn read(&mut self, sink: mpsc::Sender<Page>) -> Result<ReadSummary, ConnectorError> {
+        self.inner.read(sink).await
+    }
+
+    async fn control_totals(&mut self) -> Result<ControlTotals, ConnectorError> {
+        self.gate.arrived.add_permits(1);
+        self.gate.open.acquire().await.unwrap().forget();
+        self.inner.control_totals().await
     }
 }
 
@@ -214,6 +280,7 @@ impl Lab {
             clock: clock.clock(),
             config,
             bell: Bell::default(),
+            readers: Arc::new(Connectors),
         };
         let job = Self::job_of(&shop);
         Self {
@@ -223,6 +290,15 @@ impl Lab {
             shop,
             job,
         }
+    }
+
+    /// With a gate in front of what every source says of itself.
+    pub async fn gated(db: &TestDatabase, config: InventoryConfig) -> (Self, Gate) {
+        let mut lab = Self::with(db, config).await;
+        let gate = Gate::default();
+        lab.shop.readers = Arc::new(gate.clone());
+        lab.job = Self::job_of(&lab.shop);
+        (lab, gate)
     }
 
     /// A job as another start of the process has it.

@@ -7,19 +7,22 @@
 //! 4. [`applying`] compares with the current inventory, when nothing went wrong, and writes the differences, seen by nobody.
 //! 5. [`sealing`] makes all of it visible and emits its record, in one transaction.
 //!
+//! All the while [`lease`] says that somebody runs it.
+//!
 //! Invariant: until the seal nothing that anybody sees has changed. A sync that ends early is taken back or begun again.
 
 mod applying;
 mod directory;
 mod inheriting;
+mod lease;
 mod leaves;
 mod reading;
 mod sealing;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use counterfoil_chassis::{Clock, Database, Outbox, WriteTx};
-use counterfoil_connectors::ControlTotals;
+use counterfoil_chassis::{Clock, Database, Outbox};
+use counterfoil_connectors::{ConnectorError, ControlTotals, Reader, SourceConfig};
 
 use crate::{
     bell::Bell,
@@ -30,12 +33,7 @@ use crate::{
         facts::{Id, Rules},
         inheritance::Closures,
     },
-    store::{
-        leases::{self, Lease},
-        sources::SourceRow,
-        stage::Stage,
-        syncs::Counts,
-    },
+    store::{leases::Lease, sources::SourceRow, stage::Stage, syncs::Counts},
 };
 use directory::Directory;
 
@@ -55,6 +53,31 @@ pub struct Workshop {
     pub config: InventoryConfig,
     /// Rung after every commit.
     pub bell: Bell,
+    /// Who reads the sources.
+    pub readers: Arc<dyn Readers>,
+}
+
+/// Makes the reader of a source from its settings.
+pub trait Readers: std::fmt::Debug + Send + Sync {
+    /// The reader; the source is not touched yet.
+    ///
+    /// # Errors
+    /// When the settings cannot work.
+    fn reader(&self, config: &SourceConfig)
+    -> std::result::Result<Box<dyn Reader>, ConnectorError>;
+}
+
+/// The readers of the connectors.
+#[derive(Debug, Clone, Copy)]
+pub struct Connectors;
+
+impl Readers for Connectors {
+    fn reader(
+        &self,
+        config: &SourceConfig,
+    ) -> std::result::Result<Box<dyn Reader>, ConnectorError> {
+        counterfoil_connectors::reader(config)
+    }
 }
 
 /// One attempt of a sync.
@@ -66,6 +89,8 @@ pub struct Ingest {
     rules: Arc<Rules>,
     purpose: i64,
     started_ms: i64,
+    /// What was read so far, told with every sign of life.
+    progress: Arc<Mutex<Counts>>,
 }
 
 /// What was read, ready to be merged.
@@ -104,6 +129,7 @@ impl Ingest {
             rules: Arc::new(rules),
             purpose,
             started_ms,
+            progress: Arc::default(),
         }
     }
 
@@ -112,15 +138,23 @@ impl Ingest {
     /// # Errors
     /// When the database fails or the lease is lost. What goes wrong with the source is no error: it is sealed PARTIAL.
     pub async fn run(&self) -> Result<()> {
+        let gathered = self.while_ours(self.to_the_seal()).await?;
+        if gathered.faults.is_empty() {
+            self.note_uses(&gathered).await?;
+        }
+        Ok(())
+    }
+
+    async fn to_the_seal(&self) -> Result<Arc<Gathered>> {
         let gathered = Arc::new(self.gather().await?);
         if gathered.faults.is_empty() {
             let applied = self.apply(&gathered).await?;
             self.seal_complete(&gathered, &applied).await?;
-            self.note_uses(&gathered).await
         } else {
             let set = self.root_only(&gathered).await?;
-            self.seal_partial(&gathered, &set).await
+            self.seal_partial(&gathered, &set).await?;
         }
+        Ok(gathered)
     }
 
     /// Number of this attempt within the source.
@@ -134,19 +168,5 @@ impl Ingest {
             source_no: self.lease.source_no,
             seq: self.lease.seq,
         }
-    }
-
-    /// A write transaction in which the sync is proved to be ours still.
-    async fn fenced(&self, counts: &Counts) -> Result<WriteTx> {
-        let mut tx = self.shop.db.write_tx(&self.lease.tenant).await?;
-        let until = self
-            .shop
-            .clock
-            .now_ms()
-            .saturating_add(self.shop.config.lease_ms);
-        leases::fence(&mut tx, &self.lease, until, self.started_ms, counts).await?;
-        let bell = self.shop.bell.clone();
-        tx.on_commit(move || bell.ring());
-        Ok(tx)
     }
 }

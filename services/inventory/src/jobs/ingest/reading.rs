@@ -8,10 +8,7 @@ use counterfoil_connectors::{
     Page, ReadSummary, Reader, SourceConfig, SourceRecord,
 };
 use counterfoil_evidence::leaf::GrantKey;
-use tokio::{
-    sync::mpsc,
-    time::{Duration, MissedTickBehavior, interval},
-};
+use tokio::sync::mpsc;
 
 use super::{Gathered, Ingest, directory::Directory};
 use crate::{
@@ -109,7 +106,7 @@ impl Ingest {
                     reason: error.to_string(),
                 }
             })?;
-        counterfoil_connectors::reader(&config)
+        self.shop.readers.reader(&config)
     }
 }
 
@@ -149,18 +146,9 @@ impl<'a> Reading<'a> {
             let outcome = reader.read(sender).await;
             (reader, outcome)
         });
-        let lease_ms = u64::try_from(self.ingest.shop.config.lease_ms).unwrap_or(1);
-        let mut alive = interval(Duration::from_millis((lease_ms / 3).max(1)));
-        alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        alive.tick().await;
-        loop {
-            tokio::select! {
-                page = pages.recv() => match page {
-                    Some(page) => self.page(page).await?,
-                    None => break,
-                },
-                _ = alive.tick() => self.ingest.fenced(&self.counts).await?.commit().await?,
-            }
+        while let Some(page) = pages.recv().await {
+            self.page(page).await?;
+            self.ingest.progressed(&self.counts);
         }
         let (mut reader, outcome): Outcome = reads.await?;
         match outcome {
