@@ -96,6 +96,12 @@ impl Container {
                 agrees,
                 || "bundle.json says otherwise of the log than its checkpoint",
             );
+            self.b3.expect(is_log_of(&said.origin, &info.tenant), || {
+                format!(
+                    "bundle.json names {}, and the log is {}",
+                    info.tenant, said.origin
+                )
+            });
         }
         let count = bundle.manifest().lines().len();
         self.b3.note(if self.unknown.is_empty() {
@@ -132,6 +138,12 @@ fn pinned(bundle: &BundleReader, trust_file: Option<&Path>) -> Check {
         _ => "the bundle's own hint was not used",
     });
     b1.finish()
+}
+
+/// Whether a log is the one of a tenant ("tenants/{tenant}"): its origin ends in "/t/{tenant}".
+fn is_log_of(origin: &str, tenant: &str) -> bool {
+    let named = tenant.strip_prefix("tenants/");
+    named.is_some() && named == origin.rsplit_once("/t/").map(|(_, id)| id)
 }
 
 fn is_known(file: &str) -> bool {

@@ -1,5 +1,6 @@
 //! The log itself, read once from front to back: structure, chain, and everything that is replayed over it (S, C, P, I).
 
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use counterfoil_evidence::record::signed_message;
@@ -261,7 +262,7 @@ impl<'t> LogWalk<'t> {
             }
             workers
                 .into_iter()
-                .flat_map(|worker| worker.join().unwrap_or_default())
+                .flat_map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
                 .collect()
         });
         bad.sort_unstable();

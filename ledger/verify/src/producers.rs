@@ -16,7 +16,7 @@ struct ProducerKey {
     public_key: [u8; 32],
     streams: Vec<String>,
     valid_from_ms: i64,
-    revoked_from_ms: Option<i64>,
+    revoked_after_ms: Option<i64>,
 }
 
 /// How far a stream is.
@@ -56,7 +56,7 @@ impl Producers {
                 public_key: *registrar.public_key(),
                 streams: vec![stream::LEDGER.to_owned()],
                 valid_from_ms: i64::MIN,
-                revoked_from_ms: None,
+                revoked_after_ms: None,
             };
             keys.insert(key_id(registrar), key);
         }
@@ -163,8 +163,8 @@ impl Producers {
         });
         let valid = key.valid_from_ms <= entry.recorded_at_ms
             && key
-                .revoked_from_ms
-                .is_none_or(|from| entry.recorded_at_ms < from);
+                .revoked_after_ms
+                .is_none_or(|after| entry.recorded_at_ms <= after);
         self.p4.expect(valid, || {
             format!(
                 "entry {at}: key {} was not valid at that time",
@@ -194,8 +194,8 @@ impl Producers {
                     format!("entry {at} revokes a key and is not by the registrar")
                 });
                 if let Some(key) = self.keys.get_mut(&revoked.key_id).filter(|_| by_registrar) {
-                    let before = key.revoked_from_ms.unwrap_or(i64::MAX);
-                    key.revoked_from_ms = Some(before.min(revoked.effective_ms));
+                    let before = key.revoked_after_ms.unwrap_or(i64::MAX);
+                    key.revoked_after_ms = Some(before.min(revoked.effective_ms));
                 }
             }
             _ => {}
@@ -228,7 +228,7 @@ impl Producers {
                 public_key: *key.public_key(),
                 streams: registered.streams.clone(),
                 valid_from_ms: registered.valid_from_ms,
-                revoked_from_ms: None,
+                revoked_after_ms: None,
             });
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use counterfoil_evidence::v1;
 use counterfoil_evidence::{DESCRIPTOR_SET, replay::Decoded, schema_hash};
 use prost::Message as _;
-use prost_types::{DescriptorProto, FileDescriptorSet};
+use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorSet};
 use sha2::{Digest, Sha256};
 
 use crate::bundle::{BundleReader, path};
@@ -18,10 +18,17 @@ const SCHEMA_BYTES_MAX: u64 = 16 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct SchemaUse(BTreeMap<Vec<u8>, BTreeSet<String>>);
 
-/// A field as it lies on the wire: number, type, label and the message or enum it is of.
-type WireField = (i32, i32, i32, String);
-/// Fields of every message by its full name.
-type Messages = BTreeMap<String, BTreeMap<i32, WireField>>;
+/// A field by its number: name, type, label and the message or enum it is of. A value of an enum has a name alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Meaning {
+    name: String,
+    kind: i32,
+    label: i32,
+    of: String,
+}
+
+/// Every message and enum by its full name: what each of its numbers means.
+type Types = BTreeMap<String, BTreeMap<i32, Meaning>>;
 
 impl SchemaUse {
     pub(crate) fn take(&mut self, _at: u64, record: &v1::Record, decoded: &Decoded) {
@@ -50,8 +57,8 @@ impl SchemaUse {
             "every schema is there, and is read as it was meant",
         );
         let count = self.0.len();
-        let ours = messages(DESCRIPTOR_SET).unwrap_or_default();
-        for (hash, types) in self.0 {
+        let ours = types(DESCRIPTOR_SET).unwrap_or_default();
+        for (hash, written) in self.0 {
             let name = hex::encode(&hash);
             let file = format!("{}{name}.binpb", path::SCHEMAS);
             if bundle.size(&file).is_none() {
@@ -71,9 +78,9 @@ impl SchemaUse {
                 p6.fail(format!("{file} is another schema than its name says"));
                 continue;
             }
-            match messages(&bytes) {
+            match types(&bytes) {
                 Some(theirs) => {
-                    for type_name in types {
+                    for type_name in written {
                         if let Err(why) = same_meaning(&theirs, &ours, &type_name) {
                             p6.fail(format!("schema {name}: {why}"));
                         }
@@ -87,59 +94,74 @@ impl SchemaUse {
     }
 }
 
-fn messages(descriptor_set: &[u8]) -> Option<Messages> {
+fn types(descriptor_set: &[u8]) -> Option<Types> {
     let set = FileDescriptorSet::decode(descriptor_set).ok()?;
-    let mut found = Messages::new();
+    let mut found = Types::new();
     for file in &set.file {
         for message in &file.message_type {
             collect(&mut found, file.package(), message);
+        }
+        for one in &file.enum_type {
+            collect_enum(&mut found, file.package(), one);
         }
     }
     Some(found)
 }
 
-fn collect(found: &mut Messages, prefix: &str, message: &DescriptorProto) {
+fn collect(found: &mut Types, prefix: &str, message: &DescriptorProto) {
     let name = format!("{prefix}.{}", message.name());
     for nested in &message.nested_type {
         collect(found, &name, nested);
     }
-    let fields = message
-        .field
-        .iter()
-        .map(|field| {
-            let wire = (
-                field.number(),
-                field.r#type.unwrap_or_default(),
-                field.label.unwrap_or_default(),
-                field.type_name().to_owned(),
-            );
-            (field.number(), wire)
-        })
-        .collect();
-    found.insert(name, fields);
+    for nested in &message.enum_type {
+        collect_enum(found, &name, nested);
+    }
+    let fields = message.field.iter().map(|field| {
+        let meaning = Meaning {
+            name: field.name().to_owned(),
+            kind: field.r#type.unwrap_or_default(),
+            label: field.label.unwrap_or_default(),
+            of: field.type_name().trim_start_matches('.').to_owned(),
+        };
+        (field.number(), meaning)
+    });
+    found.insert(name, fields.collect());
 }
 
-/// Every field of their message is a field of ours, of the same type, and so on for the messages inside.
-fn same_meaning(theirs: &Messages, ours: &Messages, root: &str) -> Result<(), String> {
+fn collect_enum(found: &mut Types, prefix: &str, one: &EnumDescriptorProto) {
+    let values = one.value.iter().map(|value| {
+        let meaning = Meaning {
+            name: value.name().to_owned(),
+            ..Meaning::default()
+        };
+        (value.number(), meaning)
+    });
+    found.insert(format!("{prefix}.{}", one.name()), values.collect());
+}
+
+/// Every number of their type means the same in ours, and so on for the messages and enums inside.
+fn same_meaning(theirs: &Types, ours: &Types, root: &str) -> Result<(), String> {
     let mut todo = vec![root.to_owned()];
     let mut done = BTreeSet::new();
     while let Some(name) = todo.pop() {
         if !done.insert(name.clone()) {
             continue;
         }
-        let Some(their_fields) = theirs.get(&name) else {
+        let Some(their_numbers) = theirs.get(&name) else {
             return Err(format!("it does not define {name}"));
         };
-        let Some(our_fields) = ours.get(&name) else {
+        let Some(our_numbers) = ours.get(&name) else {
             return Err(format!("this verifier does not know {name}"));
         };
-        for (number, field) in their_fields {
-            if our_fields.get(number) != Some(field) {
-                return Err(format!("field {number} of {name} means something else"));
+        for (number, meaning) in their_numbers {
+            if our_numbers.get(number) != Some(meaning) {
+                return Err(format!(
+                    "{number} ({}) of {name} means something else",
+                    meaning.name
+                ));
             }
-            let inner = field.3.trim_start_matches('.');
-            if theirs.contains_key(inner) {
-                todo.push(inner.to_owned());
+            if !meaning.of.is_empty() {
+                todo.push(meaning.of.clone());
             }
         }
     }
@@ -148,13 +170,13 @@ fn same_meaning(theirs: &Messages, ours: &Messages, root: &str) -> Result<(), St
 
 #[cfg(test)]
 mod tests {
-    use super::{DESCRIPTOR_SET, messages, same_meaning};
+    use super::{DESCRIPTOR_SET, same_meaning, types};
 
     const TYPE: &str = "counterfoil.evidence.v1.SourceSyncSealed";
 
     #[test]
     fn a_schema_that_means_something_else_is_seen_also_in_inner_messages() {
-        let ours = messages(DESCRIPTOR_SET).unwrap();
+        let ours = types(DESCRIPTOR_SET).unwrap();
         assert_eq!(same_meaning(&ours, &ours, TYPE), Ok(()));
         let mut fewer = ours.clone();
         fewer.get_mut(TYPE).unwrap().remove(&16);
@@ -162,7 +184,22 @@ mod tests {
         assert!(same_meaning(&ours, &fewer, TYPE).is_err(), "a newer one");
         let mut other = ours.clone();
         let counts = other.get_mut("counterfoil.evidence.v1.TypeCounts").unwrap();
-        counts.get_mut(&1).unwrap().1 = 9;
+        counts.get_mut(&1).unwrap().kind = 9;
         assert!(same_meaning(&other, &ours, TYPE).is_err());
+    }
+
+    #[test]
+    fn a_schema_that_swaps_names_of_values_or_fields_is_seen() {
+        let ours = types(DESCRIPTOR_SET).unwrap();
+        let decided = "counterfoil.evidence.v1.ReviewDecided";
+        assert_eq!(same_meaning(&ours, &ours, decided), Ok(()));
+        for swapped in ["counterfoil.evidence.v1.Decision", decided] {
+            let mut other = ours.clone();
+            let numbers = other.get_mut(swapped).unwrap();
+            let (one, two) = (numbers[&1].name.clone(), numbers[&2].name.clone());
+            numbers.get_mut(&1).unwrap().name = two;
+            numbers.get_mut(&2).unwrap().name = one;
+            assert!(same_meaning(&other, &ours, decided).is_err(), "{swapped}");
+        }
     }
 }

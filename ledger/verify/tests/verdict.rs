@@ -431,6 +431,13 @@ fn files_that_differ_are_added_missing_or_swapped_fail() {
     fails(&case, &added, &trust, &[], "B3");
     let missing = unsealed("missing", &|files| files.remove("README.txt").unwrap());
     fails(&case, &missing, &trust, &[], "B3");
+    let renamed = case.spoiled("renamed", |files| {
+        let info = String::from_utf8(files.read("bundle.json").unwrap()).unwrap();
+        assert!(info.contains("tenants/acme"), "{info}");
+        let another = info.replace("tenants/acme", "tenants/another");
+        files.write("bundle.json", another.as_bytes()).unwrap();
+    });
+    fails(&case, &renamed, &trust, &[], "B3");
     let schema = case.spoiled("schema", |files| {
         let folder = files.path("schemas");
         let file = std::fs::read_dir(folder)
