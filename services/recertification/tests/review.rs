@@ -146,6 +146,46 @@ counterfoil_chassis::both_engines! {
         world.stop().await;
     }
 
+    /// I-26: whoever has no identity key could be the subject, and gets, is given and decides nothing that is somebody's.
+    async fn a_reviewer_whom_nobody_knows_reviews_nothing(db: TestDatabase) {
+        let world = World::start(db).await;
+        let campaign = world.define("q3", |one| one.fallback_reviewer = principal_name("nemo")).await;
+        world.stage(&campaign).await.unwrap();
+        world.activate(&campaign).await;
+        let item = world.item(&campaign, "bob", "root").await;
+        assert_eq!(item.reviewer, principal_name("olga"), "the next whom the campaign names");
+        let request = ReassignItemRequest {
+            name: item.name.clone(),
+            reviewer: principal_name("nemo"),
+            request_id: String::new(),
+        };
+        let refused = world.olga.reviews.clone().reassign_item(request).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "NO_IDENTITY"));
+        world.break_in("UPDATE items SET reviewer = 'principals/nemo'").await;
+        let nemo = world.of("nemo").await;
+        let refused = nemo.decide(decision(&item, Decision::Accept)).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "NO_IDENTITY"));
+        world.stop().await;
+    }
+
+    /// I-26: an identity is the same however a system writes it, so nobody gets their own access in another spelling.
+    async fn an_identity_in_another_spelling_is_the_same_person(db: TestDatabase) {
+        let world = World::start(db).await;
+        let campaign = world.review("q3").await;
+        let own = world.item(&campaign, "ada", "crew").await;
+        // As inventory answered before it knew better, or from a system that writes it so.
+        world.break_in("UPDATE items SET reviewer = 'principals/ada', subject_key = 'Ada@ACME.example '").await;
+        let ada = world.of("ada").await;
+        let refused = ada.decide(decision(&own, Decision::Accept)).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "SELF_REVIEW"));
+        let exception = world.item(&campaign, "bob", "root").await;
+        world.break_in("UPDATE items SET reviewer = 'principals/rita', subject_key = 'OLGA@acme.example'").await;
+        let rita = world.of("rita").await;
+        let refused = rita.decide(decision(&exception, Decision::Exception)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "olga would own the exception for her own access");
+        world.stop().await;
+    }
+
     /// Giving an item on: not to the subject, not to whoever cannot decide; the new reviewer decides on a new presentation.
     async fn an_item_is_given_on_to_someone_who_may_decide_it(db: TestDatabase) {
         let world = World::start(db).await;

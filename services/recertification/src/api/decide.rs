@@ -26,6 +26,7 @@ use crate::{
         campaign::{Campaign, CampaignState},
         decision::{self, Decision, Limits, Proposal, Refusal, Reviewer},
         disposition::Disposition,
+        identity,
         ids::{CampaignKey, Principal, Source},
         item::{Item, ItemEvent, ItemState, ShownGrant},
         routing::{Person, Routable},
@@ -257,8 +258,7 @@ impl Api {
         shown: &ShownGrant,
         source: &Source,
     ) -> Result<Principal, ApiError> {
-        let own = !shown.subject_key.is_empty() && shown.subject_key == bench.reviewer.identity_key;
-        if !own {
+        if identity::barred(&bench.reviewer.identity_key, &shown.subject_key).is_none() {
             return Ok(bench.reviewer.principal.clone());
         }
         let tenant = &bench.campaign.definition.key.tenant;

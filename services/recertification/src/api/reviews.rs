@@ -22,10 +22,11 @@ use crate::{
     jobs::routing,
     model::{
         decision::Refusal,
+        identity::{self, Barred},
         ids::{CampaignKey, Principal, Source},
         item::{self, ItemEvent, ItemState, PresentedItem},
         rights,
-        routing::Routable,
+        routing::{Person, Routable},
     },
     records::{self, PRESENTATION, Routing, Stamp},
     store::{StoreError, campaigns, items},
@@ -263,14 +264,7 @@ impl Api {
             source,
         };
         if !directory.eligible(to, routable) {
-            let is_subject = directory
-                .person(to)
-                .is_some_and(|person| person.identity_key == found.item.subject_key);
-            return Err(if is_subject && !found.item.subject_key.is_empty() {
-                ApiError::failed_precondition("SELF_REVIEW", "the new reviewer is the subject")
-            } else {
-                ApiError::failed_precondition("NOT_A_REVIEWER", "must be an active human")
-            });
+            return Err(not_eligible(directory.person(to), &found.item.subject_key));
         }
         if !directory.has_right(to, source, stamp.now_ms) {
             return Err(ApiError::failed_precondition(
@@ -301,4 +295,17 @@ impl Api {
             policy_hash: standing.policy_hash,
         })
     }
+}
+
+fn not_eligible(person: Option<&Person>, subject_key: &str) -> ApiError {
+    let barred = person.and_then(|person| identity::barred(&person.identity_key, subject_key));
+    let (reason, message) = match barred {
+        Some(Barred::Subject) => ("SELF_REVIEW", "the new reviewer is the subject"),
+        Some(Barred::NoIdentity) => (
+            "NO_IDENTITY",
+            "the new reviewer has no identity key: nobody can tell whether the access is their own",
+        ),
+        None => ("NOT_A_REVIEWER", "must be an active human"),
+    };
+    ApiError::failed_precondition(reason, message)
 }

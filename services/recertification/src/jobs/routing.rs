@@ -155,8 +155,8 @@ fn reviewer(
         .ok_or_else(|| {
             ApiError::failed_precondition(
                 "NO_REVIEWER",
-                "nobody but the subject could review an item: name another fallback reviewer, or make the campaign's owner or the \
-                 tenant's accountable owner somebody else",
+                "nobody but the subject, or people without an identity key, could review an item: name another fallback reviewer, or \
+                 make the campaign's owner or the tenant's accountable owner somebody else, or give them an identity key",
             )
             .with_metadata("item", item.local())
         })

@@ -5,6 +5,7 @@
 use counterfoil_evidence::{leaf::GrantKey, v1};
 
 use super::{
+    identity::{self, Barred},
     ids::{Principal, Source},
     item::Item,
     rights::{self, Right},
@@ -215,7 +216,7 @@ pub(crate) struct Limits {
     pub(crate) exception_max_ms: i64,
 }
 
-/// Checks who decides: not the subject, and the one it was routed to (I-26). Answers the right to cite (I-13).
+/// Checks who decides: somebody known and not the subject, and the one it was routed to (I-26). Answers the right to cite (I-13).
 pub(crate) fn check_reviewer<'r>(
     item: &Item,
     source: &Source,
@@ -223,11 +224,20 @@ pub(crate) fn check_reviewer<'r>(
     decision: Decision,
     now_ms: i64,
 ) -> Result<&'r Right, Refusal> {
-    if !item.subject_key.is_empty() && item.subject_key == reviewer.identity_key {
-        return Err(Refusal::denied(
-            "SELF_REVIEW",
-            "nobody reviews their own access",
-        ));
+    match identity::barred(&reviewer.identity_key, &item.subject_key) {
+        Some(Barred::Subject) => {
+            return Err(Refusal::denied(
+                "SELF_REVIEW",
+                "nobody reviews their own access",
+            ));
+        }
+        Some(Barred::NoIdentity) => {
+            return Err(Refusal::denied(
+                "NO_IDENTITY",
+                "without an identity key nobody can tell whether the access is the caller's own",
+            ));
+        }
+        None => {}
     }
     if item.reviewer.as_ref() != Some(&reviewer.principal) {
         return Err(Refusal::denied(
@@ -396,7 +406,7 @@ pub(crate) fn check_exception_owner(item: &Item, owner: Option<&Person>) -> Resu
             "must be an active human of the customer",
         ));
     };
-    if !item.subject_key.is_empty() && item.subject_key == owner.identity_key {
+    if identity::same(&item.subject_key, &owner.identity_key) {
         return Err(Refusal::invalid(field, "is the subject of the access"));
     }
     Ok(())

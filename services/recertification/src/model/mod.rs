@@ -8,6 +8,7 @@ pub(crate) mod decided;
 pub(crate) mod decision;
 pub(crate) mod disposition;
 pub(crate) mod gate;
+pub(crate) mod identity;
 pub(crate) mod ids;
 pub(crate) mod item;
 pub(crate) mod rights;

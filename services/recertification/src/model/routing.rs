@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
+    identity,
     ids::{Principal, Source},
     rights::{self, Right},
 };
@@ -76,7 +77,7 @@ impl Directory {
         let mut by_identity: HashMap<String, Vec<Principal>> = HashMap::new();
         for person in people.values().filter(|one| !one.identity_key.is_empty()) {
             by_identity
-                .entry(person.identity_key.clone())
+                .entry(identity::canonical(&person.identity_key))
                 .or_default()
                 .push(person.principal.clone());
         }
@@ -92,11 +93,11 @@ impl Directory {
         self.people.get(principal)
     }
 
-    /// Whether the person may be given the item: an active human, not the subject.
+    /// Whether the person may be given the item: an active human, known and not the subject.
     pub(crate) fn eligible(&self, principal: &Principal, item: Routable<'_>) -> bool {
         self.person(principal).is_some_and(|person| {
             person.may_review()
-                && (item.subject_key.is_empty() || person.identity_key != item.subject_key)
+                && identity::barred(&person.identity_key, item.subject_key).is_none()
         })
     }
 
@@ -117,7 +118,10 @@ impl Directory {
     ) -> Option<Principal> {
         let owners: &[Principal] = match item.owner_key {
             "" => &[],
-            key => self.by_identity.get(key).map_or(&[], Vec::as_slice),
+            key => self
+                .by_identity
+                .get(&identity::canonical(key))
+                .map_or(&[], Vec::as_slice),
         };
         let named: Vec<&Principal> = [&fallbacks.fallback, &fallbacks.owner]
             .into_iter()
@@ -219,6 +223,30 @@ mod tests {
         assert_eq!(found.as_deref(), Some("principals/bob"));
         let found = routed(&all, "bob@acme", "bob@acme");
         assert_eq!(found.as_deref(), Some("principals/cat"));
+    }
+
+    #[test]
+    fn what_is_somebodys_goes_to_nobody_without_an_identity() {
+        let mut bob = person("bob", true, None);
+        bob.identity_key.clear();
+        let review = HashMap::from([
+            (bob.principal.clone(), vec![everywhere()]),
+            (Principal::of_id("cat"), vec![everywhere()]),
+        ]);
+        let people = Directory::new([bob, person("cat", true, None)], review);
+        let found = routed(&people, "", "eve@acme");
+        assert_eq!(found.as_deref(), Some("principals/cat"));
+        let found = routed(&people, "", "");
+        assert_eq!(found.as_deref(), Some("principals/bob"), "an orphan");
+    }
+
+    #[test]
+    fn an_identity_is_the_same_however_it_is_written() {
+        let all = directory(ALL);
+        let found = routed(&all, "ANN@Acme ", "eve@acme");
+        assert_eq!(found.as_deref(), Some("principals/ann"), "as owner");
+        let found = routed(&all, "ann@acme", "Ann@ACME");
+        assert_eq!(found.as_deref(), Some("principals/bob"), "as subject");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use tonic::Status;
 
 use super::{Clients, DAY_MS, Grant, NOW_MS, PATIENCE, TENANT, World, estate, principal_name};
 
-const REVIEWERS: [&str; 4] = ["olga", "rita", "ada", "finn"];
+const REVIEWERS: [&str; 5] = ["olga", "rita", "ada", "finn", "nemo"];
 
 impl World {
     pub(super) async fn onboard(&self) {
@@ -88,7 +88,7 @@ impl World {
             };
             principals.create_organization(request).await.unwrap();
         }
-        for id in ["olga", "rita", "ada", "finn", "sam"] {
+        for id in ["olga", "rita", "ada", "finn", "sam", "nemo"] {
             let roles: &[&str] = if id == "olga" {
                 &["tenant-administrator", "operator", "reviewer"]
             } else {
@@ -103,7 +103,11 @@ impl World {
                     display_name: format!("Name of {id}"),
                     kind: PrincipalKind::Human.into(),
                     organization: format!("{TENANT}/organizations/{organization}"),
-                    identity_key: format!("{id}@acme.example"),
+                    // Nobody knows who nemo is.
+                    identity_key: match id {
+                        "nemo" => String::new(),
+                        _ => format!("{id}@acme.example"),
+                    },
                     roles: roles.iter().map(|role| (*role).to_owned()).collect(),
                     ..Principal::default()
                 }),

@@ -24,6 +24,7 @@ use tonic::{Code, Status, Streaming};
 use crate::model::{
     decision::CurrentGrant,
     gate::{MissingReading, SourceReading},
+    identity,
     ids::{Snapshot, Source, Sync},
     item::ShownGrant,
 };
@@ -352,7 +353,7 @@ pub(crate) fn shown(
     let shown = ShownGrant {
         key: leaf.key,
         leaf: grant.leaf,
-        subject_key: grant.identity_key,
+        subject_key: identity::canonical(&grant.identity_key),
         owner_key: entitlement.owner_key,
         presentation: presentation.encode_to_vec(),
     };
