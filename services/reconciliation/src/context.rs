@@ -32,6 +32,9 @@ use crate::{
     records::{SERVICE, Stamp},
 };
 
+/// Held by one task at a time.
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
 /// What every call and every job of the service works with.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -53,7 +56,7 @@ pub(crate) struct Context {
     running: Mutex<HashSet<RemediationKey>>,
     /// Re-reads of a source, by tenant and id, take turns, so that two callers do not read it for the same obligation. The
     /// tables decide all the same.
-    rereading: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>>,
+    rereading: Mutex<HashMap<(String, String), Turn>>,
     /// When a source, by tenant and id, could not be re-read the last time. Losing it costs a read.
     pub(crate) unread: Mutex<HashMap<(String, String), i64>>,
     #[cfg(test)]
@@ -185,7 +188,7 @@ impl Context {
     }
 
     /// Whoever holds this re-reads a source.
-    pub(crate) fn reread_turn(&self, tenant: &str, source: &str) -> Arc<tokio::sync::Mutex<()>> {
+    pub(crate) fn reread_turn(&self, tenant: &str, source: &str) -> Turn {
         let key = (tenant.to_owned(), source.to_owned());
         Arc::clone(lock(&self.rereading).entry(key).or_default())
     }

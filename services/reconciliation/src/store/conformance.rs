@@ -260,9 +260,9 @@ counterfoil_chassis::both_engines! {
         obligations::insert(&mut tx, &[owed(1, 300), owed(2, 100), owed(3, 200)]).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(obligations::overdue(&db, 200).await.unwrap(), [owed(2, 100), owed(3, 200)]);
-        let due = obligations::Due { tenant: TENANT.to_owned(), source: "a".to_owned(), newest_ms: 200 };
-        assert_eq!(obligations::sources_due(&db, TENANT, 200).await.unwrap(), [due.clone()]);
-        assert_eq!(obligations::sources_due(&db, "", 200).await.unwrap(), [due]);
+        let due = [obligations::Due { tenant: TENANT.to_owned(), source: "a".to_owned(), newest_ms: 200 }];
+        assert_eq!(obligations::sources_due(&db, TENANT, 200).await.unwrap(), due);
+        assert_eq!(obligations::sources_due(&db, "", 200).await.unwrap(), due);
         assert!(obligations::sources_due(&db, "beta", 200).await.unwrap().is_empty());
         let mut tx = db.write_tx(TENANT).await.unwrap();
         assert!(obligations::end(&mut tx, &[2; 16], ObligationState::Breached).await.unwrap());

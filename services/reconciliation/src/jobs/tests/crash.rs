@@ -27,7 +27,7 @@ const STEPS: [Step; 10] = [
 
 impl World {
     /// Waits until an action is in a state.
-    async fn comes_to(&self, remediation: &str, state: ActionState) {
+    pub(super) async fn comes_to(&self, remediation: &str, state: ActionState) {
         let mut bell = self.context().bell.subscribe();
         let comes = async {
             while self.actions(remediation).await[0].state() != state {
@@ -45,6 +45,8 @@ counterfoil_chassis::both_engines! {
     async fn a_remediation_that_dies_after_any_step_goes_on_and_is_recorded_once(db: TestDatabase) {
         let mut world = World::start(db).await;
         world.settings.batch_actions = 2;
+        // A successor takes over what died half a second ago.
+        world.settings.takeover_ms = 400;
         world.restart().await;
         let names: Vec<String> = (0..STEPS.len()).map(|number| format!("group{number}")).collect();
         let held: Vec<&str> = names.iter().map(String::as_str).collect();

@@ -5,6 +5,7 @@ mod audit;
 mod crash;
 mod cycle;
 mod plans;
+mod replicas;
 mod rereads;
 mod targets;
 mod tenant;

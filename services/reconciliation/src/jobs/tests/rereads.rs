@@ -9,7 +9,9 @@ use counterfoil_proto::{
     reconciliation::{ActionState, FindingState, RemediationState, RunDueRereadsResponse},
 };
 
-use super::{Account, DAY_MS, World};
+use tokio::time::timeout;
+
+use super::{Account, DAY_MS, World, world::PATIENCE};
 
 fn revoke_root(_: &str, entitlement: &str) -> Decision {
     match entitlement {
@@ -106,7 +108,68 @@ counterfoil_chassis::both_engines! {
         assert_eq!((breached.len(), breached[0].reason.as_str()), (1, "overdue"));
         fs::write(&accounts, whole).unwrap();
         world.clock.advance_ms(3_400_000);
-        assert_eq!(world.rereads().await.discharged, 1, "the next one can be read again");
+        assert_eq!(world.rereads().await.discharged, 2, "the next one in time, the breached one late");
+        assert_eq!(world.rereads().await, RunDueRereadsResponse::default());
+        world.audited().await;
+        world.stop().await;
+    }
+
+    /// Access that comes back is found also when nobody could look in time, and then the source is tried ever more rarely.
+    async fn access_that_comes_back_after_a_breach_is_found(db: TestDatabase) {
+        let world = World::start(db).await;
+        let first = world.removed().await;
+        let accounts = world.files("hr").join("accounts.csv");
+        let whole = fs::read_to_string(&accounts).unwrap();
+        fs::write(&accounts, format!("{whole}ragged\n")).unwrap();
+        world.clock.advance_ms(3_900_000);
+        let job = world.jobs().run_once().await.unwrap();
+        assert_eq!((job.breached, job.unobservable), (2, 2), "both, and still unreadable");
+        world.clock.advance_ms(31_000);
+        assert_eq!(world.jobs().run_once().await.unwrap().unobservable, 0, "tried a moment ago, for what that is worth now");
+        world.grant_behind("hr", "amy", "root");
+        fs::write(&accounts, whole).unwrap();
+        world.clock.advance_ms(31_000);
+        let job = world.jobs().run_once().await.unwrap();
+        assert_eq!((job.discharged, job.regressed, job.breached), (2, 1, 0));
+        assert_eq!(world.watch(&first).await.state(), RemediationState::Regressed);
+        let findings = world.findings().await;
+        assert_eq!(findings.iter().filter(|finding| finding.state() == FindingState::Reopened).count(), 1);
+        let detected: Vec<v1::RegressionDetected> = world.of_type().await;
+        assert_eq!(detected.len(), 1);
+        assert_eq!(world.jobs().run_once().await.unwrap().discharged, 0);
+        world.audited().await;
+        world.stop().await;
+    }
+
+    /// A source that takes long holds up neither the others, nor the breach of what is owed there, nor the callers.
+    async fn a_slow_source_holds_up_nobody_else(db: TestDatabase) {
+        let mut world = World::start(db).await;
+        world.settings.reread_answer_ms = 3_000;
+        world.restart().await;
+        for source in ["slow", "hr"] {
+            world.add_source(source, &[Account("amy", &["crew", "root"])], |_| {}).await;
+        }
+        world.review("q3", revoke_root).await;
+        let planned = world.planned().await;
+        assert_eq!(world.carried_out(&planned.name).await.state(), RemediationState::Closed);
+        world.clock.advance_ms(61_000);
+        world.not_read_for("slow", 300_000).await;
+        let jobs = world.jobs().clone();
+        let slow = tokio::spawn(async move { jobs.run_once().await.unwrap() });
+        let others = async {
+            while world.obligations().await.len() > 3 {
+                assert!(world.rereads().await.unobservable > 0, "it is told that one is still being read");
+            }
+        };
+        timeout(PATIENCE, others).await.expect("the other source waits for the slow one");
+        world.clock.advance_ms(240_000);
+        let job = timeout(PATIENCE, world.jobs().run_once()).await.expect("a breach waits for the slow source").unwrap();
+        assert_eq!((job.breached, job.unobservable), (1, 0));
+        assert_eq!(world.obligations().await.len(), 2, "the later ones");
+        world.clock.advance_ms(60_000);
+        assert!(timeout(PATIENCE, slow).await.unwrap().unwrap().discharged > 0, "late");
+        assert_eq!(world.of_type::<v1::ObligationDischarged>().await.len(), 2);
+        assert_eq!(world.of_type::<v1::ObligationBreached>().await.len(), 1);
         world.audited().await;
         world.stop().await;
     }

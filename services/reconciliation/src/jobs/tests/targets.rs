@@ -39,7 +39,7 @@ impl World {
         symlink(to, path).unwrap();
     }
 
-    async fn results(&self) -> Vec<AttemptResult> {
+    pub(super) async fn results(&self) -> Vec<AttemptResult> {
         let attempts: Vec<v1::ActionAttempted> = self.of_type().await;
         attempts.iter().map(v1::ActionAttempted::result).collect()
     }

@@ -252,6 +252,17 @@ impl World {
         timeout(PATIENCE, watched).await.unwrap();
     }
 
+    /// Whoever wants to read the source from now on waits for so long: at most five minutes.
+    pub(super) async fn not_read_for(&self, source: &str, ms: i64) {
+        let request = StartSyncRequest {
+            source: format!("{TENANT}/sources/{source}"),
+            not_before_time: Some(timestamp(self.clock.now_ms() + ms)),
+            ..StartSyncRequest::default()
+        };
+        let mut sources = self.olga.sources.clone();
+        sources.start_sync(request).await.unwrap();
+    }
+
     /// A review of everything, decided by finn and ended: `decide` answers an account's entitlement.
     pub(super) async fn review(&self, id: &str, decide: impl Fn(&str, &str) -> Decision) -> String {
         let name = self.open_review(id).await;

@@ -123,6 +123,18 @@ pub(super) struct World {
     database: TestDatabase,
 }
 
+/// A second process of reconciliation.
+pub(super) struct Replica {
+    running: Running,
+    pub(super) jobs: Jobs,
+}
+
+impl Replica {
+    pub(super) async fn stop(self) {
+        self.running.stop().await.unwrap();
+    }
+}
+
 /// A loopback address of this world alone. A service that is started again binds the port that it had; on an address that
 /// others use too, a connection of theirs may have been given that port in between.
 fn own_loopback_address() -> Ipv4Addr {
@@ -229,6 +241,20 @@ impl World {
     pub(super) async fn restart(&mut self) {
         self.stop_service("reconciliation").await;
         self.start_service("reconciliation").await;
+    }
+
+    /// Another process of reconciliation, on the same database.
+    pub(super) async fn another_process(&self) -> Replica {
+        let config = Config {
+            service: self.configs["reconciliation"].clone(),
+            reconciliation: self.settings.clone(),
+        };
+        let host = Ipv4Addr::LOCALHOST;
+        let listener = TcpListener::bind((host, 0)).await.unwrap();
+        let (clock, end) = (self.clock.clock(), CancellationToken::new());
+        let started = crate::start_with_jobs(config, clock, Some(listener), end).await;
+        let (running, jobs) = started.unwrap();
+        Replica { running, jobs }
     }
 
     pub(super) fn context(&self) -> &Arc<Context> {
