@@ -325,12 +325,21 @@ pub fn domain_hash(domain: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// Tag that two services compute alike for one identity key of a tenant, without either naming it in a record.
+/// The one way to write an identity key: systems that know the same person spell an address or a handle as they like, and
+/// mean no difference by capitals or by white space at the ends. Unicode lower case; the same again when applied again.
+#[must_use]
+pub fn canonical_identity_key(identity_key: &str) -> String {
+    identity_key.trim().to_lowercase()
+}
+
+/// Tag that two services compute alike for one identity key of a tenant, however they spell it, without either naming it in a
+/// record.
 #[must_use]
 pub fn identity_tag(tenant_salt: &[u8; 32], identity_key: &str) -> [u8; 32] {
+    let key = canonical_identity_key(identity_key);
     domain_hash(
         b"counterfoil-correlation/v1",
-        &[tenant_salt, identity_key.as_bytes()],
+        &[tenant_salt, key.as_bytes()],
     )
 }
 
@@ -344,4 +353,30 @@ fn keyed<const N: usize>(key: &GrantKey, code: u8, rest: &[u8]) -> [u8; N] {
     bytes[40] = code;
     bytes[41..].copy_from_slice(rest);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_has_one_key_and_one_tag_however_it_is_written() {
+        for (written, key) in [
+            ("fry@planetexpress.com", "fry@planetexpress.com"),
+            ("Fry@PlanetExpress.com", "fry@planetexpress.com"),
+            (" \tFRY@planetexpress.com\u{a0}\n", "fry@planetexpress.com"),
+            ("ZO\u{cb}@planetexpress.com", "zo\u{eb}@planetexpress.com"),
+            ("\u{17d}i\u{17e}ek", "\u{17e}i\u{17e}ek"),
+            ("  ", ""),
+        ] {
+            assert_eq!(canonical_identity_key(written), key, "{written:?}");
+            assert_eq!(canonical_identity_key(key), key);
+            let salt = [7; 32];
+            assert_eq!(identity_tag(&salt, written), identity_tag(&salt, key));
+        }
+        assert_ne!(
+            identity_tag(&[7; 32], "fry@planetexpress.com"),
+            identity_tag(&[7; 32], "fry@planet-express.com")
+        );
+    }
 }

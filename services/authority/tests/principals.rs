@@ -76,6 +76,27 @@ both_engines! {
         }
     }
 
+    /// Whoever is "ada@…" in a source is the same to us as "Ada@…": else she could review her own access.
+    async fn a_principal_is_the_identity_of_its_key_however_it_is_written(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        let mut admin = deployment.admin.clone();
+        people(&mut admin).await;
+        let mut request = create_principal("ada2", "customer", "reviewer");
+        request.principal.as_mut().unwrap().identity_key = "ADA@Zebra.Example".into();
+        let created = admin.principals.create_principal(request.clone()).await.unwrap().into_inner();
+        assert_eq!(created.principal.unwrap().identity_key, "ada@zebra.example");
+        let logged = deployment.logged("acme").await;
+        let tag_of = |name: &str| logged.iter().find_map(|(_, payload, _)| match payload {
+            Payload::PrincipalRegistered(one) if one.principal == name => Some(one.identity_tag.clone()),
+            _ => None,
+        }).unwrap();
+        assert_eq!(tag_of("principals/ada2"), tag_of("principals/ada"));
+        request.principal_id = "ada3".into();
+        request.principal.as_mut().unwrap().identity_key = " ada@zebra.example".into();
+        let refused = admin.principals.create_principal(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+    }
+
     async fn a_batch_is_created_as_a_whole_or_not_at_all(db: TestDatabase) {
         let deployment = Deployment::start(db).await;
         let mut admin = deployment.admin.clone();

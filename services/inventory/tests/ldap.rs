@@ -13,8 +13,11 @@ use counterfoil_connectors::{
     testing::{Slapd, SlapdOptions},
 };
 use counterfoil_evidence::leaf::GrantFlags;
-use counterfoil_inventory::{jobs::Progress, store::syncs::State};
-use support::Lab;
+use counterfoil_inventory::{
+    jobs::Progress,
+    store::{listing, syncs::State},
+};
+use support::{Estate, Lab, TENANT};
 
 const SUFFIX: &str = "dc=example,dc=com";
 
@@ -68,6 +71,36 @@ async fn a_directory_with_nested_groups_is_sealed_whole() {
         .iter()
         .filter(|leaf| leaf.flags.contains(GrantFlags::INHERITED));
     assert_eq!(inherited.count(), 2);
+}
+
+/// A directory keeps addresses as they were typed; a file has them as another system exports them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_in_mixed_case_and_a_key_in_capitals_are_one_identity() {
+    let text =
+        person("fry").replace("fry@example.com", "Fry@Example.com") + &group("crew", &["uid=fry"]);
+    let slapd = Slapd::start(&SlapdOptions::new(SUFFIX).ldif(text)).unwrap();
+    let (_db, lab) = lab().await;
+    let mut staff = Estate::default();
+    let fry = staff.person("p1");
+    fry.identity_key = "FRY@EXAMPLE.COM".into();
+    fry.lifecycle = "deprecated";
+    lab.add_source("hr", &staff).await;
+    lab.add_configured("corp", &SourceConfig::Ldap(Box::new(slapd.config())))
+        .await;
+    assert_eq!(lab.sync("hr").await.state, State::Complete);
+    assert_eq!(lab.sync("corp").await.state, State::Complete);
+    let identities = listing::list_identities(&lab.db, TENANT, &[], 10)
+        .await
+        .unwrap();
+    let [fry] = identities.as_slice() else {
+        panic!("{identities:?}")
+    };
+    assert_eq!(
+        (fry.identity_key.as_str(), fry.accounts.len()),
+        ("fry@example.com", 2)
+    );
+    let leaves = lab.leaves("corp").await;
+    assert!(leaves[0].flags.contains(GrantFlags::IDENTITY_ENDED));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

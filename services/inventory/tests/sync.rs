@@ -191,6 +191,40 @@ both_engines! {
         assert_eq!(identities[0].accounts.len(), 2);
     }
 
+    /// Capitals make no other identity and no other owner: who has left by one source is the leaver of the other.
+    async fn an_identity_is_one_however_its_sources_write_its_key(db: TestDatabase) {
+        let lab = Lab::new(&db).await;
+        let mut staff = Estate::default();
+        let ada = staff.person("ada");
+        ada.lifecycle = "deprecated";
+        ada.identity_key = "ADA@Example.ORG".into();
+        lab.add_source("hr", &staff).await;
+        let mut application = Estate::default();
+        application.person("ada");
+        let backup = application.person("backup");
+        backup.class = "non_human";
+        backup.owner_key = "Ada@example.org".into();
+        application.team("crew").owner_key = "aDA@example.org".into();
+        application.grant("ada", "crew");
+        lab.add_source("wiki", &application).await;
+        lab.sync("hr").await;
+        lab.sync("wiki").await;
+        let grants = listed(&lab, "wiki").await;
+        assert!(GrantFlags(grants[0].grant.flags).contains(GrantFlags::IDENTITY_ENDED));
+        assert_eq!(grants[0].entitlement.owner_key.as_deref(), Some("ada@example.org"));
+        let identities = listing::list_identities(&lab.db, TENANT, &[], 10).await.unwrap();
+        let found: BTreeMap<&str, usize> = identities.iter().map(|one| (one.identity_key.as_str(), one.accounts.len())).collect();
+        assert_eq!(found, [("ada@example.org", 2), ("backup@example.org", 1)].into());
+        let owners: Vec<_> = identities.iter().flat_map(|one| &one.accounts).filter_map(|account| account.owner_key.as_deref()).collect();
+        assert_eq!(owners, ["ada@example.org"]);
+        // Another spelling is no other access: nothing that was decided about it goes stale.
+        let before = lab.leaves("wiki").await;
+        application.person("ada").identity_key = "ADA@EXAMPLE.org".into();
+        application.write(&lab.files("wiki"));
+        lab.sync("wiki").await;
+        assert_eq!(lab.leaves("wiki").await, before);
+    }
+
     /// An owner that was set counts from the next sync on, before the source's own.
     async fn an_owner_that_was_set_counts_from_the_next_sync_on(db: TestDatabase) {
         let lab = Lab::new(&db).await;

@@ -6,7 +6,10 @@ use counterfoil_chassis::{
     ApiError, Caller, EmittedRecord,
     names::{PrincipalName, new_id, tenant_field},
 };
-use counterfoil_evidence::v1::{PrincipalEnded, PrincipalRegistered};
+use counterfoil_evidence::{
+    leaf::canonical_identity_key,
+    v1::{PrincipalEnded, PrincipalRegistered},
+};
 use counterfoil_proto::authority as proto;
 
 use super::{
@@ -179,7 +182,7 @@ fn read(change: &Change, request: &proto::CreatePrincipalRequest) -> Result<Prin
         kind,
         organization,
         organization_kind: OrganizationKind::Unspecified,
-        identity_key: wanted.identity_key,
+        identity_key: canonical_identity_key(&wanted.identity_key),
         roles,
         display_name: wanted.display_name,
         ended_at_ms: None,

@@ -28,7 +28,8 @@ pub(crate) fn is_code(text: &str) -> bool {
     !text.is_empty() && text.len() <= CODE_CHARS_MAX && text.bytes().all(allowed)
 }
 
-/// Whether a text is an identity key as sources know it; empty: none.
+/// Whether a text is an identity key as sources know it; empty: none. It is kept as
+/// [`counterfoil_evidence::leaf::canonical_identity_key`] writes it.
 pub(crate) fn is_identity_key(text: &str) -> bool {
     text.len() <= IDENTITY_KEY_BYTES_MAX
         && text.trim() == text

@@ -5,7 +5,7 @@ use counterfoil_chassis::{
     idempotency::{self, Begun},
     names::PrincipalName,
 };
-use counterfoil_evidence::v1;
+use counterfoil_evidence::{leaf::canonical_identity_key, v1};
 use counterfoil_proto::{
     authority::{GetPrincipalRequest, Principal},
     inventory::{SetOwnerRequest, SetOwnerResponse},
@@ -117,7 +117,7 @@ async fn owner_key(api: &Api, owner: &PrincipalName) -> Result<String, ApiError>
     if found.identity_key.is_empty() {
         return Ok(format!("principals/{}", owner.principal));
     }
-    Ok(found.identity_key)
+    Ok(canonical_identity_key(&found.identity_key))
 }
 
 async fn settled(

@@ -7,7 +7,7 @@ use counterfoil_connectors::{
     AccountRecord, ConnectorError, ControlTotals, EntitlementEdge, EntitlementRecord, GrantRecord,
     Page, ReadSummary, Reader, SourceConfig, SourceRecord,
 };
-use counterfoil_evidence::leaf::GrantKey;
+use counterfoil_evidence::leaf::{GrantKey, canonical_identity_key};
 use tokio::sync::mpsc;
 
 use super::{Gathered, Ingest, directory::Directory};
@@ -232,8 +232,10 @@ impl<'a> Reading<'a> {
         self.owners.get(&object()).or(stated).cloned()
     }
 
-    fn account(&mut self, record: AccountRecord) {
+    fn account(&mut self, mut record: AccountRecord) {
         let ingest = self.ingest;
+        record.identity_key = canonical(record.identity_key);
+        record.owner_key = canonical(record.owner_key);
         let number = self.accounts.number(&record.native_id, || ingest.new_id());
         let Some(slot) = self.accounts.slot(number) else {
             return;
@@ -280,8 +282,9 @@ impl<'a> Reading<'a> {
         });
     }
 
-    fn entitlement(&mut self, record: EntitlementRecord) {
+    fn entitlement(&mut self, mut record: EntitlementRecord) {
         let ingest = self.ingest;
+        record.owner_key = canonical(record.owner_key);
         let number = self
             .entitlements
             .number(&record.native_id, || ingest.new_id());
@@ -443,6 +446,12 @@ impl<'a> Reading<'a> {
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// Here every key of every kind of source comes in, so here each gets the form in which keys are compared.
+fn canonical(key: Option<String>) -> Option<String> {
+    key.map(|key| canonical_identity_key(&key))
+        .filter(|key| !key.is_empty())
 }
 
 fn account_row(record: AccountRecord, owner_key: Option<String>) -> AccountRow {
