@@ -16,6 +16,7 @@ use crate::{
         inventory::Inventory,
     },
     config::Settings,
+    jobs::staging::Stagings,
     model::{
         campaign::Definition,
         ids::{CampaignKey, Principal},
@@ -35,6 +36,7 @@ pub(crate) struct Context {
     pub(crate) inventory: Inventory,
     pub(crate) settings: Settings,
     pub(crate) busy: Busy,
+    pub(crate) stagings: Stagings,
 }
 
 /// Campaigns on which a call of this process is working, so that the job leaves them alone. Only a courtesy: steps are safe

@@ -38,6 +38,7 @@ use crate::{
         peers::{authority::Authority, inventory::Inventory},
     },
     context::{Busy, Context},
+    jobs::staging::{self, Stagings},
 };
 
 pub use crate::{
@@ -94,6 +95,7 @@ pub async fn start_with_jobs(
         shutdown,
     };
     let mut chassis = Chassis::start(setup).await?;
+    let (stagings, orders) = Stagings::new();
     let context = Arc::new(Context {
         db: chassis.db.clone(),
         clock: chassis.clock.clone(),
@@ -104,11 +106,14 @@ pub async fn start_with_jobs(
         inventory: Inventory::new(chassis.inventory()?),
         settings: config.recertification,
         busy: Busy::default(),
+        stagings,
     });
     let jobs = Jobs {
         context: Arc::clone(&context),
     };
     chassis.spawn(run_jobs(jobs.clone(), chassis.shutdown.clone()));
+    let stop = chassis.shutdown.clone();
+    chassis.spawn(staging::carry_all(Arc::clone(&context), orders, stop));
     let api = Api { context };
     let mut routes = Routes::builder();
     routes

@@ -26,7 +26,10 @@ impl Player<'_> {
             Err(status) if status.code() == Code::NotFound => self.define(owner).await?,
             Err(status) => return Err(explain(status)),
         };
-        if campaign.state() == CampaignState::Draft {
+        if matches!(
+            campaign.state(),
+            CampaignState::Draft | CampaignState::Staging
+        ) {
             self.story.chapter("Reading the target systems");
             let snapshot = self.snapshot().await?;
             self.tell_problems().await?;

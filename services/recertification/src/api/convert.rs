@@ -66,7 +66,8 @@ pub(super) fn campaign(found: &Campaign, standing: &[StandingCount]) -> ApiCampa
 
 fn campaign_state(state: CampaignState) -> ApiCampaignState {
     match state {
-        CampaignState::Draft | CampaignState::Staging => ApiCampaignState::Draft,
+        CampaignState::Draft => ApiCampaignState::Draft,
+        CampaignState::Staging => ApiCampaignState::Staging,
         CampaignState::Staged | CampaignState::Activating => ApiCampaignState::Staged,
         CampaignState::Active | CampaignState::Ending => ApiCampaignState::Active,
         CampaignState::Remediating => ApiCampaignState::Remediating,

@@ -11,6 +11,7 @@ mod decisions;
 pub(crate) mod peers;
 mod removals;
 mod reviews;
+mod staging;
 mod steps;
 
 use std::{sync::Arc, time::Duration};

@@ -1,4 +1,4 @@
-//! The steps of a campaign: stage, activate, end the review, report removals, close.
+//! The steps of a campaign after it is staged: activate, end the review, report removals, close.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,25 +7,21 @@ use counterfoil_chassis::{
     db::WriteTx,
     error::ApiError,
     idempotency::{self, Begun},
-    names::new_id,
 };
 use counterfoil_evidence::leaf::GrantKey;
 use counterfoil_proto::recertification::{
     ActivateCampaignRequest, ActivateCampaignResponse, CloseCampaignRequest, CloseCampaignResponse,
     EndReviewRequest, EndReviewResponse, ReportRemediationRequest, ReportRemediationResponse,
-    StageCampaignRequest, StageCampaignResponse,
 };
 use prost::Message;
 
-use super::{Api, SnapshotName, peers::inventory::SnapshotFacts};
+use super::Api;
 use crate::{
     context::Mover,
-    error::gate_refused,
-    jobs::{BATCH_ITEMS, ending, routing, staging},
+    jobs::{BATCH_ITEMS, ending, routing},
     model::{
-        campaign::{Campaign, CampaignEvent, CampaignState, Population},
-        gate,
-        ids::{CampaignKey, Snapshot, Source},
+        campaign::{Campaign, CampaignEvent, CampaignState},
+        ids::CampaignKey,
         item::ItemEvent,
     },
     records,
@@ -36,18 +32,21 @@ use crate::{
 const REMOVALS_MAX: usize = 10_000;
 
 /// One call of a step.
-struct Step<'s, M> {
-    caller: &'s Caller,
-    key: &'s CampaignKey,
-    method: &'static str,
-    request_id: &'s str,
-    request: &'s M,
+pub(super) struct Step<'s, M> {
+    pub(super) caller: &'s Caller,
+    pub(super) key: &'s CampaignKey,
+    pub(super) method: &'static str,
+    pub(super) request_id: &'s str,
+    pub(super) request: &'s M,
 }
 
 impl<M: Message> Step<'_, M> {
     /// Looks the request up. Once when the step begins, and again in its last transaction: the same request may have come twice
     /// at once, and the other one may have been done in the meantime.
-    async fn begun<R: Message + Default>(&self, tx: &mut WriteTx) -> Result<Begun<R>, ApiError> {
+    pub(super) async fn begun<R: Message + Default>(
+        &self,
+        tx: &mut WriteTx,
+    ) -> Result<Begun<R>, ApiError> {
         idempotency::begin(tx, self.caller, self.method, self.request_id, self.request).await
     }
 }
@@ -77,114 +76,11 @@ impl Api {
         Ok(None)
     }
 
-    async fn require_campaign(&self, key: &CampaignKey) -> Result<Campaign, ApiError> {
+    pub(super) async fn require_campaign(&self, key: &CampaignKey) -> Result<Campaign, ApiError> {
         let mut connection = self.context.db.reader().acquire().await?;
         campaigns::get(&mut connection, key)
             .await?
             .ok_or_else(ApiError::not_found)
-    }
-
-    pub(super) async fn stage(
-        &self,
-        caller: &Caller,
-        request: StageCampaignRequest,
-    ) -> Result<StageCampaignResponse, ApiError> {
-        let key = Self::campaign_key(caller, "name", &request.name)?;
-        let snapshot = SnapshotName::parse_field("snapshot", &request.snapshot)?;
-        if snapshot.tenant != key.tenant {
-            return Err(ApiError::not_found());
-        }
-        let snapshot = Snapshot::of_id(&snapshot.snapshot);
-        self.context.tenants.require_active(&key.tenant).await?;
-        let campaign = self.require_campaign(&key).await?;
-        let stamp = self
-            .context
-            .stamp(Mover::Caller(caller), &campaign.definition)
-            .await?;
-        // A replay and a wrong state are answered before the gate is asked.
-        let attempt = new_id(stamp.now_ms);
-        let step = Step {
-            caller,
-            key: &key,
-            method: "StageCampaign",
-            request_id: &request.request_id,
-            request: &request,
-        };
-        if let Some(answer) = self.begin_staging(&step, &attempt).await? {
-            return self.staged(&key, answer).await;
-        }
-        let (policy, facts) = tokio::try_join!(
-            self.context.authority.policy(&key.tenant),
-            self.context.inventory.snapshot(&key.tenant, &snapshot),
-        )?;
-        let age_max_ms = policy.snapshot_age_max_ms;
-        let scope = &campaign.definition.scope;
-        let freshness = gate::judge(
-            scope,
-            &facts.readings,
-            &facts.missing,
-            stamp.now_ms,
-            age_max_ms,
-        )
-        .map_err(|refusals| gate_refused(&refusals))?;
-        let reading = staging::Attempt {
-            campaign: &campaign,
-            id: &attempt,
-        };
-        let gate = (freshness, age_max_ms);
-        let staged =
-            staging::read_population(&self.context, reading, &snapshot, &facts, gate).await?;
-        let population = Population {
-            snapshot: snapshot.as_str().to_owned(),
-            root: staged.population.root.root.0,
-            count: staged.population.root.count,
-        };
-        let sources = sources_in_scope(&campaign, &facts);
-        let mut tx = self.context.db.write_tx(&key.tenant).await?;
-        let fresh = match step.begun(&mut tx).await? {
-            Begun::Replay(answer) => return self.staged(&key, answer).await,
-            Begun::Fresh(fresh) => fresh,
-        };
-        staging::require_attempt(&mut tx, &key, &attempt).await?;
-        let record = records::staged(&stamp, &campaign, staged);
-        let emitted = self.context.outbox.emit(&mut tx, record).await?;
-        let next = CampaignState::Staging.after(CampaignEvent::PopulationSealed)?;
-        campaigns::finish_staging(&mut tx, &key, &population, &sources, emitted.record_hash)
-            .await?;
-        campaigns::set_state(&mut tx, &key, next).await?;
-        let answer = StageCampaignResponse {
-            campaign: Some(self.shown(tx.conn(), &key).await?),
-            receipt: Some(emitted.pending_receipt()),
-        };
-        fresh.store(&mut tx, &answer, stamp.now_ms).await?;
-        // If we crash here: the population is fixed with its record, or the campaign can be staged again.
-        tx.commit().await?;
-        self.staged(&key, answer).await
-    }
-
-    async fn begin_staging(
-        &self,
-        step: &Step<'_, StageCampaignRequest>,
-        attempt: &str,
-    ) -> Result<Option<StageCampaignResponse>, ApiError> {
-        let key = step.key;
-        let done = self.begin_step(step, CampaignEvent::StagingBegan).await?;
-        if done.is_none() {
-            let mut tx = self.context.db.write_tx(&key.tenant).await?;
-            let campaign = routing::require(&mut tx, key, CampaignState::Staging).await?;
-            campaigns::begin_staging(&mut tx, &campaign.definition.key, attempt).await?;
-            tx.commit().await?;
-        }
-        Ok(done)
-    }
-
-    async fn staged(
-        &self,
-        key: &CampaignKey,
-        mut answer: StageCampaignResponse,
-    ) -> Result<StageCampaignResponse, ApiError> {
-        self.settle(&key.tenant, &mut answer.receipt).await?;
-        Ok(answer)
     }
 
     pub(super) async fn activate(
@@ -421,16 +317,6 @@ impl Api {
         self.settle(&key.tenant, &mut answer.receipt).await?;
         Ok(answer)
     }
-}
-
-/// The sources that items can be of, by the prefix of their grants' keys.
-fn sources_in_scope(campaign: &Campaign, facts: &SnapshotFacts) -> Vec<([u8; 8], Source)> {
-    let scope = &campaign.definition.scope;
-    let in_scope = facts
-        .readings
-        .iter()
-        .filter(|one| scope.covers_source(&one.source));
-    in_scope.map(|one| (one.tag, one.source.clone())).collect()
 }
 
 /// The removals of a report by grant. The same one twice is once; two records for one grant are refused.

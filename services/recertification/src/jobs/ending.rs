@@ -21,7 +21,7 @@ use crate::{
         item::{Item, ItemEvent, ItemState},
     },
     records::{self, Stamp},
-    store::{Connection, StoreError, campaigns, items, removals},
+    store::{Connection, StoreError, campaigns, campaigns::StepStamp, items, removals},
 };
 
 /// Refuses decisions from now on, in the name of `stamp`; answers in whose name the review ends: whoever ended it first.
@@ -35,21 +35,9 @@ pub(crate) async fn begin(
         .ok_or_else(ApiError::not_found)?;
     let next = campaign.state.after(CampaignEvent::EndBegan)?;
     if let Some(first) = campaigns::end_stamp(tx.conn(), key).await? {
-        return Ok(Stamp {
-            actor: first.actor,
-            now_ms: first.end_ms,
-            accountable_owner: first.owner,
-            right: first.right,
-            policy_hash: first.policy,
-        });
+        return Ok(Stamp::from(&first));
     }
-    let end = campaigns::EndStamp {
-        actor: stamp.actor.clone(),
-        end_ms: stamp.now_ms,
-        right: stamp.right,
-        owner: stamp.accountable_owner.clone(),
-        policy: stamp.policy_hash.clone(),
-    };
+    let end = StepStamp::from(stamp);
     campaigns::begin_end(tx, key, next, &end).await?;
     Ok(stamp.clone())
 }

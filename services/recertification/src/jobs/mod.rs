@@ -4,6 +4,7 @@
 //! goes on behind the last batch: no item is routed or lapsed twice.
 
 pub(crate) mod ending;
+pub(crate) mod population;
 pub(crate) mod routing;
 pub(crate) mod staging;
 
@@ -12,7 +13,8 @@ use counterfoil_chassis::error::ApiError;
 use crate::{
     context::{Context, Mover},
     model::{campaign::CampaignState, ids::CampaignKey},
-    store::{StoreError, campaigns},
+    records::Stamp,
+    store::{StoreError, campaigns, campaigns::StepStamp},
 };
 
 /// Items in one batch.
@@ -31,8 +33,10 @@ pub struct Progress {
 pub(crate) async fn run_once(context: &Context) -> Result<Progress, ApiError> {
     let mut connection = context.db.reader().acquire().await?;
     let now_ms = context.clock.now_ms();
-    let unfinished = campaigns::unfinished(&mut connection, now_ms).await?;
+    let mut unfinished = campaigns::unfinished(&mut connection, now_ms).await?;
     drop(connection);
+    // Reading a population takes longest: what is due does not wait for it.
+    unfinished.sort_by_key(|(_, state)| *state == CampaignState::Staging);
     let mut progress = Progress::default();
     for (key, state) in unfinished {
         if context.busy.is_busy(&key) {
@@ -55,6 +59,9 @@ async fn resume(
     state: CampaignState,
 ) -> Result<(), ApiError> {
     context.tenants.require_active(&key.tenant).await?;
+    if state == CampaignState::Staging {
+        return staging::resume(context, key).await;
+    }
     let mut connection = context.db.reader().acquire().await?;
     let campaign = campaigns::get(&mut connection, key)
         .await?
@@ -77,4 +84,28 @@ async fn resume(
     ending::finish(context, &mut tx, key, &stamp).await?;
     tx.commit().await?;
     Ok(())
+}
+
+impl From<&Stamp> for StepStamp {
+    fn from(stamp: &Stamp) -> Self {
+        Self {
+            actor: stamp.actor.clone(),
+            at_ms: stamp.now_ms,
+            right: stamp.right,
+            owner: stamp.accountable_owner.clone(),
+            policy: stamp.policy_hash.clone(),
+        }
+    }
+}
+
+impl From<&StepStamp> for Stamp {
+    fn from(stored: &StepStamp) -> Self {
+        Self {
+            actor: stored.actor.clone(),
+            now_ms: stored.at_ms,
+            right: stored.right,
+            accountable_owner: stored.owner.clone(),
+            policy_hash: stored.policy.clone(),
+        }
+    }
 }

@@ -1,225 +1,225 @@
-//! Reading the population of a campaign from a snapshot, in one pass: items go to the table in batches, leaves into two sets.
+//! Staging a campaign: whoever asks for it begins it, and the service carries it to its end whatever becomes of the call.
 //!
-//! Invariants: what was read is the snapshot: the sets of its sources recompute to their sealed roots. Population and exclusions
-//! together are all grants of the sources in scope; sources out of scope are in neither.
+//! Invariant: a campaign that is STAGING is being read, or is taken up by the job when nobody has shown a sign of life for a while;
+//! what trying again cannot mend makes it a DRAFT again.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
-use counterfoil_chassis::error::ApiError;
-use counterfoil_evidence::leaf::{GRANT_KEY_LEN, GRANT_LEAF_LEN, GrantFlags};
-use counterfoil_tlog::sorted_set::SortedSetBuilder;
+use counterfoil_chassis::{CancellationToken, db::WriteTx, error::ApiError, names::new_id};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+use tonic::Code;
 
+use super::{population, routing};
 use crate::{
-    api::peers::inventory::{SnapshotFacts, shown},
+    api::peers::inventory::SnapshotFacts,
     context::Context,
-    error::set_refused,
+    error::gate_refused,
     model::{
-        campaign::{Campaign, Definition},
-        gate::{Freshness, SourceReading},
-        ids::{CampaignKey, Snapshot, Source},
-        item::ShownGrant,
+        campaign::{Campaign, CampaignEvent, CampaignState, Population},
+        gate,
+        ids::{CampaignKey, Source},
     },
-    records::{SealedSet, StagedFacts},
-    store::{campaigns, items},
+    records::{self, Stamp},
+    store::{
+        campaigns,
+        staging::{self, StagedRecord, Staging},
+    },
 };
 
-/// Items written in one transaction.
-const BATCH_ITEMS: usize = 1000;
-
-/// One attempt to read a population. A later attempt takes over, and this one then gives up at its next batch.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Attempt<'a> {
+/// One attempt to stage a campaign, begun in the database.
+#[derive(Debug)]
+pub(crate) struct Attempt {
     /// The campaign.
-    pub(crate) campaign: &'a Campaign,
+    pub(crate) campaign: Campaign,
     /// Id of the attempt.
-    pub(crate) id: &'a str,
+    pub(crate) id: String,
+    /// What is asked for.
+    pub(crate) staging: Staging,
 }
 
-/// Reads the population. The campaign is STAGING under this attempt; `gate` is how fresh the sources in scope are, and the limit.
-pub(crate) async fn read_population(
-    context: &Context,
-    attempt: Attempt<'_>,
-    snapshot: &Snapshot,
-    facts: &SnapshotFacts,
-    gate: (Vec<Freshness>, i64),
-) -> Result<StagedFacts, ApiError> {
-    let key = &attempt.campaign.definition.key;
-    let mut stream = context.inventory.stream(&key.tenant, snapshot).await?;
-    let mut reading = Reading::new(attempt.campaign, facts)?;
-    let entitlements = entitlement_names(context, attempt.campaign, facts).await?;
-    let mut batch: Vec<ShownGrant> = Vec::with_capacity(BATCH_ITEMS);
-    let failed = |status| ApiError::from_peer("inventory", status);
-    while let Some(answer) = stream.message().await.map_err(failed)? {
-        for grant in answer.grants {
-            let name = reading.display_name(&grant.leaf)?;
-            let (grant, flags) = shown(grant, name, &entitlements)?;
-            if reading.take(&grant, flags)? {
-                batch.push(grant);
+/// An attempt to carry to its end, and whom to tell.
+#[derive(Debug)]
+pub(crate) struct Order {
+    attempt: Attempt,
+    told: oneshot::Sender<Result<(), ApiError>>,
+}
+
+/// Hands attempts to the task that carries them, which does not end with a call.
+#[derive(Debug, Clone)]
+pub(crate) struct Stagings(mpsc::UnboundedSender<Order>);
+
+impl Stagings {
+    /// A hand and what [`carry_all`] takes from it.
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Order>) {
+        let (sender, orders) = mpsc::unbounded_channel();
+        (Self(sender), orders)
+    }
+
+    /// Has an attempt carried to its end, and waits for it. Whoever stops waiting stops nothing.
+    pub(crate) async fn carry(&self, attempt: Attempt) -> Result<(), ApiError> {
+        let (told, end) = oneshot::channel();
+        let stops = || {
+            let later = std::time::Duration::from_secs(1);
+            ApiError::unavailable(
+                "STOPPING",
+                "the service stops; staging goes on later",
+                later,
+            )
+        };
+        self.0.send(Order { attempt, told }).map_err(|_| stops())?;
+        end.await.map_err(|_| stops())?
+    }
+}
+
+/// Carries attempts to their ends, each by itself, until the service stops.
+pub(crate) async fn carry_all(
+    context: Arc<Context>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    shutdown: CancellationToken,
+) {
+    let mut running = JoinSet::new();
+    loop {
+        tokio::select! {
+            // What is cut off here shows no sign of life any more, and is taken up by a job.
+            () = shutdown.cancelled() => return,
+            Some(order) = orders.recv() => {
+                let context = Arc::clone(&context);
+                running.spawn(async move {
+                    let end = carry(&context, &order.attempt).await;
+                    // The call may have ended in the meantime; what became of it is in the log and in the campaign.
+                    let _ = order.told.send(end);
+                });
             }
-            if batch.len() == BATCH_ITEMS {
-                write(context, key, attempt.id, std::mem::take(&mut batch)).await?;
-            }
+            Some(_) = running.join_next() => {}
         }
     }
-    write(context, key, attempt.id, batch).await?;
-    let (freshness, age_max_ms) = gate;
-    reading.finish(facts, freshness, age_max_ms)
 }
 
-/// Names of the steps of paths, which only inherited grants have.
-async fn entitlement_names(
-    context: &Context,
-    campaign: &Campaign,
-    facts: &SnapshotFacts,
-) -> Result<HashMap<String, String>, ApiError> {
-    let Definition { key, scope, .. } = &campaign.definition;
-    let mut names = HashMap::new();
-    if !scope.include_inherited {
-        return Ok(names);
-    }
-    for reading in &facts.readings {
-        if scope.covers_source(&reading.source) {
-            let of_source = context
-                .inventory
-                .entitlement_names(&key.tenant, &reading.source)
-                .await?;
-            names.extend(of_source);
-        }
-    }
-    Ok(names)
+/// Begins an attempt, in the transaction of whoever found that the campaign is to be staged. The campaign is STAGING.
+pub(crate) async fn begin_attempt(
+    tx: &mut WriteTx,
+    campaign: Campaign,
+    staging: Staging,
+    now_ms: i64,
+) -> Result<Attempt, ApiError> {
+    let id = new_id(now_ms);
+    staging::attempt(tx, &campaign.definition.key, &id, now_ms).await?;
+    Ok(Attempt {
+        campaign,
+        id,
+        staging,
+    })
 }
 
-async fn write(
-    context: &Context,
-    key: &CampaignKey,
-    attempt: &str,
-    batch: Vec<ShownGrant>,
-) -> Result<(), ApiError> {
-    if batch.is_empty() {
+/// Takes up a staging that shows no sign of life.
+pub(crate) async fn resume(context: &Context, key: &CampaignKey) -> Result<(), ApiError> {
+    let now_ms = context.clock.now_ms();
+    let mut tx = context.db.write_tx(&key.tenant).await?;
+    let campaign = routing::require(&mut tx, key, CampaignState::Staging).await?;
+    let Some(begun) = staging::begun(tx.conn(), key).await? else {
+        // Begun by a version that kept no note of what was asked for.
+        give_back(&mut tx, key).await?;
+        tx.commit().await?;
+        return Ok(());
+    };
+    if begun.runs(now_ms) {
         return Ok(());
     }
+    let attempt = begin_attempt(&mut tx, campaign, begun.staging, now_ms).await?;
+    // If we crash here: nobody shows a sign of life, and the job takes it up again.
+    tx.commit().await?;
+    carry(context, &attempt).await
+}
+
+async fn carry(context: &Context, attempt: &Attempt) -> Result<(), ApiError> {
+    let key = &attempt.campaign.definition.key;
+    let _busy = context.busy.enter(key);
+    let staged = stage(context, attempt).await;
+    if let Err(error) = &staged {
+        tracing::warn!(campaign = key.full(), %error, "the campaign was not staged");
+        if let Err(error) = let_go(context, attempt, error).await {
+            tracing::warn!(campaign = key.full(), %error, "the staging is left to the job");
+        }
+    }
+    staged
+}
+
+/// Leaves a campaign that could not be staged: as a DRAFT when trying again cannot mend it, else to the next who tries.
+async fn let_go(context: &Context, attempt: &Attempt, why: &ApiError) -> Result<(), ApiError> {
+    let key = &attempt.campaign.definition.key;
     let mut tx = context.db.write_tx(&key.tenant).await?;
-    require_attempt(&mut tx, key, attempt).await?;
-    items::insert(&mut tx, key, batch).await?;
-    // If we crash here: the campaign stays STAGING with a part of its items; the next attempt starts from nothing.
+    if !staging::is_alive(&mut tx, key, &attempt.id, context.clock.now_ms()).await? {
+        return Ok(());
+    }
+    if matches!(why.code(), Code::FailedPrecondition | Code::DataLoss) {
+        give_back(&mut tx, key).await?;
+    } else {
+        staging::put_aside(&mut tx, key).await?;
+    }
+    // If we crash here: the job takes the staging up, and comes to the same end.
     tx.commit().await?;
     Ok(())
 }
 
-/// Refuses to go on when another attempt has taken over.
-pub(crate) async fn require_attempt(
-    tx: &mut counterfoil_chassis::db::WriteTx,
-    key: &CampaignKey,
-    attempt: &str,
-) -> Result<(), ApiError> {
-    if campaigns::is_attempt(tx, key, attempt).await? {
-        return Ok(());
-    }
-    Err(ApiError::aborted(
-        "STAGING_TAKEN_OVER",
-        "another call has begun to stage the campaign",
-    ))
+async fn give_back(tx: &mut WriteTx, key: &CampaignKey) -> Result<(), ApiError> {
+    staging::clear(tx, key).await?;
+    let next = CampaignState::Staging.after(CampaignEvent::StagingFailed)?;
+    campaigns::set_state(tx, key, next).await?;
+    Ok(())
 }
 
-/// Two sets in the making, and one for each source to compare with what was sealed.
-struct Reading<'f> {
-    campaign: &'f Campaign,
-    by_tag: HashMap<[u8; 8], &'f SourceReading>,
-    names: &'f HashMap<Source, String>,
-    population: (SortedSetBuilder, Vec<u8>),
-    exclusions: (SortedSetBuilder, Vec<u8>),
-    sources: HashMap<[u8; 8], SortedSetBuilder>,
+/// Asks the gate, reads the population and seals it.
+async fn stage(context: &Context, attempt: &Attempt) -> Result<(), ApiError> {
+    let Attempt {
+        campaign,
+        id,
+        staging,
+    } = attempt;
+    let key = &campaign.definition.key;
+    let stamp = Stamp::from(&staging.stamp);
+    let snapshot = &staging.snapshot;
+    let facts = context.inventory.snapshot(&key.tenant, snapshot).await?;
+    let scope = &campaign.definition.scope;
+    let limit = staging.age_max_ms;
+    let freshness = gate::judge(scope, &facts.readings, &facts.missing, stamp.now_ms, limit)
+        .map_err(|refusals| gate_refused(&refusals))?;
+    let gate = (freshness, limit);
+    let reading = population::Reader {
+        campaign,
+        attempt: id,
+    };
+    let staged = population::read(context, reading, snapshot, &facts, gate).await?;
+    let population = Population {
+        snapshot: snapshot.as_str().to_owned(),
+        root: staged.population.root.root.0,
+        count: staged.population.root.count,
+    };
+    let sources = sources_in_scope(campaign, &facts);
+    let mut tx = context.db.write_tx(&key.tenant).await?;
+    population::require_attempt(context, &mut tx, key, id).await?;
+    let record = records::staged(&stamp, campaign, staged);
+    let emitted = context.outbox.emit(&mut tx, record).await?;
+    let next = CampaignState::Staging.after(CampaignEvent::PopulationSealed)?;
+    let record = StagedRecord {
+        id: emitted.record_id,
+        hash: emitted.record_hash,
+    };
+    staging::finish(&mut tx, key, &population, &sources, record).await?;
+    campaigns::set_state(&mut tx, key, next).await?;
+    // If we crash here: the population is fixed with its record, or the job reads it again.
+    tx.commit().await?;
+    Ok(())
 }
 
-impl<'f> Reading<'f> {
-    fn new(campaign: &'f Campaign, facts: &'f SnapshotFacts) -> Result<Self, ApiError> {
-        let set = || SortedSetBuilder::new(GRANT_KEY_LEN, GRANT_LEAF_LEN).map_err(set_refused);
-        Ok(Self {
-            campaign,
-            by_tag: facts.readings.iter().map(|one| (one.tag, one)).collect(),
-            names: &facts.display_names,
-            population: (set()?, Vec::new()),
-            exclusions: (set()?, Vec::new()),
-            sources: facts
-                .readings
-                .iter()
-                .map(|one| Ok((one.tag, set()?)))
-                .collect::<Result<_, ApiError>>()?,
-        })
-    }
-
-    fn source(&self, leaf: &[u8]) -> Result<&'f SourceReading, ApiError> {
-        leaf.first_chunk::<8>()
-            .and_then(|tag| self.by_tag.get(tag))
-            .copied()
-            .ok_or_else(|| mismatch("a grant of a source that it does not hold"))
-    }
-
-    fn display_name(&self, leaf: &[u8]) -> Result<&'f str, ApiError> {
-        let source = &self.source(leaf)?.source;
-        Ok(self.names.get(source).map_or("", String::as_str))
-    }
-
-    /// Takes the next grant into its sets; answers whether it is an item.
-    fn take(&mut self, grant: &ShownGrant, flags: GrantFlags) -> Result<bool, ApiError> {
-        let reading = self.source(&grant.leaf)?;
-        if let Some(set) = self.sources.get_mut(&reading.tag) {
-            set.push(&grant.leaf).map_err(set_refused)?;
-        }
-        let scope = &self.campaign.definition.scope;
-        if !scope.covers_source(&reading.source) {
-            return Ok(false);
-        }
-        let included = scope.covers_flags(flags);
-        let (set, blob) = if included {
-            &mut self.population
-        } else {
-            &mut self.exclusions
-        };
-        set.push(&grant.leaf).map_err(set_refused)?;
-        blob.extend_from_slice(&grant.leaf);
-        Ok(included)
-    }
-
-    fn finish(
-        self,
-        facts: &SnapshotFacts,
-        freshness: Vec<Freshness>,
-        age_max_ms: i64,
-    ) -> Result<StagedFacts, ApiError> {
-        let mut count = 0;
-        for (tag, set) in self.sources {
-            count += set.count();
-            let sealed = self
-                .by_tag
-                .get(&tag)
-                .map(|one| (one.set_root, one.set_count));
-            let read = set.finish();
-            if sealed != Some((read.root.0, read.count)) {
-                return Err(mismatch("other grants than its source's sync sealed"));
-            }
-        }
-        if count != facts.grant_count {
-            return Err(mismatch("another number of grants than it sealed"));
-        }
-        let seal = |(set, blob): (SortedSetBuilder, Vec<u8>)| SealedSet {
-            root: set.finish(),
-            blob,
-        };
-        Ok(StagedFacts {
-            snapshot_record_hash: facts.record_hash,
-            snapshot_root: facts.root,
-            freshness,
-            age_max_ms,
-            population: seal(self.population),
-            exclusions: seal(self.exclusions),
-        })
-    }
-}
-
-fn mismatch(what: &str) -> ApiError {
-    ApiError::failed_precondition(
-        "SNAPSHOT_MISMATCH",
-        format!("the snapshot was read with {what}; nothing is staged on it"),
-    )
+/// The sources that items can be of, by the prefix of their grants' keys.
+fn sources_in_scope(campaign: &Campaign, facts: &SnapshotFacts) -> Vec<([u8; 8], Source)> {
+    let scope = &campaign.definition.scope;
+    let in_scope = facts
+        .readings
+        .iter()
+        .filter(|one| scope.covers_source(&one.source));
+    in_scope.map(|one| (one.tag, one.source.clone())).collect()
 }

@@ -1,7 +1,7 @@
 //! A campaign: its definition, and the states it goes through.
 //!
-//! Invariants: a campaign never goes back; decisions count in ACTIVE only (I-31); CLOSED is reached only without debt (I-32).
-//! Three states are internal: while one of the long steps runs, the campaign shows the state the step leaves.
+//! Invariants: a campaign never goes back, but for one that could not be staged and is a draft again; decisions count in ACTIVE only (I-31); CLOSED is reached only without debt (I-32).
+//! Two states are internal: while routing or the end of a review runs, the campaign shows the state that the step leaves.
 
 use counterfoil_evidence::{leaf::GrantFlags, v1};
 
@@ -12,7 +12,7 @@ use super::ids::{CampaignKey, Principal, Source};
 pub(crate) enum CampaignState {
     /// Defined.
     Draft,
-    /// Its population is being read. Shown as DRAFT.
+    /// Its population is being read.
     Staging,
     /// Its population is fixed.
     Staged,
@@ -37,6 +37,8 @@ pub(crate) enum CampaignState {
 pub(crate) enum CampaignEvent {
     /// Somebody began to read the population, or began again.
     StagingBegan,
+    /// Nothing can be staged on what was asked for.
+    StagingFailed,
     /// The population is read and sealed.
     PopulationSealed,
     /// Somebody began to route items, or went on with it.
@@ -79,6 +81,7 @@ impl CampaignState {
         use CampaignEvent as E;
         match (self, event) {
             (Self::Draft | Self::Staging, E::StagingBegan) => Ok(Self::Staging),
+            (Self::Staging, E::StagingFailed) => Ok(Self::Draft),
             (Self::Staging, E::PopulationSealed) => Ok(Self::Staged),
             (Self::Staged | Self::Activating, E::RoutingBegan) => Ok(Self::Activating),
             (Self::Activating, E::AllRouted) => Ok(Self::Active),
@@ -114,7 +117,8 @@ impl CampaignState {
     /// The state's name as people see it.
     pub(crate) fn shown(self) -> &'static str {
         match self {
-            Self::Draft | Self::Staging => "DRAFT",
+            Self::Draft => "DRAFT",
+            Self::Staging => "STAGING",
             Self::Staged | Self::Activating => "STAGED",
             Self::Active | Self::Ending => "ACTIVE",
             Self::Remediating => "REMEDIATING",

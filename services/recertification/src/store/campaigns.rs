@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use counterfoil_chassis::db::{BulkValue, WriteTx, bulk_insert};
+use counterfoil_chassis::db::WriteTx;
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
-use super::{StoreError, count, hash, stored};
+use super::{StoreError, count, hash, staging, stored};
 use crate::model::{
     campaign::{Campaign, CampaignState, Definition, LapseRule, Population, Scope},
     ids::{CampaignKey, Principal, Source},
@@ -100,19 +100,23 @@ pub(crate) async fn list(
     rows.iter().map(|row| campaign(tenant, row)).collect()
 }
 
-/// Campaigns of all tenants that a job has something to do on: steps that were cut off, and reviews that are due.
+/// Campaigns of all tenants that a job has something to do on: steps that were cut off, stagings without a sign of life,
+/// and reviews that are due.
 pub(crate) async fn unfinished(
     connection: &mut AnyConnection,
     now_ms: i64,
 ) -> Result<Vec<(CampaignKey, CampaignState)>, StoreError> {
     let rows = sqlx::query(
         "SELECT tenant, campaign, state FROM campaigns \
-         WHERE state IN ($1, $2) OR (state = $3 AND due_ms <= $4) ORDER BY due_ms, tenant, campaign",
+         WHERE state IN ($1, $2) OR (state = $3 AND due_ms <= $4) OR (state = $5 AND attempt_ms <= $6) \
+         ORDER BY due_ms, tenant, campaign",
     )
     .bind(CampaignState::Activating.code())
     .bind(CampaignState::Ending.code())
     .bind(CampaignState::Active.code())
     .bind(now_ms)
+    .bind(CampaignState::Staging.code())
+    .bind(now_ms - staging::LEASE_MS)
     .fetch_all(connection)
     .await?;
     rows.iter()
@@ -124,85 +128,6 @@ pub(crate) async fn unfinished(
             Ok((key, state(row)?))
         })
         .collect()
-}
-
-/// Begins to read the population, from nothing: what an attempt before left is taken away.
-pub(crate) async fn begin_staging(
-    tx: &mut WriteTx,
-    key: &CampaignKey,
-    attempt: &str,
-) -> Result<(), StoreError> {
-    for sql in [
-        "DELETE FROM items WHERE tenant = $1 AND campaign = $2",
-        "DELETE FROM campaign_sources WHERE tenant = $1 AND campaign = $2",
-    ] {
-        sqlx::query(sql)
-            .bind(&key.tenant)
-            .bind(&key.campaign)
-            .execute(tx.conn())
-            .await?;
-    }
-    sqlx::query(
-        "UPDATE campaigns SET state = $1, attempt = $2 WHERE tenant = $3 AND campaign = $4",
-    )
-    .bind(CampaignState::Staging.code())
-    .bind(attempt)
-    .bind(&key.tenant)
-    .bind(&key.campaign)
-    .execute(tx.conn())
-    .await?;
-    Ok(())
-}
-
-/// Whether this attempt to read the population is still the one that counts.
-pub(crate) async fn is_attempt(
-    tx: &mut WriteTx,
-    key: &CampaignKey,
-    attempt: &str,
-) -> Result<bool, StoreError> {
-    let row = sqlx::query(
-        "SELECT 1 FROM campaigns WHERE tenant = $1 AND campaign = $2 AND state = $3 AND attempt = $4",
-    )
-    .bind(&key.tenant)
-    .bind(&key.campaign)
-    .bind(CampaignState::Staging.code())
-    .bind(attempt)
-    .fetch_optional(tx.conn())
-    .await?;
-    Ok(row.is_some())
-}
-
-/// Fixes the population and the sources it came from. The state is moved by [`set_state`].
-pub(crate) async fn finish_staging(
-    tx: &mut WriteTx,
-    key: &CampaignKey,
-    population: &Population,
-    sources: &[([u8; 8], Source)],
-    staged_hash: [u8; 32],
-) -> Result<(), StoreError> {
-    let rows = sources.iter().map(|(tag, source)| -> [BulkValue; 4] {
-        [
-            key.tenant.as_str().into(),
-            key.campaign.as_str().into(),
-            tag.as_slice().into(),
-            source.as_str().into(),
-        ]
-    });
-    let columns = ["tenant", "campaign", "source_tag", "source"];
-    bulk_insert(tx, "campaign_sources", columns, "", rows).await?;
-    sqlx::query(
-        "UPDATE campaigns SET snapshot = $1, population_root = $2, population_count = $3, staged_hash = $4 \
-         WHERE tenant = $5 AND campaign = $6",
-    )
-    .bind(&population.snapshot)
-    .bind(population.root.to_vec())
-    .bind(stored(population.count))
-    .bind(staged_hash.to_vec())
-    .bind(&key.tenant)
-    .bind(&key.campaign)
-    .execute(tx.conn())
-    .await?;
-    Ok(())
 }
 
 /// Moves a campaign to a state.
@@ -220,13 +145,13 @@ pub(crate) async fn set_state(
     Ok(())
 }
 
-/// In whose name a review ends.
+/// In whose name a step goes on when the call that began it is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct EndStamp {
+pub(crate) struct StepStamp {
     /// "principals/{principal}" or "services/{service}".
     pub(crate) actor: String,
     /// When, milliseconds.
-    pub(crate) end_ms: i64,
+    pub(crate) at_ms: i64,
     /// The right cited; `None` when a rule ended it.
     pub(crate) right: Option<[u8; 32]>,
     /// The human who owns the outcome.
@@ -240,7 +165,7 @@ pub(crate) async fn begin_end(
     tx: &mut WriteTx,
     key: &CampaignKey,
     state: CampaignState,
-    stamp: &EndStamp,
+    stamp: &StepStamp,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE campaigns SET state = $1, end_actor = $2, end_ms = $3, end_right = $4, end_owner = $5, end_policy = $6 \
@@ -248,7 +173,7 @@ pub(crate) async fn begin_end(
     )
     .bind(state.code())
     .bind(&stamp.actor)
-    .bind(stamp.end_ms)
+    .bind(stamp.at_ms)
     .bind(stamp.right.map(|hash| hash.to_vec()))
     .bind(stamp.owner.as_str())
     .bind(&stamp.policy)
@@ -263,7 +188,7 @@ pub(crate) async fn begin_end(
 pub(crate) async fn end_stamp(
     connection: &mut AnyConnection,
     key: &CampaignKey,
-) -> Result<Option<EndStamp>, StoreError> {
+) -> Result<Option<StepStamp>, StoreError> {
     let row = sqlx::query(
         "SELECT end_actor, end_ms, end_right, end_owner, end_policy FROM campaigns \
          WHERE tenant = $1 AND campaign = $2 AND end_ms IS NOT NULL",
@@ -273,9 +198,9 @@ pub(crate) async fn end_stamp(
     .fetch_optional(connection)
     .await?;
     row.map(|row| {
-        Ok(EndStamp {
+        Ok(StepStamp {
             actor: row.try_get("end_actor")?,
-            end_ms: row.try_get("end_ms")?,
+            at_ms: row.try_get("end_ms")?,
             right: hash(&row, "end_right")?,
             owner: Principal::stored(row.try_get("end_owner")?),
             policy: row.try_get("end_policy")?,

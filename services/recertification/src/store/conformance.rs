@@ -3,12 +3,12 @@
 use counterfoil_chassis::{db::WriteTx, testing::TestDatabase};
 use counterfoil_evidence::leaf::GrantKey;
 
-use super::{MIGRATIONS, StoreError, campaigns, decided, items};
+use super::{MIGRATIONS, StoreError, campaigns, decided, items, staging};
 use crate::model::{
     campaign::{CampaignState, Definition, LapseRule, Population, Scope},
     decision::Decision,
     disposition::Disposition,
-    ids::{CampaignKey, Principal, Source},
+    ids::{CampaignKey, Principal, Snapshot, Source},
     item::{ItemState, ShownGrant},
 };
 
@@ -47,6 +47,20 @@ fn definition(campaign: &str, create_ms: i64) -> Definition {
     }
 }
 
+fn asked_staging() -> staging::Staging {
+    staging::Staging {
+        snapshot: Snapshot::of_id("s"),
+        age_max_ms: 7,
+        stamp: campaigns::StepStamp {
+            actor: "principals/olga".into(),
+            at_ms: 8,
+            right: Some([6; 32]),
+            owner: Principal::of_id("olga"),
+            policy: vec![9; 32],
+        },
+    }
+}
+
 fn shown(number: u16) -> ShownGrant {
     let mut leaf = grant(number).0.to_vec();
     leaf.extend([0; 34]);
@@ -71,7 +85,7 @@ async fn reviewed(db: &TestDatabase, campaign: &str, create_ms: i64, count: u16)
             .await
             .unwrap()
     );
-    campaigns::begin_staging(&mut tx, &key(campaign), "one")
+    staging::attempt(&mut tx, &key(campaign), "one", create_ms)
         .await
         .unwrap();
     let grants = (0..count).map(shown).collect();
@@ -84,7 +98,11 @@ async fn reviewed(db: &TestDatabase, campaign: &str, create_ms: i64, count: u16)
         count: count.into(),
     };
     let sources = [(*b"sourcetg", Source::of_id("a"))];
-    campaigns::finish_staging(&mut tx, &key(campaign), &population, &sources, [3; 32])
+    let record = staging::StagedRecord {
+        id: [5; 16],
+        hash: [3; 32],
+    };
+    staging::finish(&mut tx, &key(campaign), &population, &sources, record)
         .await
         .unwrap();
     let rows = (0..count)
@@ -159,12 +177,20 @@ counterfoil_chassis::both_engines! {
         db.migrate(&[MIGRATIONS]).await;
         let mut tx = begin(&db).await;
         campaigns::insert(&mut tx, &definition("q3", 10), [1; 32]).await.unwrap();
-        campaigns::begin_staging(&mut tx, &key("q3"), "one").await.unwrap();
+        let asked = asked_staging();
+        assert_eq!(staging::begun(tx.conn(), &key("q3")).await.unwrap(), None);
+        staging::begin(&mut tx, &key("q3"), &asked).await.unwrap();
+        staging::attempt(&mut tx, &key("q3"), "one", 10).await.unwrap();
         items::insert(&mut tx, &key("q3"), vec![shown(1), shown(2)]).await.unwrap();
-        assert!(campaigns::is_attempt(&mut tx, &key("q3"), "one").await.unwrap());
-        campaigns::begin_staging(&mut tx, &key("q3"), "two").await.unwrap();
-        assert!(!campaigns::is_attempt(&mut tx, &key("q3"), "one").await.unwrap());
+        assert!(staging::is_alive(&mut tx, &key("q3"), "one", 20).await.unwrap());
+        let begun = staging::begun(tx.conn(), &key("q3")).await.unwrap().unwrap();
+        assert_eq!(begun.staging, asked);
+        assert!(begun.runs(19 + staging::LEASE_MS) && !begun.runs(20 + staging::LEASE_MS));
+        staging::attempt(&mut tx, &key("q3"), "two", 30).await.unwrap();
+        assert!(!staging::is_alive(&mut tx, &key("q3"), "one", 40).await.unwrap());
         assert!(items::counts(tx.conn(), &key("q3")).await.unwrap().is_empty());
+        staging::put_aside(&mut tx, &key("q3")).await.unwrap();
+        assert!(!staging::begun(tx.conn(), &key("q3")).await.unwrap().unwrap().runs(31), "nobody is at it");
     }
 }
 
@@ -291,11 +317,12 @@ counterfoil_chassis::both_engines! {
 }
 
 counterfoil_chassis::both_engines! {
-    /// Reviews that are due and steps that were cut off, of all tenants; nothing else.
+    /// Reviews that are due and steps that were cut off, of all tenants; nothing else, and no staging that shows a sign of life.
     async fn the_job_finds_what_is_unfinished(db: TestDatabase) {
         db.migrate(&[MIGRATIONS]).await;
         let states = [
             ("draft", CampaignState::Draft),
+            ("reading", CampaignState::Staging),
             ("routing", CampaignState::Activating),
             ("active", CampaignState::Active),
             ("ending", CampaignState::Ending),
@@ -306,11 +333,12 @@ counterfoil_chassis::both_engines! {
             campaigns::insert(&mut tx, &definition(id, 10), [1; 32]).await.unwrap();
             campaigns::set_state(&mut tx, &key(id), state).await.unwrap();
         }
+        staging::attempt(&mut tx, &key("reading"), "one", 110 - staging::LEASE_MS).await.unwrap();
         let mut found = async |now_ms| -> Vec<String> {
             let rows = campaigns::unfinished(tx.conn(), now_ms).await.unwrap();
             rows.into_iter().map(|(key, _)| key.campaign).collect()
         };
         assert_eq!(found(109).await, ["ending", "routing"]);
-        assert_eq!(found(110).await, ["active", "ending", "routing"]);
+        assert_eq!(found(110).await, ["active", "ending", "reading", "routing"]);
     }
 }

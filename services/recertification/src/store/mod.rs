@@ -7,6 +7,7 @@ pub(crate) mod campaigns;
 pub(crate) mod decided;
 pub(crate) mod items;
 pub(crate) mod removals;
+pub(crate) mod staging;
 
 #[cfg(test)]
 mod conformance;
@@ -21,7 +22,8 @@ use sqlx::{Row, any::AnyRow};
 pub(crate) const MIGRATIONS: Migrations = counterfoil_chassis::migrations!(
     "recertification",
     "0001_campaigns.sql",
-    "0002_verified_removals.sql"
+    "0002_verified_removals.sql",
+    "0003_staging.sql"
 );
 
 /// Why the store does not answer.

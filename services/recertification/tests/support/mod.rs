@@ -2,17 +2,19 @@
 //! All read one clock, which the test owns.
 #![allow(
     dead_code,
+    unused_imports,
     clippy::unwrap_used,
     reason = "every test file uses its own part, and a test that cannot go on panics"
 )]
 
 mod estate;
+mod gate;
 mod tenant;
 
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use counterfoil_chassis::{
-    CancellationToken, TestClock,
+    CancellationToken, Clock, TestClock,
     auth::Token,
     client::{self, ServiceChannel},
     config::{Peers, ServiceConfig},
@@ -43,6 +45,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 pub(crate) use estate::{Grant, estate};
+pub(crate) use gate::Gate;
 pub(crate) use tenant::decision;
 
 /// The tenant of the tests.
@@ -76,11 +79,21 @@ pub(crate) struct World {
     pub(crate) admin: Clients,
     /// Who certifies: the accountable owner.
     pub(crate) olga: Clients,
+    /// Between recertification and inventory.
+    pub(crate) inventory_gate: Gate,
     folder: TempDir,
     urls: BTreeMap<&'static str, String>,
     database: TestDatabase,
     shutdown: CancellationToken,
     running: Vec<Running>,
+    own: Own,
+}
+
+/// The service under test, which can be stopped apart from the others.
+struct Own {
+    config: ServiceConfig,
+    running: Option<Running>,
+    stop: CancellationToken,
 }
 
 impl World {
@@ -107,6 +120,7 @@ impl World {
             urls.insert(service, format!("http://{address}"));
             listeners.insert(service, listener);
         }
+        let inventory_gate = Gate::before(&urls["inventory"]).await;
         let mut configs = configs(&database, &folder, &urls);
         let mut take = |service| {
             let config: ServiceConfig = configs.remove(service).unwrap();
@@ -132,13 +146,9 @@ impl World {
                 .await
                 .unwrap(),
         );
-        let (config, time, listener, stop) = take("recertification");
-        let config = config.into();
-        let (own, jobs) =
-            counterfoil_recertification::start_with_jobs(config, time, listener, stop)
-                .await
-                .unwrap();
-        running.push(own);
+        let (mut config, time, listener, stop) = take("recertification");
+        config.peers.inventory = Some(inventory_gate.url.clone());
+        let (own, jobs) = Own::start(config, time, listener, stop.child_token()).await;
         let (token, _) = testing::credential(folder.path(), "operators/admin", "administrator");
         let admin = clients(&urls, &token);
         Self {
@@ -151,6 +161,8 @@ impl World {
             database,
             shutdown,
             running,
+            inventory_gate,
+            own,
         }
     }
 
@@ -220,12 +232,54 @@ impl World {
         db.close().await;
     }
 
+    /// Stops the service under test, and starts it again on what it has left.
+    pub(crate) async fn restart(&mut self) {
+        self.own.stop.cancel();
+        self.own.running.take().unwrap().wait().await.unwrap();
+        // On another port: somebody may have been given the one that it had.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        self.urls
+            .insert("recertification", format!("http://{address}"));
+        let config = self.own.config.clone();
+        let stop = self.shutdown.child_token();
+        (self.own, self.jobs) = Own::start(config, self.clock.clock(), Some(listener), stop).await;
+        let (token, _) =
+            testing::credential(self.folder.path(), "operators/admin", "administrator");
+        self.admin = clients(&self.urls, &token);
+        self.olga = self.of("olga").await;
+    }
+
     /// Stops everything.
-    pub(crate) async fn stop(self) {
+    pub(crate) async fn stop(mut self) {
         self.shutdown.cancel();
+        self.running.extend(self.own.running);
         for service in self.running {
             service.wait().await.unwrap();
         }
+    }
+}
+
+impl Own {
+    async fn start(
+        config: ServiceConfig,
+        time: Clock,
+        listener: Option<TcpListener>,
+        stop: CancellationToken,
+    ) -> (Self, Jobs) {
+        let started = counterfoil_recertification::start_with_jobs(
+            config.clone().into(),
+            time,
+            listener,
+            stop.clone(),
+        );
+        let (running, jobs) = started.await.unwrap();
+        let own = Self {
+            config,
+            running: Some(running),
+            stop,
+        };
+        (own, jobs)
     }
 }
 
