@@ -24,6 +24,8 @@ pub struct Settings {
     pub job_interval_ms: u64,
     /// How long a batch that waits for its receipts waits, milliseconds. Default 30000.
     pub receipt_patience_ms: u64,
+    /// How long a stream of what is decided waits for its reader to take the next answer, milliseconds. Default 30000.
+    pub stream_patience_ms: u64,
     /// How long a review takes when the campaign does not say, seconds. Default 2592000 (30 days).
     pub review_seconds: u32,
 }
@@ -33,6 +35,7 @@ impl Default for Settings {
         Self {
             job_interval_ms: 10_000,
             receipt_patience_ms: 30_000,
+            stream_patience_ms: 30_000,
             review_seconds: 2_592_000,
         }
     }
@@ -58,5 +61,11 @@ impl Settings {
     #[must_use]
     pub const fn receipt_patience(&self) -> Duration {
         Duration::from_millis(self.receipt_patience_ms)
+    }
+
+    /// [`Self::stream_patience_ms`].
+    #[must_use]
+    pub const fn stream_patience(&self) -> Duration {
+        Duration::from_millis(self.stream_patience_ms)
     }
 }

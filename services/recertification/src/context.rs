@@ -15,6 +15,7 @@ use crate::{
         authority::{Authority, DecisionAction},
         inventory::Inventory,
     },
+    api::streams::Streams,
     config::Settings,
     jobs::staging::Stagings,
     model::{
@@ -37,6 +38,7 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) busy: Busy,
     pub(crate) stagings: Stagings,
+    pub(crate) streams: Streams,
 }
 
 /// Campaigns on which a call of this process is working, so that the job leaves them alone. Only a courtesy: steps are safe

@@ -36,6 +36,7 @@ use crate::{
     api::{
         Api,
         peers::{authority::Authority, inventory::Inventory},
+        streams::Streams,
     },
     context::{Busy, Context},
     jobs::staging::{self, Stagings},
@@ -107,6 +108,7 @@ pub async fn start_with_jobs(
         settings: config.recertification,
         busy: Busy::default(),
         stagings,
+        streams: Streams::default(),
     });
     let jobs = Jobs {
         context: Arc::clone(&context),

@@ -134,8 +134,10 @@ impl CampaignService for Api {
         let tenant = tenant_field(&request.tenant)?;
         caller.require_tenant(&tenant)?;
         self.context.tenants.require(&tenant).await?;
+        let patience = self.context.settings.stream_patience();
+        let leave = self.context.streams.enter(&tenant, patience).await?;
         let (answers, receiver) = mpsc::channel(ANSWERS_AHEAD);
-        tokio::spawn(self.clone().send_decided(tenant, answers));
+        tokio::spawn(self.clone().send_decided(tenant, leave, answers));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }

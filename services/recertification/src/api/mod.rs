@@ -13,6 +13,7 @@ mod removals;
 mod reviews;
 mod staging;
 mod steps;
+pub(crate) mod streams;
 
 use std::{sync::Arc, time::Duration};
 

@@ -12,10 +12,9 @@ pub(crate) enum Barred {
     NoIdentity,
 }
 
-/// An identity key without what says nothing: space around it, and the case of its letters.
-pub(crate) fn canonical(key: &str) -> String {
-    key.trim().to_lowercase()
-}
+/// An identity key without what says nothing: space around it, and the case of its letters. The tags that the verifier compares are
+/// made of the same form.
+pub(crate) use counterfoil_evidence::leaf::canonical_identity_key as canonical;
 
 /// Whether two keys name one identity; no key names none.
 pub(crate) fn same(one: &str, other: &str) -> bool {

@@ -3,7 +3,7 @@
 use counterfoil_chassis::{db::WriteTx, testing::TestDatabase};
 use counterfoil_evidence::leaf::GrantKey;
 
-use super::{MIGRATIONS, StoreError, campaigns, decided, items, staging};
+use super::{MIGRATIONS, StoreError, campaigns, decided as decisions, items, staging};
 use crate::model::{
     campaign::{CampaignState, Definition, LapseRule, Population, Scope},
     decision::Decision,
@@ -12,7 +12,8 @@ use crate::model::{
     item::{ItemState, ShownGrant},
 };
 
-const TENANT: &str = "acme";
+/// The tenant of the tests.
+pub(crate) const TENANT: &str = "acme";
 const ACCEPTED: Disposition = Disposition::Decided(Decision::Accept);
 const REVOKED: Disposition = Disposition::Decided(Decision::Revoke);
 
@@ -130,6 +131,17 @@ fn decision(number: u16, disposition: Disposition, stream_seq: u64) -> items::De
         record_hash: [u8::try_from(stream_seq).unwrap(); 32],
         stream_seq,
     }
+}
+
+/// That many grants on which a campaign has decided.
+pub(crate) async fn decided(db: &TestDatabase, count: u16) {
+    reviewed(db, "decided", 10, count).await;
+    let mut tx = begin(db).await;
+    let rows = (0..count)
+        .map(|number| decision(number, ACCEPTED, 7))
+        .collect();
+    items::decide(&mut tx, &key("decided"), rows).await.unwrap();
+    tx.commit().await.unwrap();
 }
 
 counterfoil_chassis::both_engines! {
@@ -305,14 +317,14 @@ counterfoil_chassis::both_engines! {
         let mut seen = Vec::new();
         let mut after = None;
         loop {
-            let page = decided::page(tx.conn(), TENANT, after, 1).await.unwrap();
+            let page = decisions::page(tx.conn(), TENANT, after, 1).await.unwrap();
             let Some(last) = page.last() else { break };
             after = Some((last.key, last.stream_seq));
             seen.push((last.key, last.stream_seq, last.campaign.clone()));
         }
         let expected = [(grant(0), 5, "q3"), (grant(0), 9, "q4"), (grant(1), 6, "q3")];
         assert_eq!(seen, expected.map(|(key, seq, id)| (key, seq, id.to_owned())));
-        assert!(decided::page(tx.conn(), "beta", None, 10).await.unwrap().is_empty());
+        assert!(decisions::page(tx.conn(), "beta", None, 10).await.unwrap().is_empty());
     }
 }
 

@@ -10,7 +10,7 @@ pub(crate) mod removals;
 pub(crate) mod staging;
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 
 use counterfoil_chassis::db::Migrations;
 use counterfoil_evidence::leaf::GrantKey;
