@@ -33,6 +33,11 @@ pub(crate) async fn page(
     rows.iter().map(decided).collect()
 }
 
+/// As above, the range is that of the index; and the order is what makes SQLite take it instead of all items of the tenant.
+const OF_GRANTS: &str = "SELECT grant_key, campaign, disposition, decide_ms, decided_by, not_after_ms, reduce_to, \
+    record_hash, stream_seq FROM items WHERE tenant = ? AND disposition BETWEEN 1 AND 5 AND grant_key IN ({list}) \
+    ORDER BY grant_key, stream_seq";
+
 /// Decisions and lapses that say something about one of these grants, ascending by grant and by their order in time.
 pub(crate) async fn of_grants(
     connection: &mut AnyConnection,
@@ -40,11 +45,8 @@ pub(crate) async fn of_grants(
     tenant: &str,
     keys: &[GrantKey],
 ) -> Result<Vec<DecidedItem>, StoreError> {
-    // As above: the index is found by these words.
-    const SELECT: &str = "SELECT grant_key, campaign, disposition, decide_ms, decided_by, not_after_ms, reduce_to, \
-        record_hash, stream_seq FROM items WHERE tenant = ? AND disposition BETWEEN 1 AND 5 AND grant_key IN ({list})";
     let keys = keys.iter().map(|key| key.0.as_slice());
-    let rows = select_in(connection, engine, SELECT, &[tenant.into()], keys).await?;
+    let rows = select_in(connection, engine, OF_GRANTS, &[tenant.into()], keys).await?;
     let mut found: Vec<DecidedItem> = rows.iter().map(decided).collect::<Result<_, _>>()?;
     found.sort_unstable_by_key(|one| (one.key, one.stream_seq));
     Ok(found)
@@ -65,4 +67,41 @@ fn decided(row: &AnyRow) -> Result<DecidedItem, StoreError> {
             .try_get::<Option<String>, _>("decided_by")?
             .map(Principal::stored),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use counterfoil_chassis::testing::TestDatabase;
+
+    use super::*;
+    use crate::store::{MIGRATIONS, conformance};
+
+    counterfoil_chassis::both_engines! {
+        /// Some grants among many are found by their keys: no scan of what the tenant has.
+        async fn decisions_on_some_grants_are_found_by_the_index(db: TestDatabase) {
+            db.migrate(&[MIGRATIONS]).await;
+            conformance::decided(&db, 2_500).await;
+            let mut tx = db.write_tx(conformance::TENANT).await.unwrap();
+            let plan = match db.engine() {
+                Engine::Sqlite => OF_GRANTS.replace("{list}", "?, ?"),
+                Engine::Postgres => {
+                    // SQLite plans without statistics, PostgreSQL keeps them by itself after a while.
+                    sqlx::query("ANALYZE items").execute(tx.conn()).await.unwrap();
+                    OF_GRANTS.replace("{list}", "$2, $3").replacen('?', "$1", 1)
+                }
+            };
+            let explain = if db.engine() == Engine::Sqlite { "EXPLAIN QUERY PLAN" } else { "EXPLAIN" };
+            let rows = sqlx::query(sqlx::AssertSqlSafe(format!("{explain} {plan}")))
+                .bind(conformance::TENANT)
+                .bind(vec![1_u8; 40])
+                .bind(vec![2_u8; 40])
+                .fetch_all(tx.conn())
+                .await
+                .unwrap();
+            let column = if db.engine() == Engine::Sqlite { "detail" } else { "QUERY PLAN" };
+            let lines: Vec<String> = rows.iter().map(|row| row.get(column)).collect();
+            let found = lines.iter().any(|line| line.contains("items_decided") && !line.contains("SCAN"));
+            assert!(found, "{lines:#?}");
+        }
+    }
 }
