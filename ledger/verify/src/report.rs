@@ -1,6 +1,6 @@
 //! Telling what was found: one line a check, then a report in words that auditors use, and what it does not prove.
 
-use counterfoil_evidence::replay::{CampaignFacts, Facts};
+use counterfoil_evidence::replay::{CampaignFacts, DecisionMaker, Facts};
 use serde_json::{Value, json};
 
 use crate::check::Check;
@@ -59,6 +59,7 @@ pub fn text(found: &Verification) -> String {
     removals(&mut out, &found.facts);
     exceptions(&mut out, &found.facts);
     owed(&mut out, &found.facts);
+    newest_run(&mut out, &found.facts);
     counted(
         &mut out,
         "Grants by situation, newest run",
@@ -160,8 +161,12 @@ fn campaign_text(out: &mut String, facts: &CampaignFacts) {
         line(
             out,
             &format!(
-                "  decided by {}: {} under right {} granted by {}",
-                maker.principal, maker.decisions, maker.right, maker.grantor
+                "  decided by {} ({}): {} under right {} granted by {}",
+                maker.principal,
+                standing(maker),
+                maker.decisions,
+                maker.right,
+                maker.grantor
             ),
         );
     }
@@ -176,6 +181,17 @@ fn campaign_text(out: &mut String, facts: &CampaignFacts) {
             facts.debt
         ),
     );
+}
+
+/// What whoever decided is, in words.
+fn standing(maker: &DecisionMaker) -> String {
+    let of = match maker.organization {
+        "unknown" => String::new(),
+        organization => format!(" of the {organization}"),
+    };
+    let ended = if maker.ended { ", ended before" } else { "" };
+    let no_human = if maker.human { "" } else { "NO HUMAN: " };
+    format!("{no_human}{}{of}{ended}", maker.kind)
 }
 
 fn more(out: &mut String, count: usize) {
@@ -203,6 +219,28 @@ fn removals(out: &mut String, facts: &Facts) {
         &format!(
             "Remediation: {} actions planned, {} verified gone{fast}; came back {}",
             removals.planned, removals.verified, removals.regressions
+        ),
+    );
+}
+
+fn newest_run(out: &mut String, facts: &Facts) {
+    let Some(run) = &facts.newest_run else {
+        return;
+    };
+    let read = run.oldest_read_ms.map_or(String::new(), |read_ms| {
+        format!(
+            ", none of its sources read before {}",
+            format_rfc3339(read_ms)
+        )
+    });
+    line(
+        out,
+        &format!(
+            "Newest run {}: as of {}, over {} of {}{read}",
+            run.recon_run,
+            format_rfc3339(run.as_of_ms),
+            run.snapshot,
+            format_rfc3339(run.sealed_ms)
         ),
     );
 }
@@ -370,6 +408,13 @@ fn report_json(found: &Verification) -> Value {
             "due": format_rfc3339(owed.due_ms),
             "state": owed.state,
         })).collect::<Vec<_>>(),
+        "newest_run": facts.newest_run.as_ref().map(|run| json!({
+            "recon_run": run.recon_run,
+            "as_of": format_rfc3339(run.as_of_ms),
+            "snapshot": run.snapshot,
+            "sealed": format_rfc3339(run.sealed_ms),
+            "oldest_read": run.oldest_read_ms.map(format_rfc3339),
+        })),
         "situations": facts.situations,
         "open_findings": facts.open_findings,
         "opened": found.disclosed.opened,
@@ -390,6 +435,10 @@ fn campaign_json(facts: &CampaignFacts) -> Value {
         "undecided": facts.undecided,
         "decided_by": facts.decided_by.iter().map(|maker| json!({
             "principal": maker.principal,
+            "principal_kind": maker.kind,
+            "organization_kind": maker.organization,
+            "ended": maker.ended,
+            "human": maker.human,
             "right": maker.right,
             "grantor": maker.grantor,
             "decisions": maker.decisions,

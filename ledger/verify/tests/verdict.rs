@@ -94,7 +94,7 @@ fn a_good_bundle_exits_0_and_tells_what_it_does_not_prove() {
         "PASS I-28 [G2, G3] ",
         "PASS G10 [I-31] ",
         "NOT OBSERVABLE: sources/old (partial)",
-        "decided by principals/alice: ",
+        "decided by principals/alice (human of the customer): ",
         "granted by principals/carol",
         "came back 1",
         "What this does not prove",

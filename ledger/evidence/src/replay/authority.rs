@@ -248,8 +248,8 @@ fn remediations(state: &State, tallies: &mut Tallies) {
             .filter_map(|tag| state.source_of(tag))
             .map(|source| source.source.as_str())
             .collect();
-        let resolved = plan.resolved.map(|(pos, _)| pos);
-        for pos in [Some(plan.pos), resolved].into_iter().flatten() {
+        let resolved = plan.resolved.iter().map(|(pos, _)| *pos);
+        for pos in std::iter::once(plan.pos).chain(resolved) {
             let need = Need {
                 pos,
                 action: DecisionAction::Remediate,

@@ -48,9 +48,9 @@ checks! {
     I33 "I-33" ["G11"], "nothing was closed without a verified effect at the required level";
     I34 "I-34" ["G11"], "every removal is proved against a sealed set that was read after the action ended";
     I36 "I-36" [], "who decided, who carried out and who verified are different principals";
-    I37 "I-37" ["G12"], "removals were read again when due; all stayed, or the case was reopened";
+    I37 "I-37" ["G12"], "removals were read again as the policy says; all stayed, or the case was reopened";
     I38 "I-38" [], "no say-so counts for more than it is";
-    I39 "I-39" [], "every action was planned, on a decision that still stood, and on record before it started";
+    I39 "I-39" [], "every action was planned once, on a decision to remove that still stood, and on record before it started";
     I40 "I-40" [], "every attempt is unique, has one result, and is never repeated blindly";
     I58 "I-58" [], "authorised set, situations and findings recompute from decisions and snapshot";
     I59 "I-59" [], "no plan above the policy's threshold was carried out before a human resolved it";

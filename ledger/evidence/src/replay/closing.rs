@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use super::Blobs;
 use super::CLOCK_SKEW_MS;
 use super::check::{Check, Tallies};
-use super::remediation::removes;
+use super::ending::closes;
+use super::persistence;
+use super::returned::Readings;
 use super::sets;
 use super::state::{At, Campaign, Close, Digest, Pos, State};
 use crate::leaf::{
@@ -16,7 +18,7 @@ use crate::v1::{CampaignOutcome, Disposition, DispositionCounts};
 
 /// Judges the close of every stage and campaign.
 pub(super) fn judge(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) {
-    let gone = Gone::collect(state);
+    let gone = Gone::collect(state, blobs);
     for campaign in state.campaigns.values() {
         let cancelled =
             |close: &At<Close>| close.what.record.outcome() == CampaignOutcome::Cancelled;
@@ -165,55 +167,99 @@ fn count(counts: &mut DispositionCounts, disposition: Disposition) {
     *field += 1;
 }
 
+/// A reading that did not show a grant any more.
+struct Read {
+    observed_ms: i64,
+    /// Where it is on record.
+    sync: Pos,
+    /// Where it is on record that access came back.
+    back: Option<Pos>,
+    /// Whether it is, or may still be, read again as its plan says.
+    watched: bool,
+}
+
 /// Grants with a proved removal.
 pub(super) struct Gone<'s> {
     state: &'s State,
-    /// When each was read as gone, and where that is on record; where it came back.
-    effects: HashMap<GrantKey, Vec<(i64, Option<Pos>)>>,
+    reads: HashMap<GrantKey, Vec<Read>>,
+    readings: Readings<'s>,
 }
 
 impl<'s> Gone<'s> {
-    pub(super) fn collect(state: &'s State) -> Self {
-        let mut effects: HashMap<GrantKey, Vec<(i64, Option<Pos>)>> = HashMap::new();
+    pub(super) fn collect(state: &'s State, blobs: &'s dyn Blobs) -> Self {
+        let mut reads: HashMap<GrantKey, Vec<Read>> = HashMap::new();
         for action in &state.actions {
-            let required = state
-                .plans
-                .get(&action.remediation)
-                .map_or(u32::MAX, |plan| plan.record.val_required);
-            let standing = action
-                .effects
-                .iter()
-                .filter(|effect| effect.stands && effect.val >= required && removes(effect.claim));
-            for effect in standing {
+            let Some(plan) = state.plans.get(&action.remediation) else {
+                continue;
+            };
+            for effect in action.effects.iter().filter(|effect| closes(plan, effect)) {
+                let Some((sync, _)) = state.sync(&effect.sync) else {
+                    continue;
+                };
                 let hash = state.meta(effect.pos).map(|meta| meta.hash);
                 let back = action
                     .regressions
                     .iter()
                     .find(|regression| Some(regression.closed) == hash)
                     .map(|regression| regression.pos);
-                effects
-                    .entry(action.key)
-                    .or_default()
-                    .push((effect.observed_ms, back));
+                reads.entry(action.key).or_default().push(Read {
+                    observed_ms: effect.observed_ms,
+                    sync,
+                    back,
+                    watched: persistence::is_watched(state, plan, effect),
+                });
             }
         }
-        Self { state, effects }
+        let readings = Readings::collect(state, blobs);
+        Self {
+            state,
+            reads,
+            readings,
+        }
     }
 
-    /// Whether a grant whose removal was decided was proved gone by a moment, and had not come back.
-    pub(super) fn by(&self, key: &GrantKey, decided_ms: i64, until_ms: i64, before: Pos) -> bool {
-        let read = self.effects.get(key).is_some_and(|effects| {
-            effects.iter().any(|(observed_ms, back)| {
-                *observed_ms >= decided_ms
-                    && *observed_ms <= until_ms.saturating_add(CLOCK_SKEW_MS)
-                    && back.is_none_or(|back| back > before)
+    /// Whether a grant whose removal was decided is proved gone, and is not there again by the newest set of its source.
+    pub(super) fn now(&self, key: &GrantKey, decided_ms: i64) -> bool {
+        let read = self.reads.get(key).is_some_and(|reads| {
+            reads.iter().any(|read| {
+                read.observed_ms >= decided_ms
+                    && read.back.is_none()
+                    && !self.readings.there_again(key, read.sync)
             })
         });
-        let seen = self.state.seen_gone.get(key).is_some_and(|seen| {
-            seen.iter()
-                .any(|(began_ms, run)| *began_ms >= decided_ms && *run < before)
-        });
-        read || seen
+        read || self.state.seen_gone.get(key).is_some_and(|seen| {
+            seen.iter().any(|seen| {
+                seen.began_ms >= decided_ms && !self.readings.there_again(key, seen.sync)
+            })
+        })
+    }
+
+    /// Whether a grant whose removal was decided was proved gone when something was closed, and had not come back.
+    fn by(&self, key: &GrantKey, decided_ms: i64, close: Pos) -> bool {
+        let read = self.read_by(key, decided_ms, close).next().is_some();
+        read || self.state.seen_gone.get(key).is_some_and(|seen| {
+            seen.iter().any(|seen| {
+                seen.began_ms >= decided_ms
+                    && seen.run < close
+                    && !self.readings.known_again(key, seen.sync, close)
+            })
+        })
+    }
+
+    fn read_by(&self, key: &GrantKey, decided_ms: i64, close: Pos) -> impl Iterator<Item = &Read> {
+        let until_ms = self.state.occurred_ms(close).saturating_add(CLOCK_SKEW_MS);
+        let reads = self.reads.get(key).into_iter().flatten();
+        reads.filter(move |read| {
+            (decided_ms..=until_ms).contains(&read.observed_ms)
+                && read.back.is_none_or(|back| back > close)
+                && !self.readings.known_again(key, read.sync, close)
+        })
+    }
+
+    /// Whether nobody looks again at what a close counts as gone.
+    fn unwatched(&self, key: &GrantKey, decided_ms: i64, close: Pos) -> bool {
+        let mut reads = self.read_by(key, decided_ms, close).peekable();
+        reads.peek().is_some() && !reads.any(|read| read.watched)
     }
 }
 
@@ -248,7 +294,37 @@ fn judge_debt(
     };
     if let Err(why) = recount_debt(state, campaign, closed, gone, &debt) {
         tallies.fail(Check::I32, format!("{}: {why}", state.entry(closed.pos)));
+        return;
     }
+    for (end, key) in removals(state, campaign) {
+        let listed = sets::find(&debt, DEBT_LEAF_LEN, &key.0).is_some();
+        let unwatched = !listed && gone.unwatched(&key, state.occurred_ms(end), closed.pos);
+        tallies.expect(Check::I37, !unwatched, || {
+            format!(
+                "{} counts the removal that {} decided, which nobody reads again",
+                state.entry(closed.pos),
+                state.entry(end)
+            )
+        });
+    }
+}
+
+/// Items of which it was decided that the grant goes: by which record, and which grant.
+fn removals<'s>(state: &'s State, campaign: &'s Campaign) -> impl Iterator<Item = (Pos, GrantKey)> {
+    let items = campaign.items.iter();
+    items
+        .filter_map(|at| state.items.get(*at as usize))
+        .filter_map(|item| {
+            let (end, disposition) = item.end?;
+            removes(disposition).then_some((end, item.leaf.key))
+        })
+}
+
+fn removes(disposition: Disposition) -> bool {
+    matches!(
+        disposition,
+        Disposition::Revoked | Disposition::Reduced | Disposition::LapsedRevoke
+    )
 }
 
 fn recount_debt(
@@ -263,7 +339,6 @@ fn recount_debt(
     if !facts.matches(&record.debt_root, record.debt_count) {
         return Err("its debt has another root or count".to_owned());
     }
-    let closed_ms = state.occurred_ms(closed.pos);
     let mut listed = 0;
     for item in campaign
         .items
@@ -274,10 +349,7 @@ fn recount_debt(
             continue;
         };
         let key = item.leaf.key;
-        let removal = matches!(
-            disposition,
-            Disposition::Revoked | Disposition::Reduced | Disposition::LapsedRevoke
-        );
+        let removal = removes(disposition);
         let retained = disposition == Disposition::LapsedRetained;
         let found = sets::find(debt, DEBT_LEAF_LEN, &key.0);
         let owed = DebtLeaf { key, disposition }.to_bytes();
@@ -287,7 +359,7 @@ fn recount_debt(
             None if retained => return Err("it hides an item that nobody decided".to_owned()),
             None if removal => {
                 let decided_ms = state.occurred_ms(end);
-                if !gone.by(&key, decided_ms, closed_ms, closed.pos) {
+                if !gone.by(&key, decided_ms, closed.pos) {
                     return Err(format!(
                         "the removal that {} decided is neither verified nor listed as debt",
                         state.entry(end)

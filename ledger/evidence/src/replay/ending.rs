@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::check::{Check, Tallies};
 use super::plans::Deciders;
 use super::remediation::removes;
-use super::state::{Action, At, Effect, Ended, Plan, Pos, State};
+use super::state::{Action, At, Effect, Ended, Plan, Pos, State, Sym};
 use crate::v1::{FindingState, RemediationClosed, RemediationOutcome};
 
 /// Every read-back by its place in the log.
@@ -112,7 +112,7 @@ fn remediation(state: &State, plan: &Plan, close: &At<RemediationClosed>) -> Res
     if record.verified_count.saturating_add(record.open_count) != plan.record.actions_count {
         return Err("its counts do not sum to its actions".to_owned());
     }
-    let resumed = plan.resolved.is_none_or(|(_, resume)| resume);
+    let resumed = plan.resolved.is_empty() || plan.goes_on();
     let fits = match record.outcome() {
         RemediationOutcome::Closed => record.open_count == 0 && count > 0,
         RemediationOutcome::Partial => record.open_count > 0 && count > 0,
@@ -131,9 +131,10 @@ fn remediation(state: &State, plan: &Plan, close: &At<RemediationClosed>) -> Res
     Ok(())
 }
 
-/// A finding is resolved by a read-back of its grant, or by a run that recomputes and does not show it any more; by nothing
+/// A finding is resolved by a read-back of its grant from after it was opened or open again, or by a run that recomputes and does not show it any more; by nothing
 /// else.
 fn findings(state: &State, tallies: &mut Tallies, effects: &Effects<'_>) {
+    let mut open_again: HashMap<Sym, Pos> = HashMap::new();
     for change in &state.finding_changes {
         tallies.checked(Check::I33);
         let finding = state
@@ -147,6 +148,9 @@ fn findings(state: &State, tallies: &mut Tallies, effects: &Effects<'_>) {
             );
             continue;
         };
+        if matches!(change.state, FindingState::Open | FindingState::Reopened) {
+            open_again.insert(change.finding, change.pos);
+        }
         if change.state != FindingState::ResolvedVerified {
             continue;
         }
@@ -161,11 +165,14 @@ fn findings(state: &State, tallies: &mut Tallies, effects: &Effects<'_>) {
             }
             Some(Some(false)) | None => {}
         }
+        let since = open_again.get(&change.finding).copied();
+        let since = since.unwrap_or(finding.pos);
         let proved = state
             .position(&change.evidence)
             .and_then(|pos| effects.get(&pos))
             .is_some_and(|(action, effect)| {
                 action.key == finding.key
+                    && (since..change.pos).contains(&effect.pos)
                     && state
                         .plans
                         .get(&action.remediation)
@@ -173,7 +180,7 @@ fn findings(state: &State, tallies: &mut Tallies, effects: &Effects<'_>) {
             });
         tallies.expect(Check::I33, proved, || {
             format!(
-                "{} resolves a finding without a verified effect",
+                "{} resolves a finding without an effect that was verified since it is open",
                 state.entry(change.pos)
             )
         });

@@ -1,15 +1,19 @@
 //! What a log amounts to, for a report: every figure counted here, none taken from a record's own sums.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::OVERDUE_GRACE_MS;
 use super::closing::Gone;
 use super::ending::verified;
 use super::plans::Deciders;
-use super::state::{Campaign, Item, Pos, State, Sym};
+use super::state::{Campaign, Item, NewestRun, Pos, State, Sym};
 use super::timing::decided_to_verified;
+use super::{Blobs, OVERDUE_GRACE_MS};
 use crate::catalogue::RECORD_TYPES;
-use crate::v1::{CampaignOutcome, Decision, Disposition, FindingState, Situation};
+use crate::leaf::{FINDING_LEAF_LEN, GRANT_KEY_LEN, GrantKey};
+use crate::v1::{
+    CampaignOutcome, Decision, Disposition, FindingState, OrganizationKind, PrincipalKind,
+    Situation,
+};
 
 /// What the records amount to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,9 +34,11 @@ pub struct Facts {
     pub exceptions: Vec<ExceptionFacts>,
     /// What is owed and open.
     pub obligations: Vec<ObligationFacts>,
+    /// The newest run that recomputes.
+    pub newest_run: Option<RunFacts>,
     /// Grants by situation, in the newest run.
     pub situations: BTreeMap<String, u64>,
-    /// Findings that are not resolved, by situation.
+    /// Findings that are not resolved, by situation; also those of the newest run that nobody opened.
     pub open_findings: BTreeMap<String, u64>,
 }
 
@@ -54,6 +60,14 @@ pub struct SourceFacts {
 pub struct DecisionMaker {
     /// "principals/{principal}".
     pub principal: String,
+    /// "human", "service", "AI agent" or "system"; "unregistered" when the log does not know them.
+    pub kind: &'static str,
+    /// Kind of their organisation, such as "customer"; "unknown" when the log does not say.
+    pub organization: &'static str,
+    /// Whether they had ended when they decided.
+    pub ended: bool,
+    /// Whether a human decided, as far as the log knows.
+    pub human: bool,
     /// Id of the decision right cited.
     pub right: String,
     /// Who granted that right.
@@ -89,6 +103,21 @@ pub struct CampaignFacts {
     pub debt: u64,
 }
 
+/// A reconciliation run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFacts {
+    /// "recon-runs/{run}".
+    pub recon_run: String,
+    /// The moment it speaks of, milliseconds.
+    pub as_of_ms: i64,
+    /// "snapshots/{snapshot}" that it compared.
+    pub snapshot: String,
+    /// When that was sealed, milliseconds.
+    pub sealed_ms: i64,
+    /// When the source of it that was read first had been read, milliseconds.
+    pub oldest_read_ms: Option<i64>,
+}
+
 /// Removals carried out by remediations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RemovalFacts {
@@ -100,7 +129,7 @@ pub struct RemovalFacts {
     pub p50_ms: Option<i64>,
     /// Longest such time.
     pub max_ms: Option<i64>,
-    /// Access that came back.
+    /// Access that came back, told by somebody or shown by the newest set of its source.
     pub regressions: u64,
 }
 
@@ -133,8 +162,8 @@ pub struct ObligationFacts {
 }
 
 /// Counts what is there.
-pub(super) fn collect(state: &State, deciders: &Deciders) -> Facts {
-    let gone = Gone::collect(state);
+pub(super) fn collect(state: &State, deciders: &Deciders, blobs: &dyn Blobs) -> Facts {
+    let gone = Gone::collect(state, blobs);
     Facts {
         records: records(state),
         last_recorded_ms: state.last_recorded_ms(),
@@ -145,12 +174,17 @@ pub(super) fn collect(state: &State, deciders: &Deciders) -> Facts {
             .iter()
             .map(|(name, campaign)| campaign_facts(state, *name, campaign, &gone))
             .collect(),
-        removals: removals(state, deciders),
+        removals: removals(state, deciders, &gone),
         exceptions: exceptions(state),
         obligations: obligations(state),
+        newest_run: state
+            .newest_run
+            .as_ref()
+            .and_then(|run| run_facts(state, run)),
         situations: state
-            .situations
+            .newest_run
             .iter()
+            .flat_map(|run| &run.situations)
             .map(|(situation, count)| (situation_name(*situation), *count))
             .collect(),
         open_findings: open_findings(state),
@@ -210,6 +244,19 @@ fn situation_name(situation: i32) -> String {
         .to_owned()
 }
 
+fn run_facts(state: &State, newest: &NewestRun) -> Option<RunFacts> {
+    let run = state.runs.iter().find(|run| run.pos == newest.pos)?;
+    let record = &run.what.record;
+    let (sealed, snapshot) = state.snapshot(&record.snapshot_record_hash)?;
+    Some(RunFacts {
+        recon_run: record.recon_run.clone(),
+        as_of_ms: record.as_of_ms,
+        snapshot: snapshot.snapshot.clone(),
+        sealed_ms: state.occurred_ms(sealed),
+        oldest_read_ms: snapshot.sources.iter().map(|source| source.synced_ms).min(),
+    })
+}
+
 fn campaign_facts(state: &State, name: Sym, campaign: &Campaign, gone: &Gone<'_>) -> CampaignFacts {
     let items = || {
         campaign
@@ -218,7 +265,7 @@ fn campaign_facts(state: &State, name: Sym, campaign: &Campaign, gone: &Gone<'_>
             .filter_map(|at| state.items.get(*at as usize))
     };
     let mut dispositions = BTreeMap::new();
-    let mut makers: BTreeMap<(Sym, u32), u64> = BTreeMap::new();
+    let mut makers: BTreeMap<(Sym, u32, bool), u64> = BTreeMap::new();
     let (mut removals, mut removed) = (0, 0);
     for (item, end, disposition) in items().filter_map(|item| {
         let (end, disposition) = item.end?;
@@ -227,8 +274,12 @@ fn campaign_facts(state: &State, name: Sym, campaign: &Campaign, gone: &Gone<'_>
         *dispositions
             .entry(disposition_name(disposition))
             .or_default() += 1;
-        if let Some(meta) = state.meta(end).filter(|_| by_a_human(disposition)) {
-            *makers.entry((meta.actor, meta.authority)).or_default() += 1;
+        if let Some(meta) = state.meta(end).filter(|_| decided(disposition)) {
+            let principal = state.principals.get(&meta.actor);
+            let ended = principal.and_then(|principal| principal.ended_ms);
+            let ended = ended.is_some_and(|ended_ms| ended_ms <= meta.occurred_ms);
+            let maker = (meta.actor, meta.authority, ended);
+            *makers.entry(maker).or_default() += 1;
         }
         if removal(disposition) {
             removals += 1;
@@ -259,7 +310,7 @@ fn campaign_facts(state: &State, name: Sym, campaign: &Campaign, gone: &Gone<'_>
         dispositions,
         decided_by: makers
             .into_iter()
-            .map(|((actor, authority), decisions)| maker(state, actor, authority, decisions))
+            .map(|(maker, decisions)| decision_maker(state, maker, decisions))
             .collect(),
         removals,
         removed,
@@ -267,7 +318,8 @@ fn campaign_facts(state: &State, name: Sym, campaign: &Campaign, gone: &Gone<'_>
     }
 }
 
-fn by_a_human(disposition: Disposition) -> bool {
+/// Whether somebody decided it, and no rule did. Whether that was a human is another matter.
+fn decided(disposition: Disposition) -> bool {
     matches!(
         disposition,
         Disposition::Accepted | Disposition::Revoked | Disposition::Reduced | Disposition::Excepted
@@ -282,39 +334,69 @@ fn removal(disposition: Disposition) -> bool {
 }
 
 fn is_gone(gone: &Gone<'_>, item: &Item, decided_ms: i64) -> bool {
-    gone.by(&item.leaf.key, decided_ms, i64::MAX, Pos::MAX)
+    gone.now(&item.leaf.key, decided_ms)
 }
 
-fn maker(state: &State, actor: Sym, authority: u32, decisions: u64) -> DecisionMaker {
+fn decision_maker(
+    state: &State,
+    (actor, authority, ended): (Sym, u32, bool),
+    decisions: u64,
+) -> DecisionMaker {
     let right = state
         .digests
         .get(authority)
         .and_then(|hash| state.position(hash))
         .and_then(|pos| state.rights.get(&pos));
+    let principal = state.principals.get(&actor);
+    let kind = principal.map(|principal| principal.kind);
     DecisionMaker {
         principal: state.names.text(actor).to_owned(),
+        kind: match kind {
+            None => "unregistered",
+            Some(PrincipalKind::Human) => "human",
+            Some(PrincipalKind::Service) => "service",
+            Some(PrincipalKind::AiAgent) => "AI agent",
+            Some(PrincipalKind::System) => "system",
+            Some(PrincipalKind::Unspecified) => "unknown",
+        },
+        organization: match principal.map(|principal| principal.organization_kind) {
+            Some(OrganizationKind::Customer) => "customer",
+            Some(OrganizationKind::Provider) => "provider",
+            Some(OrganizationKind::Subcontractor) => "subcontractor",
+            Some(OrganizationKind::Vendor) => "vendor",
+            Some(OrganizationKind::Auditor) => "auditor",
+            Some(OrganizationKind::Unspecified) | None => "unknown",
+        },
+        ended,
+        human: kind == Some(PrincipalKind::Human) && !ended,
         right: right.map(|right| right.right.clone()).unwrap_or_default(),
         grantor: right.map(|right| right.grantor.clone()).unwrap_or_default(),
         decisions,
     }
 }
 
-fn removals(state: &State, deciders: &Deciders) -> RemovalFacts {
+/// Removals that were proved, and are gone still: what the newest set of a source shows is there again, whoever said so.
+fn removals(state: &State, deciders: &Deciders, gone: &Gone<'_>) -> RemovalFacts {
     let mut facts = RemovalFacts::default();
     let mut times = Vec::new();
     for plan in state.plans.values() {
         facts.planned = facts.planned.saturating_add(plan.record.actions_count);
-        facts.verified += verified(state, plan, Pos::MAX).count() as u64;
-        times.extend(decided_to_verified(state, plan, Pos::MAX, deciders));
+        for (action, effect) in verified(state, plan, Pos::MAX) {
+            if gone.now(&action.key, i64::MIN) {
+                facts.verified += 1;
+                times.extend(decided_to_verified(state, action, effect, deciders));
+            } else {
+                facts.regressions += 1;
+            }
+        }
     }
     times.sort_unstable();
     facts.p50_ms = times.get(times.len().saturating_sub(1) / 2).copied();
     facts.max_ms = times.last().copied();
-    facts.regressions = state
-        .actions
-        .iter()
+    let told = state.actions.iter();
+    facts.regressions += told
         .map(|action| action.regressions.len() as u64)
-        .sum();
+        .sum::<u64>();
     facts
 }
 
@@ -367,13 +449,37 @@ fn obligations(state: &State) -> Vec<ObligationFacts> {
         .collect()
 }
 
+/// Findings that are not resolved: those that were opened, and those of the newest run that nobody opened.
 fn open_findings(state: &State) -> BTreeMap<String, u64> {
+    let mut changed: HashMap<u32, Pos> = HashMap::new();
+    for change in &state.finding_changes {
+        if let Some(at) = state.finding_at.get(&change.finding) {
+            changed.insert(*at, change.pos);
+        }
+    }
+    let newest = state.newest_run.as_ref().map_or(0, |run| run.pos);
     let mut open = BTreeMap::new();
-    for finding in &state.findings {
-        if finding.state != FindingState::ResolvedVerified {
-            *open
-                .entry(situation_name(finding.situation as i32))
-                .or_default() += 1;
+    let mut count = |situation: Situation| {
+        *open.entry(situation_name(situation as i32)).or_default() += 1;
+    };
+    let mut known = HashSet::new();
+    for (at, finding) in (0..).zip(&state.findings) {
+        let resolved = finding.state == FindingState::ResolvedVerified;
+        if !resolved {
+            count(finding.situation);
+        }
+        if !resolved || changed.get(&at).is_some_and(|pos| *pos > newest) {
+            known.insert((finding.key, finding.situation as i32));
+        }
+    }
+    let found = state.newest_run.iter().map(|run| run.findings.as_slice());
+    for leaf in found.flat_map(|findings| findings.chunks_exact(FINDING_LEAF_LEN)) {
+        let (key, situation) = leaf.split_at(GRANT_KEY_LEN);
+        let situation = situation.first().copied().map_or(0, i32::from);
+        let situation = Situation::try_from(situation).unwrap_or_default();
+        let opened = |key| known.contains(&(key, situation as i32));
+        if GrantKey::try_from(key).is_ok_and(|key| !opened(key)) {
+            count(situation);
         }
     }
     open

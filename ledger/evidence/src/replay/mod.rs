@@ -16,6 +16,7 @@
 //! | `population`, `closing` | what was to be reviewed, and that all of it was (I-27, I-28, I-32) |
 //! | `recon` | situations (I-58) |
 //! | `plans`, `remediation`, `ending`, `persistence`, `timing` | removals (I-33, I-34, I-36 to I-40, I-59, G13) |
+//! | `returned` | nothing: what the sealed sets say of access that was gone |
 //!
 //! How each invariant is read over these records is in `docs/auditing.md`. Not here: bytes, hashes and signatures of the log itself.
 
@@ -33,6 +34,7 @@ mod population;
 mod prepare;
 mod recon;
 mod remediation;
+mod returned;
 mod review;
 mod sets;
 mod state;
@@ -40,7 +42,8 @@ mod timing;
 
 pub use check::{CheckInfo, Judgement, Verdict};
 pub use facts::{
-    CampaignFacts, DecisionMaker, ExceptionFacts, Facts, ObligationFacts, RemovalFacts, SourceFacts,
+    CampaignFacts, DecisionMaker, ExceptionFacts, Facts, ObligationFacts, RemovalFacts, RunFacts,
+    SourceFacts,
 };
 pub use prepare::{Decoded, Prepared, prepare};
 
@@ -108,7 +111,7 @@ impl Replay {
         closing::judge(state, tallies, blobs);
         timing::judge(state, tallies, &deciders);
         Outcome {
-            facts: facts::collect(state, &deciders),
+            facts: facts::collect(state, &deciders, blobs),
             judgements: self.tallies.into_judgements(),
         }
     }

@@ -8,7 +8,9 @@ use super::check::{Check, Tallies};
 use super::state::{Action, Digest, Plan, Pos, State, Sym};
 use super::{Blobs, CLOCK_SKEW_MS};
 use super::{recon, sets};
-use crate::leaf::{ACTION_LEAF_LEN, ActionLeaf, GRANT_KEY_LEN, GrantKey};
+use crate::leaf::{
+    ACTION_LEAF_LEN, ActionLeaf, AuthorizedLeaf, AuthorizedStatus, GRANT_KEY_LEN, GrantKey,
+};
 use crate::v1;
 
 /// For each action of a plan: the record that decided it.
@@ -31,34 +33,49 @@ impl Deciders {
     }
 }
 
-/// Decisions on the grants that were acted on, in order of the log.
+/// Everything that was decided on grants.
 #[derive(Debug)]
-struct Decisions(HashMap<GrantKey, Vec<Pos>>);
+struct Decisions {
+    /// In order of the log.
+    all: Vec<(Pos, AuthorizedLeaf)>,
+    /// Where something was decided on each grant that was acted on, in order of the log.
+    of: HashMap<GrantKey, Vec<Pos>>,
+}
 
 impl Decisions {
     fn collect(state: &State) -> Self {
+        let all = recon::decisions(state);
         let mut of: HashMap<GrantKey, Vec<Pos>> = state
             .actions
             .iter()
             .map(|action| (action.key, Vec::new()))
             .collect();
-        for (pos, key) in recon::decisions(state) {
-            if let Some(found) = of.get_mut(&key) {
-                found.push(pos);
+        for (pos, leaf) in &all {
+            if let Some(found) = of.get_mut(&leaf.key) {
+                found.push(*pos);
             }
         }
-        Self(of)
+        Self { all, of }
+    }
+
+    /// Whether a record decided that a grant goes, or approved it for a time that was over by then.
+    fn removes(&self, key: GrantKey, decided: Pos, by_ms: i64) -> bool {
+        let found = self.all.binary_search_by_key(&decided, |(pos, _)| *pos);
+        let leaf = found.ok().and_then(|at| self.all.get(at));
+        leaf.is_some_and(|(_, leaf)| {
+            let over = || i64::try_from(leaf.not_after_ms).is_ok_and(|until| until <= by_ms);
+            leaf.key == key && (leaf.status == AuthorizedStatus::Revoked || over())
+        })
     }
 
     /// The decision that came after the one that an attempt carries out, long enough before the attempt to be known.
     fn superseding(&self, state: &State, key: &GrantKey, decided: Pos, intent: Pos) -> Option<Pos> {
-        let recorded_ms = |pos| state.meta(pos).map_or(i64::MAX, |meta| meta.recorded_ms);
-        let known_ms = recorded_ms(intent).saturating_sub(CLOCK_SKEW_MS);
-        self.0
+        let known_ms = state.recorded_ms(intent).saturating_sub(CLOCK_SKEW_MS);
+        self.of
             .get(key)?
             .iter()
             .copied()
-            .find(|pos| decided < *pos && *pos < intent && recorded_ms(*pos) < known_ms)
+            .find(|pos| decided < *pos && *pos < intent && state.recorded_ms(*pos) < known_ms)
     }
 }
 
@@ -68,7 +85,9 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) -> 
     let decisions = Decisions::collect(state);
     for (name, plan) in &state.plans {
         threshold(state, tallies, plan);
+        as_the_policy_asks(state, tallies, plan);
         answers(state, tallies, plan);
+        one_action_a_grant(state, tallies, plan);
         tallies.checked(Check::I39);
         let Some(blob) = plan.actions_blob.and_then(|digest| blobs.load(&digest)) else {
             tallies.skip(
@@ -95,7 +114,9 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) -> 
             let key = leaf.get(..GRANT_KEY_LEN).unwrap_or_default();
             let decided = leaf.get(GRANT_KEY_LEN + 1..).unwrap_or_default();
             if let Ok(key) = GrantKey::try_from(key) {
-                deciders.of_action.insert((*name, key), digest(decided));
+                let decided = digest(decided);
+                was_decided(state, tallies, plan, (key, &decided), &decisions);
+                deciders.of_action.insert((*name, key), decided);
             }
         }
         for action in plan
@@ -133,13 +154,104 @@ fn threshold(state: &State, tallies: &mut Tallies, plan: &Plan) {
     tallies.expect(Check::I59, !above || plan.tripped.is_some(), || {
         format!("{} is above the threshold and was not held", entry())
     });
-    let resolver = plan.resolved.and_then(|(pos, _)| state.meta(pos));
-    let human = resolver.is_none_or(|meta| {
-        let known = state.principals.get(&meta.actor);
-        known.is_some_and(|principal| principal.kind == v1::PrincipalKind::Human)
+    // All of it is told by one service: in its stream order is exact.
+    let resumed = plan.resolved.iter().find(|(_, resume)| *resume);
+    let waited = match (first_intent(state, plan), plan.tripped, resumed) {
+        (None, ..) => true,
+        (Some(first), Some(held), Some((resumed, _))) => held < *resumed && *resumed < first,
+        (Some(_), ..) => false,
+    };
+    tallies.expect(Check::I59, !above || waited, || {
+        let entry = entry();
+        format!("{entry} is above the threshold and was carried out before a human resolved it")
     });
-    tallies.expect(Check::I59, human, || {
-        format!("{} was resolved by somebody who is no human", entry())
+    tallies.expect(Check::I59, plan.resolved.len() <= 1, || {
+        format!("{} was resolved more than once", entry())
+    });
+    for (pos, _) in &plan.resolved {
+        let meta = state.meta(*pos);
+        let human = meta.is_some_and(|meta| {
+            let known = state.principals.get(&meta.actor);
+            known.is_some_and(|principal| principal.kind == v1::PrincipalKind::Human)
+        });
+        tallies.expect(Check::I59, human, || {
+            let resolution = state.entry(*pos);
+            format!("{} was resolved by no human in {resolution}", entry())
+        });
+    }
+}
+
+fn first_intent(state: &State, plan: &Plan) -> Option<Pos> {
+    let actions = plan.actions.iter();
+    let attempts = actions
+        .filter_map(|at| state.actions.get(*at as usize))
+        .flat_map(|action| &action.attempts);
+    attempts.map(|attempt| attempt.pos).min()
+}
+
+/// A plan promises what its policy asks for, and not less.
+fn as_the_policy_asks(state: &State, tallies: &mut Tallies, plan: &Plan) {
+    // Without a policy it is told under I-59.
+    let Some(rules) = rules_for(state, plan.pos) else {
+        return;
+    };
+    let record = &plan.record;
+    tallies.expect(
+        Check::I33,
+        record.val_required >= rules.val_required,
+        || {
+            format!(
+                "{} is content with level {}, its policy requires {}",
+                state.entry(plan.pos),
+                record.val_required,
+                rules.val_required
+            )
+        },
+    );
+    let same = record.persistence_offsets_ms == rules.persistence_offsets_ms;
+    tallies.expect(Check::I37, same, || {
+        let entry = state.entry(plan.pos);
+        format!("{entry} is read again at other times than its policy says")
+    });
+}
+
+/// A grant that is acted on under two names would be counted for two.
+fn one_action_a_grant(state: &State, tallies: &mut Tallies, plan: &Plan) {
+    let mut acted_on = HashSet::new();
+    for action in plan
+        .actions
+        .iter()
+        .filter_map(|at| state.actions.get(*at as usize))
+    {
+        tallies.expect(Check::I39, acted_on.insert(action.key), || {
+            let entry = state.entry(plan.pos);
+            let name = state.names.text(action.name);
+            format!("{entry} has {name} on a grant that another of its actions is on")
+        });
+    }
+}
+
+/// What a plan names as deciding a removal did decide it.
+fn was_decided(
+    state: &State,
+    tallies: &mut Tallies,
+    plan: &Plan,
+    (key, decided): (GrantKey, &Digest),
+    decisions: &Decisions,
+) {
+    let by_ms = state.occurred_ms(plan.pos).saturating_add(CLOCK_SKEW_MS);
+    let removes = state
+        .position(decided)
+        .is_some_and(|decided| decisions.removes(key, decided, by_ms));
+    tallies.expect(Check::I39, removes, || {
+        let entry = state.entry(plan.pos);
+        match state.position(decided) {
+            Some(decided) => {
+                let decided = state.entry(decided);
+                format!("{entry} removes a grant on {decided}, which does not say that it goes")
+            }
+            None => format!("{entry} removes a grant on a decision that is not in the log"),
+        }
     });
 }
 
@@ -186,7 +298,7 @@ fn decision_stands(
     decided: Digest,
     decisions: &Decisions,
 ) {
-    // Without a decision there is none that another could supersede.
+    // What is no decision is told above.
     let Some(decided) = state.position(&decided) else {
         return;
     };

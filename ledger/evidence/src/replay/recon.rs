@@ -1,11 +1,12 @@
 //! Reconciliation runs, recomputed: what was decided, what is observed, and what that makes of every grant.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::check::{Check, Tallies};
 use super::sets;
-use super::state::{At, Pos, Run, State, Sym};
-use super::{Blobs, ORDER_SKEW_MS};
+use super::sets::Cached;
+use super::state::{At, Finding, FindingChange, NewestRun, Pos, Run, SeenGone, State, Sym};
+use super::{Blobs, CLOCK_SKEW_MS, ORDER_SKEW_MS};
 use crate::leaf::{
     AUTHORIZED_LEAF_LEN, AuthorizedLeaf, AuthorizedStatus, FINDING_LEAF_LEN, FindingLeaf,
     GRANT_KEY_LEN, GRANT_LEAF_LEN, GrantKey, GrantLeaf, SourceTag,
@@ -35,22 +36,23 @@ impl From<&str> for Flaw {
 pub(super) fn judge(state: &mut State, tallies: &mut Tallies, blobs: &dyn Blobs) {
     let mut timeline = Timeline::new(state);
     let runs = std::mem::take(&mut state.runs);
+    let shown = Shown::collect(state, &runs, blobs);
     for run in &runs {
         tallies.checked(Check::I58);
         let to = timeline.read_up_to(state, run, blobs);
         timeline.advance(to);
         match recompute(state, run, &timeline.decided, blobs) {
             Ok(seen) => {
-                state.situations = seen.situations;
-                for (key, began_ms) in seen.gone {
-                    state
-                        .seen_gone
-                        .entry(key)
-                        .or_default()
-                        .push((began_ms, run.pos));
+                for (key, gone) in seen.gone {
+                    state.seen_gone.entry(key).or_default().push(gone);
                 }
                 findings_of(state, tallies, run, &seen.findings);
-                resolved_by(state, run, Some(&seen.findings));
+                resolved_by(state, run, &shown, Some(&seen.findings));
+                state.newest_run = Some(NewestRun {
+                    pos: run.pos,
+                    situations: seen.situations,
+                    findings: seen.findings,
+                });
             }
             Err(Flaw::Wrong(why)) => {
                 tallies.fail(Check::I58, format!("{}: {why}", state.entry(run.pos)));
@@ -60,7 +62,7 @@ pub(super) fn judge(state: &mut State, tallies: &mut Tallies, blobs: &dyn Blobs)
                     Check::I58,
                     format!("{what} of {} is not in the bundle", state.entry(run.pos)),
                 );
-                resolved_by(state, run, None);
+                resolved_by(state, run, &shown, None);
             }
         }
     }
@@ -77,10 +79,13 @@ pub(super) fn judge(state: &mut State, tallies: &mut Tallies, blobs: &dyn Blobs)
     }
 }
 
-/// Every decision and lapse that says something about a grant, in order of the log.
-pub(super) fn decisions(state: &State) -> impl Iterator<Item = (Pos, GrantKey)> {
+/// Every decision and lapse that says something about a grant, and what it says; in order of the log.
+pub(super) fn decisions(state: &State) -> Vec<(Pos, AuthorizedLeaf)> {
     let changes = Timeline::new(state).changes;
-    changes.into_iter().map(|(pos, _, leaf)| (pos, leaf.key))
+    changes
+        .into_iter()
+        .map(|(pos, _, leaf)| (pos, leaf))
+        .collect()
 }
 
 /// The last effective decision on each grant, as the log grows.
@@ -221,8 +226,8 @@ struct Seen {
     situations: BTreeMap<i32, u64>,
     /// Leaves of the findings, in order.
     findings: Vec<u8>,
-    /// Grants gone after their removal was decided, and since when at the latest.
-    gone: Vec<(GrantKey, i64)>,
+    /// Grants gone after their removal was decided.
+    gone: Vec<(GrantKey, SeenGone)>,
     observed: u64,
 }
 
@@ -296,17 +301,25 @@ fn compare(
     load: &dyn Fn(Option<[u8; 32]>, &'static str) -> Result<Vec<u8>, Flaw>,
 ) -> Result<Seen, Flaw> {
     let record = &run.what.record;
-    let (_, snapshot) = state
+    let (sealed, snapshot) = state
         .snapshot(&record.snapshot_record_hash)
         .ok_or("cites no sealed snapshot")?;
     if snapshot.snapshot_root != record.snapshot_root {
         return Err("states another root than its snapshot has".into());
     }
+    let happened_ms = state.occurred_ms(run.pos);
+    if record.as_of_ms.abs_diff(happened_ms) > ORDER_SKEW_MS.unsigned_abs() {
+        return Err("speaks of another moment than the one at which it was made".into());
+    }
+    let sealed_ms = state.occurred_ms(sealed);
+    if sealed_ms > record.as_of_ms.saturating_add(CLOCK_SKEW_MS) {
+        return Err("speaks of a moment before its snapshot".into());
+    }
     let as_of_ms = u64::try_from(record.as_of_ms).unwrap_or(0);
     let mut seen = Seen::default();
     let mut approved = decided.values().peekable();
     for source in &snapshot.sources {
-        let Some((_, sync)) = state.sync(&source.sync_record_hash) else {
+        let Some((sync_pos, sync)) = state.sync(&source.sync_record_hash) else {
             return Err("its snapshot cites no sealed sync".into());
         };
         let tag = sync.tag;
@@ -325,7 +338,12 @@ fn compare(
                 .position(&leaf.record_hash)
                 .map_or(i64::MAX, |pos| state.occurred_ms(pos));
             if situation == Situation::Removed && began_ms >= decided_ms {
-                seen.gone.push((leaf.key, began_ms));
+                let gone = SeenGone {
+                    began_ms,
+                    sync: sync_pos,
+                    run: run.pos,
+                };
+                seen.gone.push((leaf.key, gone));
             }
         };
         for bytes in sets::leaves(&set, GRANT_LEAF_LEN)? {
@@ -371,18 +389,84 @@ fn findings_of(state: &State, tallies: &mut Tallies, run: &At<Run>, findings: &[
     }
 }
 
-/// Findings that were resolved because this run does not show them any more: its snapshot shows their source, and their
+/// What each run's snapshot shows of each source: where its reading is on record.
+type Readings = HashMap<SourceTag, Pos>;
+
+/// What the snapshots of all runs show.
+struct Shown<'b> {
+    by_run: HashMap<Sym, Readings>,
+    sets: Cached<'b>,
+}
+
+impl<'b> Shown<'b> {
+    fn collect(state: &State, runs: &[At<Run>], blobs: &'b dyn Blobs) -> Self {
+        let by_run = runs.iter().filter_map(|run| {
+            let name = state.names.find(&run.what.record.recon_run)?;
+            Some((name, readings(state, &run.what)))
+        });
+        Self {
+            by_run: by_run.collect(),
+            sets: Cached::new(blobs),
+        }
+    }
+
+    /// Whether a reading can tell that a finding is over: it is not older than the one in which it was found, and where it
+    /// does not show the grant, not older than the one in which it was there again.
+    fn can_tell(
+        &self,
+        state: &State,
+        finding: &Finding,
+        change: &FindingChange,
+        read: Pos,
+    ) -> bool {
+        let tag = finding.key.source_tag();
+        let found = self.by_run.get(&finding.run);
+        let found = found.and_then(|shown| shown.get(&tag));
+        if found.is_some_and(|found| read < *found) {
+            return false;
+        }
+        let seen_again = seen_again(state, finding, change);
+        if seen_again.is_none_or(|again| again <= read) {
+            return true;
+        }
+        let set = state.syncs.get(&read).and_then(|sync| sync.blob);
+        set.and_then(|set| self.sets.load(&set))
+            .is_some_and(|set| sets::find(&set, GRANT_LEAF_LEN, &finding.key.0).is_some())
+    }
+}
+
+fn readings(state: &State, run: &Run) -> Readings {
+    state
+        .snapshot(&run.record.snapshot_record_hash)
+        .into_iter()
+        .flat_map(|(_, snapshot)| &snapshot.sources)
+        .filter_map(|source| {
+            let (read, sync) = state.sync(&source.sync_record_hash)?;
+            Some((sync.tag, read))
+        })
+        .collect()
+}
+
+/// Where the newest reading is on record that showed access to be there again, before a finding changed.
+fn seen_again(state: &State, finding: &Finding, change: &FindingChange) -> Option<Pos> {
+    let before = |pos: Pos| finding.pos < pos && pos < change.pos;
+    let seen = state
+        .actions
+        .iter()
+        .filter(|action| action.key == finding.key)
+        .flat_map(|action| &action.regressions)
+        .filter(|regression| before(regression.pos))
+        .filter_map(|regression| state.sync(&regression.sync));
+    seen.map(|(read, _)| read).max()
+}
+
+/// Findings that were resolved because this run does not show them any more: its snapshot can tell that they are over, and their
 /// grant is not in that situation. `findings` are the run's, recomputed; `None`: they could not be.
-fn resolved_by(state: &mut State, run: &At<Run>, findings: Option<&[u8]>) {
+fn resolved_by(state: &mut State, run: &At<Run>, shown: &Shown<'_>, findings: Option<&[u8]>) {
     let Some(hash) = state.meta(run.pos).map(|meta| meta.hash) else {
         return;
     };
-    let shown: HashSet<SourceTag> = state
-        .snapshot(&run.what.record.snapshot_record_hash)
-        .into_iter()
-        .flat_map(|(_, snapshot)| &snapshot.sources)
-        .map(|source| SourceTag::of(&source.source))
-        .collect();
+    let readings = readings(state, &run.what);
     let mut resolved = Vec::new();
     for change in &state.finding_changes {
         if change.evidence != hash || change.state != FindingState::ResolvedVerified {
@@ -399,9 +483,10 @@ fn resolved_by(state: &mut State, run: &At<Run>, findings: Option<&[u8]>) {
                     situation: finding.situation,
                 };
                 let found = sets::find(findings, FINDING_LEAF_LEN, &finding.key.0);
-                shown.contains(&finding.key.source_tag())
-                    && finding.pos < run.pos
+                let read = readings.get(&finding.key.source_tag());
+                finding.pos < run.pos
                     && found.is_none_or(|found| found != leaf.to_bytes())
+                    && read.is_some_and(|read| shown.can_tell(state, finding, change, *read))
             })
         });
         resolved.push((change.pos, over));

@@ -2,8 +2,6 @@
 
 use std::collections::btree_map::Entry;
 
-use super::Blobs;
-use super::ORDER_SKEW_MS;
 use super::absorb::{Context, digest};
 use super::check::{Check, Tallies};
 use super::ending;
@@ -12,6 +10,7 @@ use super::sets::{self, Cached};
 use super::state::{
     Action, Answer, At, Attempt, Effect, Ended, Finding, Plan, Pos, Regression, State,
 };
+use super::{Blobs, CLOCK_SKEW_MS, ORDER_SKEW_MS};
 use crate::catalogue::Payload;
 use crate::leaf::{GRANT_LEAF_LEN, GrantKey, media_type};
 use crate::v1::{self, AttemptResult, EffectClaim, FindingState, SyncState, VerificationMethod};
@@ -38,7 +37,7 @@ pub(super) fn absorb(
                 actions_blob: context.blob(media_type::ACTIONS),
                 record,
                 tripped: None,
-                resolved: None,
+                resolved: Vec::new(),
                 closes: Vec::new(),
                 actions: Vec::new(),
             };
@@ -53,12 +52,12 @@ pub(super) fn absorb(
         }
         Payload::ThresholdTripped(tripped) => {
             if let Some(plan) = plan_mut(state, &tripped.remediation) {
-                plan.tripped = Some(pos);
+                plan.tripped.get_or_insert(pos);
             }
         }
         Payload::ThresholdResolved(resolved) => {
             if let Some(plan) = plan_mut(state, &resolved.remediation) {
-                plan.resolved = Some((pos, resolved.resume));
+                plan.resolved.push((pos, resolved.resume));
             }
         }
         Payload::ActionIntended(intended) => intent(state, tallies, pos, &intended),
@@ -142,7 +141,7 @@ fn intent(state: &mut State, tallies: &mut Tallies, pos: Pos, intended: &v1::Act
             if at == next {
                 plan.actions.push(at);
             }
-            let held = plan.tripped.is_some() && !matches!(plan.resolved, Some((_, true)));
+            let held = plan.tripped.is_some() && !plan.goes_on();
             tallies.expect(Check::I39, !held, || {
                 format!("entry {pos} acts on a plan that waits for a human, or was cancelled")
             });
@@ -187,9 +186,8 @@ fn action_at(state: &State, remediation: &str, action: &str) -> Option<u32> {
 fn attempt(state: &mut State, tallies: &mut Tallies, pos: Pos, attempted: &v1::ActionAttempted) {
     tallies.checked(Check::I39);
     let intended = state.position(&attempted.intent_record_hash);
-    let recorded_ms = intended
-        .and_then(|pos| state.meta(pos))
-        .map_or(i64::MAX, |meta| meta.recorded_ms);
+    let recorded_ms = intended.map_or(i64::MAX, |pos| state.recorded_ms(pos));
+    let own_ms = state.recorded_ms(pos);
     let key = state.names.find(&attempted.idempotency_key);
     let executor = state.names.find(&attempted.executor);
     let found = action_at(state, &attempted.remediation, &attempted.action)
@@ -221,6 +219,11 @@ fn attempt(state: &mut State, tallies: &mut Tallies, pos: Pos, attempted: &v1::A
         attempted.ended_ms >= attempted.started_ms
             && attempted.result() != AttemptResult::Unspecified,
         || format!("entry {pos} has no result"),
+    );
+    tallies.expect(
+        Check::I04,
+        attempted.started_ms.max(attempted.ended_ms) <= own_ms.saturating_add(CLOCK_SKEW_MS),
+        || format!("entry {pos} tells of an attempt that had not ended"),
     );
     attempt.answer.get_or_insert(Answer {
         started_ms: attempted.started_ms,
@@ -316,6 +319,7 @@ fn regression(
 
 /// Judges plans, attempts and effects, and then what was closed on them.
 pub(super) fn judge(state: &mut State, tallies: &mut Tallies, blobs: &dyn Blobs) -> Deciders {
+    readings_had_ended(state, tallies);
     let deciders = plans::judge(state, tallies, blobs);
     let mut actions = std::mem::take(&mut state.actions);
     let sets_read = Cached::new(blobs);
@@ -328,19 +332,37 @@ pub(super) fn judge(state: &mut State, tallies: &mut Tallies, blobs: &dyn Blobs)
     deciders
 }
 
+/// What a reading proves, it proves of when it was made: nobody seals one that is still to come.
+fn readings_had_ended(state: &State, tallies: &mut Tallies) {
+    for (pos, sync) in &state.syncs {
+        let recorded_ms = state.recorded_ms(*pos);
+        let read_ms = sync.sealed.started_ms.max(sync.sealed.ended_ms);
+        tallies.expect(
+            Check::I04,
+            read_ms <= recorded_ms.saturating_add(CLOCK_SKEW_MS),
+            || {
+                let ahead = read_ms.saturating_sub(recorded_ms);
+                let entry = state.entry(*pos);
+                format!("{entry} was read until {ahead} ms after it was integrated")
+            },
+        );
+    }
+}
+
 fn judge_effects(state: &State, tallies: &mut Tallies, action: &mut Action, deciders: &Deciders) {
     let decider = deciders
         .get(action.remediation, action.key)
         .and_then(|hash| state.position(hash))
         .and_then(|pos| state.meta(pos))
         .map(|meta| meta.actor);
+    let before = (action.attempts.as_slice(), action.regressions.as_slice());
     for effect in &mut action.effects {
         if effect.method == VerificationMethod::Asserted
             || effect.method == VerificationMethod::Acknowledged
         {
             continue;
         }
-        if let Err(why) = effect_is_read(state, action.key, effect, &action.attempts) {
+        if let Err(why) = effect_is_read(state, action.key, effect, before) {
             tallies.fail(Check::I34, format!("{}: {why}", state.entry(effect.pos)));
             continue;
         }
@@ -381,9 +403,9 @@ fn effect_is_read(
     state: &State,
     key: GrantKey,
     effect: &Effect,
-    attempts: &[Attempt],
+    (attempts, regressions): (&[Attempt], &[Regression]),
 ) -> Result<(), String> {
-    let (_, sync) = state.sync(&effect.sync).ok_or("cites no sealed sync")?;
+    let (read, sync) = state.sync(&effect.sync).ok_or("cites no sealed sync")?;
     let sealed = &sync.sealed;
     if sealed.state() != SyncState::Complete || sync.tag != key.source_tag() {
         return Err("cites no COMPLETE sync of the grant's source".to_owned());
@@ -402,15 +424,25 @@ fn effect_is_read(
         .after_attempt
         .and_then(|at| attempts.get(at as usize))
         .ok_or("nothing was attempted before it")?;
+    // The receipt of an intent is waited for before the call goes out: what was read after the call is on record after it.
+    if read < last.pos {
+        return Err("was on record before the action was intended".to_owned());
+    }
     // Without an answer nobody knows when the call ended; it went out after its intent was on record.
     let ended_ms = match last.answer {
         Some(answer) => answer.ended_ms,
-        None => state
-            .meta(last.pos)
-            .map_or(i64::MAX, |meta| meta.recorded_ms),
+        None => state.recorded_ms(last.pos),
     };
     if sealed.started_ms.saturating_add(ORDER_SKEW_MS) < ended_ms {
         return Err("was read before the action ended".to_owned());
+    }
+    let came_back = regressions
+        .iter()
+        .filter(|regression| regression.pos < effect.pos)
+        .filter_map(|regression| state.sync(&regression.sync))
+        .any(|(seen, _)| read <= seen);
+    if came_back {
+        return Err("was read before access came back".to_owned());
     }
     Ok(())
 }
@@ -429,19 +461,15 @@ fn judge_retries(state: &State, tallies: &mut Tallies, action: &Action, sets_rea
             continue;
         }
         tallies.checked(Check::I40);
-        let after_ms = before.answer.map_or_else(
-            || {
-                state
-                    .meta(before.pos)
-                    .map_or(i64::MAX, |meta| meta.recorded_ms)
-            },
-            |answer| answer.ended_ms,
-        );
+        let after_ms = before
+            .answer
+            .map_or_else(|| state.recorded_ms(before.pos), |answer| answer.ended_ms);
         let read = retry
             .read_before
             .and_then(|hash| state.sync(&hash))
             .filter(|(pos, sync)| {
-                *pos < retry.pos
+                before.pos < *pos
+                    && *pos < retry.pos
                     && sync.tag == action.key.source_tag()
                     && sync.sealed.state() == SyncState::Complete
                     && sync.sealed.started_ms.saturating_add(ORDER_SKEW_MS) >= after_ms

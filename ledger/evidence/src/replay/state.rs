@@ -246,11 +246,19 @@ pub(super) struct Plan {
     pub(super) pos: Pos,
     pub(super) record: v1::RemediationPlanned,
     pub(super) actions_blob: Option<Digest>,
+    /// Where it was held first.
     pub(super) tripped: Option<Pos>,
-    /// Where it was resolved, and whether it goes on.
-    pub(super) resolved: Option<(Pos, bool)>,
+    /// Where it was resolved, and whether it goes on; in order of the log.
+    pub(super) resolved: Vec<(Pos, bool)>,
     pub(super) closes: Vec<At<v1::RemediationClosed>>,
     pub(super) actions: Vec<u32>,
+}
+
+impl Plan {
+    /// Whether somebody said that it goes on, and nobody that it does not.
+    pub(super) fn goes_on(&self) -> bool {
+        !self.resolved.is_empty() && self.resolved.iter().all(|(_, resume)| *resume)
+    }
 }
 
 /// An action of a remediation.
@@ -356,6 +364,25 @@ pub(super) struct Obligation {
     pub(super) breached: Option<Pos>,
 }
 
+/// A grant that a run's snapshot shows gone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SeenGone {
+    /// When reading its source began.
+    pub(super) began_ms: i64,
+    /// The sealed reading.
+    pub(super) sync: Pos,
+    pub(super) run: Pos,
+}
+
+/// What the newest run shows, recomputed.
+#[derive(Debug)]
+pub(super) struct NewestRun {
+    pub(super) pos: Pos,
+    pub(super) situations: BTreeMap<i32, u64>,
+    /// Leaves of its findings, in order.
+    pub(super) findings: Vec<u8>,
+}
+
 /// All that is remembered.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -393,10 +420,10 @@ pub(super) struct State {
     pub(super) action_at: HashMap<(Sym, Sym), u32>,
     pub(super) idempotency_keys: HashSet<Sym>,
     pub(super) grants_ended: Vec<Ended>,
-    /// Grants that a run's complete snapshot shows gone after their removal was decided: when reading began, and the run.
-    pub(super) seen_gone: HashMap<GrantKey, Vec<(i64, Pos)>>,
-    /// Situations of the newest run, recomputed.
-    pub(super) situations: BTreeMap<i32, u64>,
+    /// Grants that a run's complete snapshot shows gone after their removal was decided.
+    pub(super) seen_gone: HashMap<GrantKey, Vec<SeenGone>>,
+    /// The newest run that recomputes.
+    pub(super) newest_run: Option<NewestRun>,
 }
 
 impl State {
@@ -413,6 +440,11 @@ impl State {
     /// When what the record states happened.
     pub(super) fn occurred_ms(&self, pos: Pos) -> i64 {
         self.meta(pos).map_or(0, |meta| meta.occurred_ms)
+    }
+
+    /// When a record was integrated; never, for what is not there.
+    pub(super) fn recorded_ms(&self, pos: Pos) -> i64 {
+        self.meta(pos).map_or(i64::MAX, |meta| meta.recorded_ms)
     }
 
     /// The sync that a record cites.

@@ -87,23 +87,16 @@ fn latencies(state: &State, ended: &Ended, action: &Action, effect: &Effect) -> 
     Ok(())
 }
 
-/// Times from decision to verified absence of a remediation's removals, ascending.
+/// Time from the decision of a removal to its verified absence.
 pub(super) fn decided_to_verified(
     state: &State,
-    plan: &Plan,
-    before: Pos,
+    action: &Action,
+    effect: &Effect,
     deciders: &Deciders,
-) -> Vec<i64> {
-    let name = state.names.find(&plan.record.remediation);
-    let mut times: Vec<i64> = verified(state, plan, before)
-        .filter_map(|(action, effect)| {
-            let decided = deciders.get(name?, action.key)?;
-            let decided_ms = state.occurred_ms(state.position(decided)?);
-            Some(effect.observed_ms.saturating_sub(decided_ms))
-        })
-        .collect();
-    times.sort_unstable();
-    times
+) -> Option<i64> {
+    let decided = deciders.get(action.remediation, action.key)?;
+    let decided_ms = state.occurred_ms(state.position(decided)?);
+    Some(effect.observed_ms.saturating_sub(decided_ms))
 }
 
 fn percentiles(
@@ -112,7 +105,10 @@ fn percentiles(
     close: &At<RemediationClosed>,
     deciders: &Deciders,
 ) -> Result<(), String> {
-    let times = decided_to_verified(state, plan, close.pos, deciders);
+    let mut times: Vec<i64> = verified(state, plan, close.pos)
+        .filter_map(|(action, effect)| decided_to_verified(state, action, effect, deciders))
+        .collect();
+    times.sort_unstable();
     let record = &close.what;
     let (Some(low), Some(high), Some(max)) = (
         times.get(times.len().saturating_sub(1) / 2),

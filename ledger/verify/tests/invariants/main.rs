@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use counterfoil_evidence::replay::check::CHECKS;
 use counterfoil_verify::bundle::{BundleReader, Limits};
 use counterfoil_verify::testing::{BundleFiles, Edit, Forger, MUTATORS, Scene, StolenKeys};
-use counterfoil_verify::{Options, Status, Trust, Verdict, report, verify};
+use counterfoil_verify::{Options, Status, Trust, Verdict, Verification, report, verify};
 
 /// Breaks the check with this id; answers what becomes of the record.
 type Forgery = fn(&mut Scene<'_>) -> Edit;
@@ -45,6 +45,7 @@ mod inventory;
 mod ledger;
 mod prelude;
 mod remediation;
+mod removals;
 mod review;
 
 struct Golden {
@@ -55,7 +56,10 @@ struct Golden {
 
 impl Golden {
     fn new() -> Self {
-        let log = support::cycle::build(60);
+        Self::of(support::cycle::build(60))
+    }
+
+    fn of(log: support::log::LogBuilder) -> Self {
         let dir = tempfile::tempdir().unwrap();
         log.write(&dir.path().join("golden"));
         Self {
@@ -69,6 +73,11 @@ impl Golden {
         let target = self.dir.path().join(name);
         let files = BundleFiles::copy(&self.dir.path().join("golden"), &target).unwrap();
         (target, files)
+    }
+
+    fn verify(&self, root: &Path) -> Verification {
+        let bundle = BundleReader::open(root, &Limits::default()).unwrap();
+        verify(&bundle, &self.trust, &Options::default()).unwrap()
     }
 }
 

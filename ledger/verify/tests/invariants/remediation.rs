@@ -1,5 +1,7 @@
 //! Plans, attempts, read-backs and findings, forged.
 
+use counterfoil_evidence::leaf::ACTION_LEAF_LEN;
+
 use crate::prelude::*;
 
 /// As if the plan had never been held.
@@ -8,6 +10,46 @@ fn never_held(scene: &mut Scene<'_>) -> Edit {
         Payload::ThresholdTripped(_) | Payload::ThresholdResolved(_) => Edit::Drop,
         _ => Edit::Keep,
     }
+}
+
+/// As if what is left of the threshold came when all was done.
+fn held_afterwards(scene: &mut Scene<'_>) -> Edit {
+    match &*scene.payload {
+        Payload::RemediationClosed(p) => {
+            let tripped = v1::ThresholdTripped {
+                remediation: p.remediation.clone(),
+                metric: "count".to_owned(),
+                limit: 5,
+                observed: 99,
+                queued_root: vec![0; 32],
+            };
+            followed_by(scene, Payload::ThresholdTripped(tripped))
+        }
+        _ => never_held(scene),
+    }
+}
+
+/// As if nobody had promised to look again.
+fn never_read_again(scene: &mut Scene<'_>) -> Edit {
+    match &*scene.payload {
+        Payload::ObligationOpened(_) | Payload::ObligationDischarged(_) => Edit::Drop,
+        _ => Edit::Keep,
+    }
+}
+
+/// The plan names whatever record was there as what decided its removals.
+fn decided_by_nothing(scene: &mut Scene<'_>) -> Edit {
+    if let Payload::RemediationPlanned(mut p) = scene.payload.clone() {
+        let mut actions = scene.blob(media_type::ACTIONS).unwrap();
+        for leaf in actions.chunks_exact_mut(ACTION_LEAF_LEN) {
+            leaf[ACTION_LEAF_LEN - 32..].copy_from_slice(&scene.record.prev_record_hash);
+        }
+        p.actions_root = scene
+            .set_blob(media_type::ACTIONS, &actions, ACTION_LEAF_LEN)
+            .unwrap();
+        *scene.payload = Payload::RemediationPlanned(p);
+    }
+    Edit::Keep
 }
 
 pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
@@ -292,6 +334,98 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
         on!(PrincipalRegistered, |_r, p| if p.principal == CAROL {
             p.kind = v1::PrincipalKind::Service.into();
         }),
+    ),
+    (
+        "I-59",
+        "a plan above the threshold that was held when it was done",
+        held_afterwards,
+    ),
+    (
+        "I-59",
+        "a threshold that a service resolved before a human did",
+        |scene| match &*scene.payload {
+            Payload::ThresholdResolved(p) => {
+                let by_a_human = followed_by(scene, Payload::ThresholdResolved(p.clone()));
+                "services/reconciliation".clone_into(&mut scene.record.actor);
+                by_a_human
+            }
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-13",
+        "a threshold that somebody without the right resolved before the one who has it",
+        |scene| match &*scene.payload {
+            Payload::ThresholdResolved(p) => {
+                let by_right = followed_by(scene, Payload::ThresholdResolved(p.clone()));
+                ALICE.clone_into(&mut scene.record.actor);
+                by_right
+            }
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-04",
+        "a reading that ended after it was on record",
+        on!(SourceSyncSealed, |_r, p| p.ended_ms += DAY_MS),
+    ),
+    (
+        "I-04",
+        "an attempt that ended after it was on record",
+        on!(ActionAttempted, |_r, p| p.ended_ms += DAY_MS),
+    ),
+    (
+        "I-33",
+        "a plan that asks for less than the policy",
+        on!(RemediationPlanned, |_r, p| p.val_required = 2),
+    ),
+    (
+        "I-37",
+        "a plan that reads again less often than the policy",
+        |scene| {
+            if let Payload::RemediationPlanned(p) = &mut *scene.payload {
+                p.persistence_offsets_ms.clear();
+            }
+            never_read_again(scene)
+        },
+    ),
+    (
+        "I-37",
+        "a re-read in a thousand years",
+        on!(ObligationOpened, |_r, p| if p.due_ms > 0 {
+            p.due_ms += 365_000 * DAY_MS;
+        }),
+    ),
+    (
+        "I-37",
+        "a remediation that never ended and is never read again",
+        |scene| match &*scene.payload {
+            Payload::RemediationClosed(_) => Edit::Drop,
+            _ => never_read_again(scene),
+        },
+    ),
+    (
+        "I-39",
+        "removals that no decision decided",
+        decided_by_nothing,
+    ),
+    (
+        "I-39",
+        "one grant acted on under two names",
+        |scene| match &*scene.payload {
+            Payload::ActionIntended(p) if p.attempt == 1 => {
+                let mut twin = p.clone();
+                twin.action.push_str("-twin");
+                twin.idempotency_key.push_str("-twin");
+                followed_by(scene, Payload::ActionIntended(twin))
+            }
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-58",
+        "a run that speaks of another moment",
+        on!(ReconRunSealed, |_r, p| p.as_of_ms -= DAY_MS / 24),
     ),
     (
         "I-40",

@@ -40,6 +40,15 @@ pub struct Cycle {
 
 /// A cycle over so many grants a source.
 pub fn build(grants: usize) -> LogBuilder {
+    play(grants, false)
+}
+
+/// A cycle in which what came back is removed again, comes back again, and nobody says so.
+pub fn build_with_hidden_return(grants: usize) -> LogBuilder {
+    play(grants, true)
+}
+
+fn play(grants: usize, hidden_return: bool) -> LogBuilder {
     let mut log = LogBuilder::new();
     let rights = onboard(&mut log);
     let mut cycle = Cycle {
@@ -60,7 +69,7 @@ pub fn build(grants: usize) -> LogBuilder {
     cycle.partial_sync();
     let snapshot = cycle.snapshot(&[&hr, &ldap]);
     let reviewed = review::run(&mut cycle, &snapshot, &ldap);
-    remediation::run(&mut cycle, &reviewed);
+    remediation::run(&mut cycle, &reviewed, hidden_return);
     cycle.seal_epoch();
     cycle.log
 }

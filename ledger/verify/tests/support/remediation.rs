@@ -32,7 +32,7 @@ struct Act {
     effect: Option<([u8; 32], i64)>,
 }
 
-pub fn run(cycle: &mut Cycle, reviewed: &Reviewed) {
+pub fn run(cycle: &mut Cycle, reviewed: &Reviewed, hidden_return: bool) {
     let findings = reconcile(cycle, reviewed);
     let (plan, mut acts) = plan(cycle, reviewed, &findings);
     // Carried out an hour after the last decision: what was decided is known by then.
@@ -65,7 +65,10 @@ pub fn run(cycle: &mut Cycle, reviewed: &Reviewed) {
     }
     close(cycle, &acts);
     let owed = owe(cycle, &hr, &ldap, &acts);
-    reread(cycle, &owed, &mut acts);
+    let back = reread(cycle, &owed, &mut acts);
+    if hidden_return {
+        return_unseen(cycle, plan, &owed, &mut acts[back]);
+    }
     close_campaign(cycle, reviewed, &acts);
 }
 
@@ -396,8 +399,8 @@ fn owe(cycle: &mut Cycle, hr: &Sealed, ldap: &Sealed, acts: &[Act]) -> Vec<Owed>
     owed
 }
 
-/// One source kept what was removed away; in the other one grant is back.
-fn reread(cycle: &mut Cycle, owed: &[Owed], acts: &mut [Act]) {
+/// One source kept what was removed away; in the other one grant is back: answers whose.
+fn reread(cycle: &mut Cycle, owed: &[Owed], acts: &mut [Act]) -> usize {
     cycle.log.tick(HOUR_MS + 60_000);
     let ldap_tag = cycle.ldap.tag();
     let back = acts
@@ -436,9 +439,37 @@ fn reread(cycle: &mut Cycle, owed: &[Owed], acts: &mut [Act]) {
         cycle.open.remove(&owed.id);
     }
     acts[back].effect = None;
+    back
+}
+
+/// Removed again and proved gone again; at the last re-read it is there again, and only its set says so.
+fn return_unseen(cycle: &mut Cycle, plan: [u8; 32], owed: &[Owed], act: &mut Act) {
+    attempt(cycle, plan, act, 2, AttemptResult::Ok, None);
+    cycle.ldap.remove(act.end.leaf.key);
+    let hr = cycle.sync(&cycle.hr.clone(), SyncPurpose::ReadBack);
+    let ldap = cycle.sync(&cycle.ldap.clone(), SyncPurpose::ReadBack);
+    verify(cycle, act, &hr, &ldap, true);
+    cycle.log.tick(7 * DAY_MS);
+    cycle.ldap.restore(act.before);
+    for owed in owed.iter().filter(|owed| owed.offset_ms != HOUR_MS) {
+        let source = if owed.source == HR {
+            cycle.hr.clone()
+        } else {
+            cycle.ldap.clone()
+        };
+        let sync = cycle.sync(&source, SyncPurpose::Persistence);
+        let discharged = v1::ObligationDischarged {
+            obligation: owed.id.to_vec(),
+            evidence_record_hash: sync.hash.to_vec(),
+        };
+        append(cycle, Payload::ObligationDischarged(discharged));
+        cycle.open.remove(&owed.id);
+    }
 }
 
 fn close_campaign(cycle: &mut Cycle, reviewed: &Reviewed, acts: &[Act]) {
+    // Well after the re-read: whoever closes knows what it showed.
+    cycle.log.tick(HOUR_MS);
     let (leaves, counts) = dispositions(&reviewed.ends);
     let mut debt = Vec::new();
     for (key, end) in &reviewed.ends {
