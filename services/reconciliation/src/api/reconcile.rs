@@ -1,7 +1,7 @@
 //! RunReconciliation: both sides are read, compared and sealed, and the findings brought up to it.
 //!
-//! Invariants: what is not found any more is resolved only by a snapshot that could show it and is newer than the finding;
-//! a finding that a remediation deals with is resolved by the remediation's proof and by nothing else.
+//! Invariants: what is not found any more is resolved only by a snapshot that could show it and is not older than the one in
+//! which it was found; a finding that a remediation deals with is resolved by the remediation's proof and by nothing else.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -210,7 +210,7 @@ impl Api {
                     let decision = found.decided.and_then(|at| decision(&picture.decided, at));
                     again.push((finding.id, decision));
                 }
-                None if is_over(&finding, picture) => resolved.push(finding.id),
+                None if is_over(&finding, run, picture) => resolved.push(finding.id),
                 None => {}
             }
         }
@@ -318,11 +318,12 @@ fn fresh_findings(picture: &Picture) -> Vec<&Found> {
 }
 
 /// Whether the picture shows that a live finding which was not found again is over.
-fn is_over(finding: &Live, picture: &Picture) -> bool {
+fn is_over(finding: &Live, run: &Run, picture: &Picture) -> bool {
     let Some(read_ms) = picture.snapshot.sources.get(&finding.key.source_tag()) else {
         return false;
     };
-    if finding.state == FindingState::Remediating {
+    // Ids of snapshots sort by time.
+    if finding.state == FindingState::Remediating || run.snapshot < finding.snapshot {
         return false;
     }
     // The grant is there and in another situation; or it is not there, which an older picture cannot tell.

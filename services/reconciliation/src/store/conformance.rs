@@ -1,5 +1,7 @@
 //! One suite for both engines.
 
+use std::collections::BTreeMap;
+
 use counterfoil_chassis::testing::TestDatabase;
 use counterfoil_evidence::{
     leaf::{GrantKey, SourceTag},
@@ -33,6 +35,22 @@ fn decision(kept: Option<GrantKey>) -> Decision {
         decided_by: "principals/finn".to_owned(),
         kept,
         campaign: "campaigns/q3".to_owned(),
+    }
+}
+
+fn run_of(id: &str) -> Run {
+    Run {
+        id: id.to_owned(),
+        snapshot: "s".to_owned(),
+        record_id: vec![1; 16],
+        record_hash: [2; 32],
+        situations: vec![(1, 7), (4, 2)],
+        observed_count: 9,
+        authorized_count: 8,
+        findings_count: 2,
+        findings_root: [3; 32],
+        gap_count: 2,
+        created_ms: 4,
     }
 }
 
@@ -101,29 +119,16 @@ async fn migrated(db: &TestDatabase) {
 counterfoil_chassis::both_engines! {
     async fn a_run_is_read_as_it_was_written(db: TestDatabase) {
         migrated(&db).await;
-        let run = |id: &str| Run {
-            id: id.to_owned(),
-            snapshot: "s".to_owned(),
-            record_id: vec![1; 16],
-            record_hash: [2; 32],
-            situations: vec![(1, 7), (4, 2)],
-            observed_count: 9,
-            authorized_count: 8,
-            findings_count: 2,
-            findings_root: [3; 32],
-            gap_count: 2,
-            created_ms: 4,
-        };
         let mut tx = db.write_tx(TENANT).await.unwrap();
         for id in ["a", "b", "c"] {
-            runs::insert(&mut tx, &run(id)).await.unwrap();
+            runs::insert(&mut tx, &run_of(id)).await.unwrap();
         }
-        assert_eq!(runs::get(tx.conn(), TENANT, "b").await.unwrap(), Some(run("b")));
+        assert_eq!(runs::get(tx.conn(), TENANT, "b").await.unwrap(), Some(run_of("b")));
         assert_eq!(runs::get(tx.conn(), "beta", "b").await.unwrap(), None, "another tenant's");
         tx.commit().await.unwrap();
         let newest = runs::list(&db, TENANT, None, 2).await.unwrap();
-        assert_eq!(newest, [run("c"), run("b")]);
-        assert_eq!(runs::list(&db, TENANT, Some("b"), 2).await.unwrap(), [run("a")]);
+        assert_eq!(newest, [run_of("c"), run_of("b")]);
+        assert_eq!(runs::list(&db, TENANT, Some("b"), 2).await.unwrap(), [run_of("a")]);
     }
 
     async fn a_finding_is_listed_found_again_and_resolved(db: TestDatabase) {
@@ -148,7 +153,10 @@ counterfoil_chassis::both_engines! {
         assert_eq!(findings::removable(tx.conn(), TENANT, "r2", situations).await.unwrap().len(), 1);
         let change = findings::Change { state: FindingState::ResolvedVerified, ..change };
         findings::change(&mut tx, ["f00001".to_owned()], change).await.unwrap();
-        assert_eq!(findings::live(tx.conn(), TENANT).await.unwrap().len(), 2);
+        runs::insert(&mut tx, &run_of("r2")).await.unwrap();
+        let live = findings::live(tx.conn(), TENANT).await.unwrap();
+        let shown: BTreeMap<_, _> = live.iter().map(|one| (one.id.as_str(), one.snapshot.as_str())).collect();
+        assert_eq!(shown, BTreeMap::from([("f00002", ""), ("f00003", "s")]));
         let keys = [key(1), key(2)];
         assert_eq!(findings::live_keys(&mut tx, keys).await.unwrap(), [(key(2), Situation::Residual)]);
         let many = findings::many(&mut tx, ["f00001".to_owned(), "none".to_owned()]).await.unwrap();

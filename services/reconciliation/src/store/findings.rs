@@ -195,13 +195,17 @@ pub(crate) struct Live {
     pub(crate) state: FindingState,
     pub(crate) until_ms: i64,
     pub(crate) changed_ms: i64,
+    /// Bare id of the snapshot in which it was found the last time.
+    pub(crate) snapshot: String,
 }
 
 /// All live findings of the tenant, ascending by key.
 pub(crate) async fn live(connection: &mut AnyConnection, tenant: &str) -> Result<Vec<Live>> {
     let rows = sqlx::query(
-        "SELECT finding, grant_key, situation, state, until_ms, changed_ms FROM findings \
-         WHERE tenant = $1 AND live = 1 ORDER BY grant_key",
+        "SELECT finding, grant_key, situation, state, until_ms, changed_ms, \
+         COALESCE(recon_runs.snapshot, '') AS snapshot FROM findings \
+         LEFT JOIN recon_runs ON recon_runs.tenant = findings.tenant AND recon_runs.recon_run = findings.last_run \
+         WHERE findings.tenant = $1 AND live = 1 ORDER BY grant_key",
     )
     .bind(tenant)
     .fetch_all(connection)
@@ -215,6 +219,7 @@ pub(crate) async fn live(connection: &mut AnyConnection, tenant: &str) -> Result
                 state: code(row, "state", known)?,
                 until_ms: row.try_get("until_ms")?,
                 changed_ms: row.try_get("changed_ms")?,
+                snapshot: row.try_get("snapshot")?,
             })
         })
         .collect()

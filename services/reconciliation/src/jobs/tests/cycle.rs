@@ -4,7 +4,9 @@ use counterfoil_chassis::testing::TestDatabase;
 use counterfoil_evidence::v1;
 use counterfoil_proto::{
     recertification::{CampaignState, Decision},
-    reconciliation::{ActionState, FindingState, RemediationState, Situation},
+    reconciliation::{
+        ActionState, FindingState, RemediationState, RunReconciliationRequest, Situation,
+    },
 };
 
 use super::{Account, World, reason};
@@ -115,6 +117,25 @@ counterfoil_chassis::both_engines! {
             let over = finding.situation() != Situation::Ownerless;
             assert_eq!(finding.state() == FindingState::ResolvedVerified, over, "{finding:?}");
         }
+        world.audited().await;
+        world.stop().await;
+    }
+
+    /// An older picture tells nothing of what was found in a newer one, though it shows the grant as it should be.
+    async fn an_older_snapshot_resolves_nothing(db: TestDatabase) {
+        let world = World::start(db).await;
+        world.add_source("hr", &[Account("amy", &["crew", "staff"])], |_| {}).await;
+        world.review("q3", |_, _| Decision::Accept).await;
+        let older = world.snapshot().await;
+        let path = world.files("hr").join("grants.csv");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, text.replace("amy,crew\n", "")).unwrap();
+        world.sync("hr").await;
+        assert_eq!(count(&world.reconcile().await, Situation::UnderProvisioned), 1);
+        let request = RunReconciliationRequest { snapshot: older, request_id: String::new() };
+        let answer = world.olga.recon.clone().run_reconciliation(request).await.unwrap();
+        assert_eq!(answer.into_inner().recon_run.unwrap().findings_count, 0);
+        assert_eq!(world.findings().await[0].state(), FindingState::Open);
         world.audited().await;
         world.stop().await;
     }
