@@ -44,7 +44,12 @@ impl Api {
             .context
             .decision(&tenant.id, caller, Duty::Remediate)
             .await?;
-        let (rules, _) = self.context.authority.policy(&tenant.id).await?;
+        // The plan cites the rules that it was made by, also when they came into force after the rights were asked for.
+        let (rules, policy_hash) = self.context.authority.policy(&tenant.id).await?;
+        let stamp = Stamp {
+            policy_hash,
+            ..stamp
+        };
         let run = self.run(&name).await?;
         // What is planned now is checked again in the transaction; what appears in between is left for the next plan.
         let facts = self.removable_facts(&tenant.id, &run).await?;
