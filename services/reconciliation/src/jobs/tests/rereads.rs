@@ -1,6 +1,6 @@
 //! Removals are read again when it is due: they stayed, came back, or could not be read.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use counterfoil_chassis::testing::TestDatabase;
 use counterfoil_evidence::v1;
@@ -156,7 +156,12 @@ counterfoil_chassis::both_engines! {
         world.not_read_for("slow", 300_000).await;
         let jobs = world.jobs().clone();
         let slow = tokio::spawn(async move { jobs.run_once().await.unwrap() });
+        let turn = world.context().reread_turn("acme", "slow");
         let others = async {
+            // Held by the job, beside the context and here.
+            while Arc::strong_count(&turn) < 3 {
+                tokio::task::yield_now().await;
+            }
             while world.obligations().await.len() > 3 {
                 assert!(world.rereads().await.unobservable > 0, "it is told that one is still being read");
             }

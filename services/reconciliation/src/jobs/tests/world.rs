@@ -163,13 +163,17 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let host = own_loopback_address();
         let mut urls = BTreeMap::new();
+        // All at once: a port that is let go may be given out again.
+        let mut listeners = Vec::new();
         for service in SERVICES {
             let listener = TcpListener::bind((host, 0)).await.unwrap();
             urls.insert(
                 service,
                 format!("http://{}", listener.local_addr().unwrap()),
             );
+            listeners.push(listener);
         }
+        drop(listeners);
         let configs = configs(&database, folder.path(), &urls);
         let (token, _) = testing::credential(folder.path(), "operators/admin", "administrator");
         let admin = Clients::new(&urls, token);
