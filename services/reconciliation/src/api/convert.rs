@@ -141,7 +141,7 @@ mod tests {
                 own.as_str_name()
             );
         }
-        for number in 1..=9 {
+        for number in 1..=10 {
             let state = format!("{:?}", ActionState::from_number(number.into()).unwrap());
             let own = proto::ActionState::try_from(number).unwrap();
             let shown = own

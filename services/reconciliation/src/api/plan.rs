@@ -22,7 +22,7 @@ use crate::{
     model::{
         entities::{Action, Finding, Remediation, Run},
         ids::Principal,
-        plan::{REMOVABLE, Tripped, threshold},
+        plan::{Newest, REMOVABLE, Tripped, threshold},
         state::{ActionState, RemediationState},
         target::GrantFacts,
     },
@@ -53,6 +53,7 @@ impl Api {
         let run = self.run(&name).await?;
         // What is planned now is checked again in the transaction; what appears in between is left for the next plan.
         let facts = self.removable_facts(&tenant.id, &run).await?;
+        let newest = self.newest_decisions(&tenant.id, &facts).await?;
 
         let mut tx = self.context.db.write_tx(&tenant.id).await?;
         let begun = idempotency::begin(
@@ -69,12 +70,10 @@ impl Api {
         };
         let findings =
             store::findings::removable(tx.conn(), &tenant.id, &run.id, REMOVABLE).await?;
-        let actions = actions(&findings, &facts, stamp.now_ms);
+        let found = actions(&findings, &facts, stamp.now_ms);
+        let (actions, superseded) = newest.split(found);
         if actions.is_empty() {
-            return Err(ApiError::failed_precondition(
-                "NOTHING_TO_DO",
-                "the run has no open finding on a direct grant of a source that can be written to",
-            ));
+            return Err(nothing_to_do(&superseded));
         }
         let sources: BTreeSet<String> =
             actions.iter().map(|action| action.source.clone()).collect();
@@ -125,6 +124,16 @@ impl Api {
         let read_only = self.read_only_sources(tenant, &sources).await?;
         facts.retain(|_, facts| !read_only.contains(&facts.source));
         Ok(facts)
+    }
+
+    /// What is decided by now on the grants that could be removed.
+    async fn newest_decisions(
+        &self,
+        tenant: &str,
+        facts: &BTreeMap<GrantKey, GrantFacts>,
+    ) -> Result<Newest, ApiError> {
+        let keys: Vec<GrantKey> = facts.keys().copied().collect();
+        self.context.recertification.newest(tenant, &keys).await
     }
 
     /// The sources that nobody writes to. One whose writer is its reader is refused: who acts must not confirm (I-36).
@@ -215,6 +224,19 @@ impl Api {
     }
 }
 
+fn nothing_to_do(superseded: &[Action]) -> ApiError {
+    if superseded.is_empty() {
+        return ApiError::failed_precondition(
+            "NOTHING_TO_DO",
+            "the run has no open finding on a direct grant of a source that can be written to",
+        );
+    }
+    ApiError::failed_precondition(
+        "DECISIONS_SUPERSEDED",
+        "newer decisions stand on all grants that could be removed: run the reconciliation again",
+    )
+}
+
 /// A plan that may be carried out, or is held; `..` of its own columns.
 fn approved(run: &Run, tripped: Option<&Tripped>, rules: &Rules, stamp: &Stamp) -> Remediation {
     Remediation {
@@ -279,6 +301,7 @@ fn actions(
             verified_record_hash: None,
             verified_ms: 0,
             watched: false,
+            superseded_by: None,
         })
     };
     let mut actions: Vec<Action> = findings.iter().filter_map(action).collect();

@@ -6,7 +6,10 @@ use counterfoil_chassis::{
     error::ApiError,
     idempotency::{self, Begun},
 };
-use counterfoil_evidence::v1::{FindingState, RemediationOutcome};
+use counterfoil_evidence::{
+    leaf::GrantKey,
+    v1::{FindingState, RemediationOutcome},
+};
 use counterfoil_proto::reconciliation::{
     ExecuteRemediationRequest, ExecuteRemediationResponse, ResolveThresholdRequest,
     ResolveThresholdResponse,
@@ -16,7 +19,12 @@ use super::{Api, convert, peers::authority::Duty, require_reason};
 use crate::{
     context::{Context, cite},
     error::wrong_state,
-    model::{entities::Remediation, ids::RemediationKey, state::RemediationState},
+    jobs,
+    model::{
+        entities::{Action, Remediation},
+        ids::RemediationKey,
+        state::RemediationState,
+    },
     records::{self, End, Stamp},
     store,
 };
@@ -46,6 +54,10 @@ impl Api {
                 "only a human resolves a tripped threshold",
             ));
         }
+        let superseded = match request.resume {
+            true => self.superseded(&key).await?,
+            false => Vec::new(),
+        };
 
         let mut tx = self.context.db.write_tx(&tenant.id).await?;
         let begun = idempotency::begin(
@@ -76,7 +88,9 @@ impl Api {
         };
         store::remediations::advance(&mut tx, &key.remediation, RemediationState::Held, next)
             .await?;
-        if !request.resume {
+        if request.resume {
+            jobs::superseded::record(&self.context, &mut tx, &key, &stamp, &superseded).await?;
+        } else {
             self.cancel(&mut tx, &key, &remediation, &stamp, emitted.record_hash)
                 .await?;
         }
@@ -89,6 +103,18 @@ impl Api {
         self.context.ring_on_commit(&mut tx);
         tx.commit().await?;
         self.settled_threshold(&tenant.id, answer).await
+    }
+
+    /// The actions of a held plan on which somebody has decided anew since it was made.
+    async fn superseded(&self, key: &RemediationKey) -> Result<Vec<Action>, ApiError> {
+        let actions = {
+            let mut connection = self.context.db.reader().acquire().await?;
+            store::actions::all(&mut connection, key).await?
+        };
+        let keys: Vec<GrantKey> = actions.iter().map(|action| action.key).collect();
+        let recertification = &self.context.recertification;
+        let newest = recertification.newest(&key.tenant, &keys).await?;
+        Ok(newest.split(actions).1)
     }
 
     async fn settled_threshold(

@@ -11,7 +11,7 @@ use counterfoil_connectors::{ConnectorError, RevokeRequest, SourceConfig, WriteO
 use counterfoil_evidence::v1::AttemptResult;
 use tonic::Code;
 
-use super::{Step, remediate::Job};
+use super::{Step, remediate::Job, superseded};
 use crate::{
     error::JobError,
     model::{
@@ -106,7 +106,11 @@ pub(super) async fn on_source(job: &Job<'_>, source: &str) -> Result<(), JobErro
     let batch = usize::try_from(job.context.settings.batch_actions.max(1)).unwrap_or(1);
     for chunk in open.chunks(batch) {
         job.go_on()?;
-        let answers = attempt(job, &connection, writer.as_mut(), chunk.to_vec()).await?;
+        let standing = superseded::set_apart(job, chunk.to_vec()).await?;
+        if standing.is_empty() {
+            continue;
+        }
+        let answers = attempt(job, &connection, writer.as_mut(), standing).await?;
         let away = |answer: &Answer| answer.result == AttemptResult::NotAttempted;
         if answers.iter().all(away) {
             // The target is not there: the rest would only be written down as not attempted too.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use counterfoil_chassis::{error::ApiError, names::uuid_v7, outbox::Emission};
-use counterfoil_evidence::leaf::GrantKey;
 use tonic::Code;
 
 use super::{
@@ -11,10 +10,11 @@ use super::{
     remediate::{Job, patiently},
 };
 use crate::{
+    api::peers::recertification::Removal,
     context::Context,
     error::JobError,
     model::{
-        entities::{Action, Digest, Obligation, ObligationState, obligation_kind},
+        entities::{Action, Obligation, ObligationState, obligation_kind},
         ids::RemediationKey,
         plan::{median_and_max, time_to_act_ms},
         state::{ActionState, RemediationState, outcome},
@@ -61,6 +61,7 @@ pub(super) async fn finish(job: &Job<'_>) -> Result<(), JobError> {
         p50_ms,
         max_ms,
     };
+    let owes = actions.iter().any(|action| action.state.is_owed());
     let mut tx = job.write(state).await?;
     let id = &job.key.remediation;
     let owed = store::obligations::open_of(&mut tx, id, obligation_kind::VERIFY).await?;
@@ -68,10 +69,10 @@ pub(super) async fn finish(job: &Job<'_>) -> Result<(), JobError> {
     emission.add(records::closed(&stamp, &job.remediation, end))?;
     let mut opened = rereads_owed(job, &stamp, &actions);
     let mut discharged = Vec::new();
-    if open > 0 && owed.is_empty() {
+    if owes && owed.is_empty() {
         opened.push(removal_owed(job, &stamp));
     }
-    if open == 0 {
+    if !owes {
         discharged = discharge(&mut emission, &stamp, owed, &actions)?;
     }
     for one in &opened {
@@ -136,15 +137,21 @@ fn obligation(job: &Job<'_>, stamp: &Stamp, kind: &str, due_ms: i64) -> Obligati
     }
 }
 
-/// Everything is proved gone: whatever was owed for that is done, as the newest reading shows.
+/// Nothing is to be proved any more: whatever was owed for that is done, as the newest reading shows; or a newer decision
+/// when all were superseded.
 fn discharge(
     emission: &mut Emission,
     stamp: &Stamp,
     owed: Vec<Obligation>,
     actions: &[Action],
 ) -> Result<Vec<Obligation>, JobError> {
-    let newest = actions.iter().max_by_key(|action| action.verified_ms);
-    let Some(evidence) = newest.and_then(|action| action.read_record_hash) else {
+    let newest = actions
+        .iter()
+        .filter(|action| action.state == ActionState::Verified)
+        .max_by_key(|action| action.verified_ms);
+    let read = newest.and_then(|action| action.read_record_hash);
+    let superseding = || actions.iter().find_map(|action| action.superseded_by);
+    let Some(evidence) = read.or_else(superseding) else {
         return Ok(Vec::new());
     };
     for one in &owed {
@@ -153,36 +160,26 @@ fn discharge(
     Ok(owed)
 }
 
-/// Tells recertification of every verified removal, campaign by campaign. Telling it twice changes nothing.
+/// Tells recertification of every verified removal, whichever campaigns decided it. Telling it twice changes nothing.
 async fn report(
     context: &Context,
     key: &RemediationKey,
     actions: &[Action],
 ) -> Result<(), JobError> {
-    let mut removals: BTreeMap<&str, Vec<(GrantKey, Digest)>> = BTreeMap::new();
-    for action in actions {
-        if let (ActionState::Verified, Some(verified)) = (action.state, action.verified_record_hash)
-        {
-            let campaign = action.decision.campaign.as_str();
-            if !campaign.is_empty() {
-                removals
-                    .entry(campaign)
-                    .or_default()
-                    .push((action.key, verified));
-            }
-        }
-    }
-    for (campaign, removals) in removals {
-        let (recertification, tenant) = (&context.recertification, &key.tenant);
-        let taken = patiently(context, || {
-            recertification.report(tenant, campaign, &removals)
+    let verified = actions
+        .iter()
+        .filter(|action| action.state == ActionState::Verified);
+    let removals: Vec<Removal> = verified
+        .filter_map(|action| {
+            Some(Removal {
+                key: action.key,
+                verified: action.verified_record_hash?,
+                observed_ms: action.verified_ms,
+            })
         })
-        .await?;
-        if !taken {
-            tracing::info!(remediation = %key, campaign, "the campaign is over and takes no more reports");
-        }
-    }
-    Ok(())
+        .collect();
+    let (recertification, tenant) = (&context.recertification, &key.tenant);
+    patiently(context, || recertification.report(tenant, &removals)).await
 }
 
 /// Tells recertification of all remediations of which it does not know everything yet; answers of how many it knows now.

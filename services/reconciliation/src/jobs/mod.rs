@@ -9,6 +9,7 @@ mod persistence;
 mod read_back;
 mod remediate;
 pub(crate) mod rereads;
+pub(crate) mod superseded;
 
 #[cfg(test)]
 mod tests;

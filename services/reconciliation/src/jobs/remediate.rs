@@ -8,7 +8,7 @@
 use std::{collections::BTreeSet, convert::Infallible};
 
 use counterfoil_chassis::{db::WriteTx, error::ApiError, names::new_id};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use tonic::Code;
 
 use super::{Step, attempts, finish, read_back};
@@ -181,8 +181,11 @@ impl<'c> Job<'c> {
                 }
             })
             .buffer_unordered(at_once)
-            .try_collect()
+            // A source that cannot go on cuts off no call that is out to another.
+            .collect::<Vec<Result<(), JobError>>>()
             .await
+            .into_iter()
+            .collect()
     }
 
     async fn may_try_more(&self) -> Result<bool, JobError> {

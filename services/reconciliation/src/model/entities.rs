@@ -127,6 +127,8 @@ pub(crate) struct Action {
     pub(crate) verified_record_hash: Option<Digest>,
     pub(crate) verified_ms: i64,
     pub(crate) watched: bool,
+    /// The newer decision's record, once there is one.
+    pub(crate) superseded_by: Option<Digest>,
 }
 
 impl Action {

@@ -1,6 +1,13 @@
 //! Planning: which findings become actions, whether the plan waits for a human, and how severe a finding is.
 
-use counterfoil_evidence::v1::Situation;
+use std::{collections::BTreeMap, sync::Arc};
+
+use counterfoil_evidence::{leaf::GrantKey, v1::Situation};
+
+use super::{
+    entities::{Action, Decision, Digest},
+    state::ActionState,
+};
 
 /// Situations that a remediation removes.
 pub(crate) const REMOVABLE: [Situation; 2] = [Situation::Residual, Situation::ExpiredPresent];
@@ -27,6 +34,38 @@ pub(crate) fn time_to_act_ms(severity: u32) -> i64 {
         3 => 3 * DAY_MS,
         2 => 14 * DAY_MS,
         _ => 30 * DAY_MS,
+    }
+}
+
+/// The newest decisions on some grants: SHA-256 of the record, and "campaigns/{campaign}".
+#[derive(Debug, Default)]
+pub(crate) struct Newest(pub(crate) BTreeMap<GrantKey, (Digest, Arc<str>)>);
+
+impl Newest {
+    /// Whether nobody decided otherwise, or the same again, on the grant since.
+    pub(crate) fn stands(&self, key: &GrantKey, decision: &Decision) -> bool {
+        let newest = self.0.get(key);
+        newest.is_some_and(|(record_hash, _)| *record_hash == decision.record_hash)
+    }
+
+    /// The actions whose decisions still stand, and those that are SUPERSEDED by now.
+    pub(crate) fn split(&self, actions: Vec<Action>) -> (Vec<Action>, Vec<Action>) {
+        let (standing, mut superseded): (Vec<_>, Vec<_>) = actions
+            .into_iter()
+            .partition(|action| self.stands(&action.key, &action.decision));
+        for action in &mut superseded {
+            action.state = ActionState::Superseded;
+            action.failure = match self.0.get(&action.key) {
+                Some((record_hash, campaign)) => {
+                    action.superseded_by = Some(*record_hash);
+                    format!(
+                        "a newer decision, of {campaign}, has superseded the one that was planned"
+                    )
+                }
+                None => "the decision that was planned does not stand any more".to_owned(),
+            };
+        }
+        (standing, superseded)
     }
 }
 

@@ -83,10 +83,11 @@ pub(crate) enum ActionState {
     StillPresent = 7,
     Unverifiable = 8,
     Regressed = 9,
+    Superseded = 10,
 }
 
 impl ActionState {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Planned,
         Self::Intended,
         Self::Acknowledged,
@@ -96,6 +97,7 @@ impl ActionState {
         Self::StillPresent,
         Self::Unverifiable,
         Self::Regressed,
+        Self::Superseded,
     ];
 
     pub(crate) fn from_number(number: i64) -> Option<Self> {
@@ -131,6 +133,11 @@ impl ActionState {
     /// Whether its effect is not proved.
     pub(crate) fn is_open(self) -> bool {
         self != Self::Verified
+    }
+
+    /// Whether its removal is still owed: it is not proved, and still decided.
+    pub(crate) fn is_owed(self) -> bool {
+        self.is_open() && self != Self::Superseded
     }
 
     /// What an answer of the target makes of an attempt. None of them closes anything.
@@ -235,6 +242,7 @@ pub(crate) mod tests {
             verified_record_hash: None,
             verified_ms: 0,
             watched: false,
+            superseded_by: None,
         }
     }
 
@@ -331,6 +339,16 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_was_superseded_is_neither_tried_nor_read_nor_owed_nor_proved() {
+        let superseded = ActionState::Superseded;
+        assert!(!superseded.may_attempt(0) && !superseded.wants_read_back());
+        assert!(!superseded.is_owed() && superseded.is_open());
+        let states = [ActionState::Verified, superseded];
+        assert_eq!(outcome(&states).0, RemediationState::Partial);
+        assert_eq!(outcome(&states[1..]).0, RemediationState::Failed);
+    }
+
+    #[test]
     fn numbers_and_states_are_the_same_thing() {
         for number in 1..=10 {
             assert_eq!(
@@ -338,7 +356,7 @@ pub(crate) mod tests {
                 number
             );
         }
-        for number in 1..=9 {
+        for number in 1..=10 {
             assert_eq!(ActionState::from_number(number).unwrap() as i64, number);
         }
         assert!(ActionState::from_number(0).is_none());

@@ -90,7 +90,7 @@ fn row_of(tenant: &str, remediation: &str, action: &Action) -> [BulkValue; 27] {
 /// Writes down the present state of actions: what attempts and read-backs change.
 pub(crate) async fn update(tx: &mut WriteTx, remediation: &str, actions: &[Action]) -> Result<()> {
     let tenant = tx.tenant().to_owned();
-    let rows: Vec<[BulkValue; 16]> = actions
+    let rows: Vec<[BulkValue; 17]> = actions
         .iter()
         .map(|action| {
             [
@@ -110,6 +110,7 @@ pub(crate) async fn update(tx: &mut WriteTx, remediation: &str, actions: &[Actio
                 action.verified_record_hash.into(),
                 action.verified_ms.into(),
                 action.watched.into(),
+                action.superseded_by.into(),
             ]
         })
         .collect();
@@ -119,7 +120,7 @@ pub(crate) async fn update(tx: &mut WriteTx, remediation: &str, actions: &[Actio
          intent_record_id = v.column6, intent_record_hash = v.column7, executor = v.column8, \
          first_started_ms = v.column9, started_ms = v.column10, ended_ms = v.column11, failure = v.column12, \
          read_record_hash = v.column13, verified_record_hash = v.column14, verified_ms = v.column15, \
-         watched = v.column16 \
+         watched = v.column16, superseded_by = v.column17 \
          FROM (VALUES {rows}) AS v \
          WHERE actions.tenant = ? AND actions.remediation = ? AND actions.grant_key = v.column1",
         &[],
@@ -266,5 +267,6 @@ fn action(row: &AnyRow) -> Result<Action> {
         verified_record_hash: digest(row, "verified_record_hash")?,
         verified_ms: row.try_get("verified_ms")?,
         watched: row.try_get::<i64, _>("watched")? == 1,
+        superseded_by: digest(row, "superseded_by")?,
     })
 }

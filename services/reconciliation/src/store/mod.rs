@@ -19,8 +19,11 @@ use sqlx::{Row, any::AnyRow};
 use crate::model::entities::{Decision, Digest};
 
 /// The service's tables.
-pub(crate) const MIGRATIONS: Migrations =
-    counterfoil_chassis::migrations!("reconciliation", "0001_reconciliation.sql");
+pub(crate) const MIGRATIONS: Migrations = counterfoil_chassis::migrations!(
+    "reconciliation",
+    "0001_reconciliation.sql",
+    "0002_superseded.sql"
+);
 
 /// Why the store does not answer.
 #[derive(Debug, thiserror::Error)]

@@ -4,23 +4,22 @@ use std::{collections::HashSet, sync::Arc};
 
 use counterfoil_chassis::{
     client::{MESSAGE_BYTES_MAX, ServiceChannel},
-    clock::millis,
+    clock::{millis, timestamp},
     error::ApiError,
 };
 use counterfoil_evidence::leaf::{AuthorizedLeaf, GrantKey};
 use counterfoil_proto::recertification::{
-    DecidedGrant, ReportRemediationRequest, StreamDecidedGrantsRequest, VerifiedRemoval,
-    campaign_service_client::CampaignServiceClient,
+    BatchGetDecidedGrantsRequest, DecidedGrant, ReportVerifiedRemovalsRequest,
+    StreamDecidedGrantsRequest, VerifiedRemoval, campaign_service_client::CampaignServiceClient,
 };
-use tonic::Code;
 
 use super::refused;
-use crate::model::{compare::Decided, entities::Digest, ids::local_name};
+use crate::model::{compare::Decided, entities::Digest, ids::local_name, plan::Newest};
 
 const PEER: &str = "recertification";
 
-/// Removals reported in one call.
-const REPORT_BATCH: usize = 5_000;
+/// Grants asked about, and removals reported, in one call.
+const BATCH: usize = 5_000;
 
 /// Asks the recertification service. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -61,36 +60,58 @@ impl Recertification {
         Ok(decided)
     }
 
-    /// Reports verified removals of a campaign ("campaigns/{campaign}"). False: the campaign takes no more reports.
-    pub(crate) async fn report(
-        &self,
-        tenant: &str,
-        campaign: &str,
-        removals: &[(GrantKey, Digest)],
-    ) -> Result<bool, ApiError> {
-        for batch in removals.chunks(REPORT_BATCH) {
-            let request = ReportRemediationRequest {
-                campaign: format!("tenants/{tenant}/{campaign}"),
-                removals: batch
-                    .iter()
-                    .map(|(key, verified)| VerifiedRemoval {
-                        grant_key: key.0.to_vec(),
-                        verified_record_hash: verified.to_vec(),
-                        observed_time: None,
-                    })
-                    .collect(),
+    /// The newest decisions on these grants.
+    pub(crate) async fn newest(&self, tenant: &str, keys: &[GrantKey]) -> Result<Newest, ApiError> {
+        let mut newest = Newest::default();
+        let mut names = Names::default();
+        for batch in keys.chunks(BATCH) {
+            let request = BatchGetDecidedGrantsRequest {
+                tenant: format!("tenants/{tenant}"),
+                grant_keys: batch.iter().map(|key| key.0.to_vec()).collect(),
             };
-            match self.campaigns.clone().report_remediation(request).await {
-                Ok(_) => {}
-                Err(status)
-                    if matches!(status.code(), Code::FailedPrecondition | Code::NotFound) =>
-                {
-                    return Ok(false);
-                }
-                Err(status) => return Err(ApiError::from_peer(PEER, status)),
+            let mut campaigns = self.campaigns.clone();
+            let answer = campaigns.batch_get_decided_grants(request).await;
+            for grant in answer.map_err(refused(PEER))?.into_inner().grants {
+                let found = one(tenant, &grant, &mut names)?;
+                let decision = (found.leaf.record_hash, found.campaign);
+                newest.0.insert(found.leaf.key, decision);
             }
         }
-        Ok(true)
+        Ok(newest)
+    }
+
+    /// Reports verified removals. When it fails, some are to be reported again, which changes nothing.
+    pub(crate) async fn report(&self, tenant: &str, removals: &[Removal]) -> Result<(), ApiError> {
+        for batch in removals.chunks(BATCH) {
+            let request = ReportVerifiedRemovalsRequest {
+                tenant: format!("tenants/{tenant}"),
+                removals: batch.iter().map(Removal::message).collect(),
+            };
+            let mut campaigns = self.campaigns.clone();
+            let answer = campaigns.report_verified_removals(request).await;
+            answer.map_err(refused(PEER))?;
+        }
+        Ok(())
+    }
+}
+
+/// A removal whose effect is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Removal {
+    pub(crate) key: GrantKey,
+    /// SHA-256 of its R26.
+    pub(crate) verified: Digest,
+    /// When the reading that proves it ended, milliseconds.
+    pub(crate) observed_ms: i64,
+}
+
+impl Removal {
+    fn message(&self) -> VerifiedRemoval {
+        VerifiedRemoval {
+            grant_key: self.key.0.to_vec(),
+            verified_record_hash: self.verified.to_vec(),
+            observed_time: Some(timestamp(self.observed_ms)),
+        }
     }
 }
 

@@ -117,8 +117,13 @@ counterfoil_chassis::both_engines! {
         world.add_source("hr", &[Account("amy", &["root"])], |_| {}).await;
         let campaign = world.review("q3", |_, _| Decision::Revoke).await;
         let planned = world.planned().await;
+        // It is asked what is decided before anything goes out, and is away at the end.
+        world.not_read_for("hr", 60_000).await;
+        world.execute(&planned.name).await.unwrap();
+        world.comes_to(&planned.name, ActionState::Acknowledged).await;
         world.stop_service("recertification").await;
-        assert_eq!(world.carried_out(&planned.name).await.state(), RemediationState::Closed);
+        world.clock.advance_ms(60_000);
+        assert_eq!(world.watch(&planned.name).await.state(), RemediationState::Closed);
         assert_eq!(world.jobs().run_once().await.unwrap().reported, 0);
         world.start_service("recertification").await;
         assert_eq!(world.jobs().run_once().await.unwrap().reported, 1);

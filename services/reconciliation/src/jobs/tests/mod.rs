@@ -7,6 +7,7 @@ mod cycle;
 mod plans;
 mod replicas;
 mod rereads;
+mod superseded;
 mod targets;
 mod tenant;
 mod world;

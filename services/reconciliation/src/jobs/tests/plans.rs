@@ -22,7 +22,7 @@ fn revoke_root(_: &str, entitlement: &str) -> Decision {
 }
 
 impl World {
-    async fn resolve(
+    pub(super) async fn resolve(
         &self,
         caller: &str,
         name: &str,

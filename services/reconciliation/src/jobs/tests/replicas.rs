@@ -35,7 +35,7 @@ impl World {
     }
 
     /// Who carries a remediation out.
-    async fn runner(&self, id: &str) -> String {
+    pub(super) async fn runner(&self, id: &str) -> String {
         let key = RemediationKey {
             tenant: "acme".to_owned(),
             remediation: id.to_owned(),

@@ -325,6 +325,17 @@ impl World {
         decide: impl Fn(&str, &str) -> Decision,
         logged: bool,
     ) {
+        let all = |account: &str, entitlement: &str| Some(decide(account, entitlement));
+        self.decide_some(campaign, all, logged).await;
+    }
+
+    /// Decides the items on which there is an answer.
+    pub(super) async fn decide_some(
+        &self,
+        campaign: &str,
+        decide: impl Fn(&str, &str) -> Option<Decision>,
+        logged: bool,
+    ) {
         let request = ListItemsRequest {
             campaign: campaign.into(),
             page_size: 1000,
@@ -346,11 +357,11 @@ impl World {
         };
         let decisions: Vec<ItemDecision> = items
             .iter()
-            .map(|item| {
+            .filter_map(|item| {
                 let shown = item.presentation.as_ref().unwrap();
-                let decision = decide(&shown.account_native_id, &shown.entitlement_native_id);
+                let decision = decide(&shown.account_native_id, &shown.entitlement_native_id)?;
                 let keeps = decision == Decision::Accept;
-                ItemDecision {
+                Some(ItemDecision {
                     item: item.name.clone(),
                     decision: decision.into(),
                     justification: "Checked with the team".into(),
@@ -366,7 +377,7 @@ impl World {
                     },
                     presentation_hash: item.presentation_hash.clone(),
                     ..ItemDecision::default()
-                }
+                })
             })
             .collect();
         let request = BatchDecideItemsRequest {
