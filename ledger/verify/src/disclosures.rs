@@ -25,8 +25,8 @@ struct Committed {
 /// All commitments of a log.
 #[derive(Debug, Default)]
 pub(crate) struct Commitments {
-    /// For a record: where its commitments begin, and how many they are.
-    of_record: HashMap<[u8; 16], (u32, u16)>,
+    /// For a record: where it is, where its commitments begin, and how many they are.
+    of_record: HashMap<[u8; 16], (u64, u32, u16)>,
     all: Vec<Committed>,
     labels: HashMap<String, u32>,
     malformed: Vec<u64>,
@@ -66,7 +66,7 @@ impl Commitments {
         }
         let count = u16::try_from(record.commitment.len()).unwrap_or(u16::MAX);
         if let Ok(id) = <[u8; 16]>::try_from(record.record_id.as_slice()) {
-            self.of_record.insert(id, (begin, count));
+            self.of_record.insert(id, (at, begin, count));
         }
     }
 
@@ -79,40 +79,51 @@ impl Commitments {
         next
     }
 
-    /// The one commitment of a record with a label.
-    fn find(&mut self, record_id: &[u8], label: &str) -> Option<&mut Committed> {
+    /// The one commitment of a record with a label, and where the record is.
+    fn find(&mut self, record_id: &[u8], label: &str) -> Option<(u64, &mut Committed)> {
         let id = <[u8; 16]>::try_from(record_id).ok()?;
-        let (begin, count) = *self.of_record.get(&id)?;
+        let (at, begin, count) = *self.of_record.get(&id)?;
         let label = *self.labels.get(label)?;
         let begin = usize::try_from(begin).ok()?;
-        self.all
+        let committed = self
+            .all
             .get_mut(begin..begin + usize::from(count))?
             .iter_mut()
-            .find(|committed| committed.label == label)
+            .find(|committed| committed.label == label)?;
+        Some((at, committed))
     }
 
-    /// Judges all openings of a bundle.
-    pub(crate) fn judge(mut self, bundle: &BundleReader) -> (Disclosed, Vec<Check>) {
-        let mut d1 = Finder::new(
-            "D1",
-            &[],
-            "every opening is of the value that was committed to",
-        );
-        let mut d2 = Finder::new(
-            "D2",
-            &[],
-            "every opening belongs to one commitment of the log",
-        );
+    /// Judges all openings of a bundle. `heard` gets each value that was committed to, with the entry and the label.
+    pub(crate) fn judge(
+        mut self,
+        bundle: &BundleReader,
+        heard: &mut dyn FnMut(u64, &str, &[u8]),
+    ) -> (Disclosed, Vec<Check>) {
+        let mut findings = Findings {
+            d1: Finder::new(
+                "D1",
+                &[],
+                "every opening is of the value that was committed to",
+            ),
+            d2: Finder::new(
+                "D2",
+                &[],
+                "every opening belongs to one commitment of the log",
+            ),
+            heard,
+        };
         let mut d3 = Finder::new("D3", &[], "every commitment of the log is opened")
             .weighing(Weight::Informative);
         for at in std::mem::take(&mut self.malformed) {
-            d2.fail(format!("entry {at} has malformed or repeated commitments"));
+            let why = format!("entry {at} has malformed or repeated commitments");
+            findings.d2.fail(why);
         }
         for (file, _) in bundle.files_below(path::DISCLOSURES) {
-            if let Err(error) = self.read_file(bundle, file, &mut d1, &mut d2) {
-                d2.fail(error);
+            if let Err(error) = self.read_file(bundle, file, &mut findings) {
+                findings.d2.fail(error);
             }
         }
+        let Findings { mut d1, mut d2, .. } = findings;
         let mut disclosed = Disclosed::default();
         let names: HashMap<u32, &String> = self.labels.iter().map(|(n, at)| (*at, n)).collect();
         for committed in &self.all {
@@ -144,8 +155,7 @@ impl Commitments {
         &mut self,
         bundle: &BundleReader,
         file: &str,
-        d1: &mut Finder,
-        d2: &mut Finder,
+        findings: &mut Findings<'_>,
     ) -> Result<(), BundleError> {
         let mut lines = bundle.lines(file)?;
         let mut line = Vec::new();
@@ -166,8 +176,8 @@ impl Commitments {
                 ));
             }
             match parse(&line) {
-                Ok(opening) => self.opening(file, number, &opening, d1, d2),
-                Err(why) => d2.fail(format!("{file}:{number}: {why}")),
+                Ok(opening) => self.opening(file, number, &opening, findings),
+                Err(why) => findings.d2.fail(format!("{file}:{number}: {why}")),
             }
         }
         Ok(())
@@ -178,10 +188,9 @@ impl Commitments {
         file: &str,
         number: u64,
         opening: &Opened,
-        d1: &mut Finder,
-        d2: &mut Finder,
+        Findings { d1, d2, heard }: &mut Findings<'_>,
     ) {
-        let Some(committed) = self.find(&opening.record_id, &opening.label) else {
+        let Some((at, committed)) = self.find(&opening.record_id, &opening.label) else {
             d2.fail(format!(
                 "{file}:{number}: the log has no such commitment {:?}",
                 opening.label
@@ -193,13 +202,22 @@ impl Commitments {
         });
         committed.opened = true;
         let digest = commit(&opening.label, &opening.salt, &opening.value);
-        d1.expect(digest.0 == committed.digest, || {
-            format!(
+        if digest.0 == committed.digest {
+            heard(at, &opening.label, &opening.value);
+        } else {
+            d1.fail(format!(
                 "{file}:{number}: {:?} is not what was committed to",
                 opening.label
-            )
-        });
+            ));
+        }
     }
+}
+
+/// What is found while openings are read.
+struct Findings<'h> {
+    d1: Finder,
+    d2: Finder,
+    heard: &'h mut dyn FnMut(u64, &str, &[u8]),
 }
 
 /// A line of a disclosure file, decoded.

@@ -1,4 +1,4 @@
-//! `counterfoil-verify BUNDLE --trust trust.json [--policy FILE] [--as-of TIME] [--json]`: offline, and small.
+//! `counterfoil-verify BUNDLE --trust trust.json [--policy FILE] [--as-of TIME] [--delay-days N] [--json]`: offline, and small.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,6 +8,8 @@ use clap::Parser;
 use counterfoil_verify::bundle::{BundleReader, Limits};
 use counterfoil_verify::time::parse_rfc3339;
 use counterfoil_verify::{Options, Trust, Verdict, Verification, report, verify};
+
+const DAY_MS: i64 = 86_400_000;
 
 /// Verifies an evidence bundle offline, against a trust file that came another way.
 ///
@@ -27,6 +29,9 @@ struct Arguments {
     /// The log must reach this moment, such as 2026-11-21T00:00:00Z.
     #[arg(long, value_name = "RFC3339", value_parser = parse_moment)]
     as_of: Option<i64>,
+    /// How many days after a fact it may be in the log: more, when an outage of the ledger is known to have been longer.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16))]
+    delay_days: Option<u16>,
     /// One JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -71,6 +76,7 @@ fn run(arguments: &Arguments) -> Result<Verification, String> {
     let options = Options {
         trust_file: Some(&arguments.trust),
         as_of_ms: arguments.as_of,
+        delay_max_ms: arguments.delay_days.map(|days| i64::from(days) * DAY_MS),
         threads: 0,
     };
     verify(&bundle, &trust, &options).map_err(|error| error.to_string())

@@ -157,6 +157,13 @@ fn campaign_text(out: &mut String, facts: &CampaignFacts) {
             facts.undecided
         ),
     );
+    let missing: Vec<String> = facts
+        .missing
+        .iter()
+        .map(|(source, reason)| format!("{source} ({reason})"))
+        .collect();
+    listed(out, "  reviewed", &facts.reviewed);
+    listed(out, "  MISSING from its snapshot", &missing);
     for maker in facts.decided_by.iter().take(LISTED_MAX) {
         line(
             out,
@@ -181,6 +188,16 @@ fn campaign_text(out: &mut String, facts: &CampaignFacts) {
             facts.debt
         ),
     );
+}
+
+/// One line with names, when there are any.
+fn listed(out: &mut String, title: &str, names: &[String]) {
+    if names.is_empty() {
+        return;
+    }
+    let told: Vec<&str> = names.iter().take(LISTED_MAX).map(String::as_str).collect();
+    line(out, &format!("{title}: {}", told.join(", ")));
+    more(out, names.len());
 }
 
 /// What whoever decided is, in words.
@@ -429,6 +446,11 @@ fn campaign_json(facts: &CampaignFacts) -> Value {
         "campaign": facts.campaign,
         "outcome": facts.outcome,
         "owner": facts.owner,
+        "reviewed": facts.reviewed,
+        "missing": facts.missing.iter().map(|(source, reason)| json!({
+            "source": source,
+            "reason": reason,
+        })).collect::<Vec<_>>(),
         "population": facts.population,
         "excluded": facts.excluded,
         "dispositions": facts.dispositions,

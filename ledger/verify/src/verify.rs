@@ -24,6 +24,9 @@ pub struct Options<'o> {
     pub trust_file: Option<&'o Path>,
     /// The log must reach this moment, milliseconds since 1970.
     pub as_of_ms: Option<i64>,
+    /// How long after a fact it may be in the log (I-04), milliseconds; `None`:
+    /// [`counterfoil_evidence::replay::INTEGRATION_DELAY_MAX_MS`].
+    pub delay_max_ms: Option<i64>,
     /// Threads to use; 0 = as many as there are cores.
     pub threads: usize,
 }
@@ -114,13 +117,19 @@ fn read_log(
         Producers::new(registrar),
         History::new(kept),
     );
+    if let Some(delay_max_ms) = options.delay_max_ms {
+        walk.replay = walk.replay.with_delay_max_ms(delay_max_ms);
+    }
     walk.walk(bundle, threads);
     let (s7, mut checks) = walk.finish();
     checks.extend(structure::judge(bundle, said, &walk.tree, s7, walk.whole));
     checks.extend(walk.history.finish(said, options.as_of_ms));
     checks.extend(walk.producers.finish(container));
     checks.push(walk.schemas.judge(bundle));
-    let (disclosed, openings) = walk.commitments.judge(bundle);
+    let replay = &mut walk.replay;
+    let (disclosed, openings) = walk.commitments.judge(bundle, &mut |at, label, value| {
+        replay.opened(at, label, value);
+    });
     checks.extend(openings);
     let Outcome { judgements, facts } = walk.replay.finish(&BundleBlobs { bundle });
     checks.extend(judgements.into_iter().map(Check::from));

@@ -15,6 +15,7 @@ use counterfoil_verify::bundle::{BundleReader, Limits, archive};
 use counterfoil_verify::testing::{BundleFiles, Edit, Forger};
 use counterfoil_verify::time::format_rfc3339;
 use serde_json::{Value, json};
+use support::authority::DAY_MS;
 use support::log::{LogBuilder, ORIGIN};
 
 struct Case {
@@ -96,6 +97,8 @@ fn a_good_bundle_exits_0_and_tells_what_it_does_not_prove() {
         "NOT OBSERVABLE: sources/old (partial)",
         "decided by principals/alice (human of the customer): ",
         "granted by principals/carol",
+        "  reviewed: sources/",
+        "  MISSING from its snapshot: sources/old (partial)",
         "came back 1",
         "What this does not prove",
         "No trusted witness has cosigned",
@@ -116,6 +119,11 @@ fn a_good_bundle_exits_0_and_tells_what_it_does_not_prove() {
         .sum();
     assert_eq!(campaign["population"], ended);
     assert_eq!(campaign["outcome"], "CLOSED_WITH_DEBT");
+    assert_eq!(campaign["reviewed"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        campaign["missing"],
+        json!([{"source": "sources/old", "reason": "partial"}])
+    );
     assert!(campaign["verified_gone"].as_u64() < campaign["removals_decided"].as_u64());
     assert!(object["report"]["removals"]["decided_to_verified_max_ms"].as_i64() > Some(0));
     assert_eq!(
@@ -346,6 +354,28 @@ fn the_log_is_held_against_what_was_kept_and_against_a_moment() {
         &["--as-of", &later],
         "W2",
     );
+}
+
+#[test]
+fn how_long_a_fact_may_be_kept_back_is_for_the_auditor_to_say() {
+    let case = Case::new();
+    let late = case.spoiled("late", |files| {
+        Forger::new(files, &case.log.stolen())
+            .rewrite(|scene| {
+                if let Payload::SourceRegistered(_) = scene.payload {
+                    scene.record.occurred_at_ms -= 8 * DAY_MS;
+                }
+                Ok(Edit::Keep)
+            })
+            .unwrap();
+    });
+    let judge = |more: &[&str]| {
+        let (_, object) = judged(&late, &case.trust(), more);
+        status(&object, "I-04").to_owned()
+    };
+    assert_eq!(judge(&[]), "FAIL");
+    assert_eq!(judge(&["--delay-days", "8"]), "FAIL");
+    assert_eq!(judge(&["--delay-days", "9"]), "PASS");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use super::CLOCK_SKEW_MS;
 use super::check::{Check, Tallies};
 use super::prepare::{Decoded, Prepared};
-use super::state::{At, Digest, FindingChange, Meta, Obligation, Pos, Principal, Run, State, Sync};
+use super::state::{
+    At, Digest, Ending, FindingChange, Meta, Obligation, Pos, Principal, Run, State, Sync,
+};
 use super::{remediation, review};
 use crate::catalogue::{Payload, RECORD_TYPES};
 use crate::leaf::{SourceTag, media_type};
@@ -46,7 +48,7 @@ pub(super) fn digest(bytes: &[u8]) -> Digest {
 pub(super) fn record(
     state: &mut State,
     tallies: &mut Tallies,
-    recorded_ms: i64,
+    (recorded_ms, delay_max_ms): (i64, i64),
     prepared: Prepared,
 ) {
     let pos = Pos::try_from(state.metas.len()).unwrap_or(Pos::MAX);
@@ -62,6 +64,10 @@ pub(super) fn record(
             format!("entry {pos} states what happened {ahead} ms after it was integrated")
         },
     );
+    let delay_ms = recorded_ms.saturating_sub(record.occurred_at_ms);
+    tallies.expect(Check::I04, delay_ms <= delay_max_ms, || {
+        format!("entry {pos} was integrated {delay_ms} ms after what it states, at most {delay_max_ms} are allowed")
+    });
     tallies.checked(Check::I05);
     let proved = !matches!(prepared.proof, Some(Err(_)));
     if let Some(Err(reason)) = &prepared.proof {
@@ -138,18 +144,18 @@ fn payload_of(state: &mut State, tallies: &mut Tallies, context: &Context<'_>, p
         Payload::PrincipalRegistered(registered) => principal(state, context, registered),
         Payload::PrincipalEnded(ended) => {
             let name = state.names.intern(&ended.principal);
-            if let Some(principal) = state.principals.get_mut(&name) {
-                let before = principal.ended_ms.unwrap_or(i64::MAX);
-                principal.ended_ms = Some(before.min(ended.effective_ms));
-            }
+            let end = ending(state, pos, ended.effective_ms);
+            let known = state.principals_ended.entry(name).or_insert(end);
+            *known = known.or(end);
         }
         Payload::DecisionRightGranted(right) => {
             state.rights.insert(pos, right);
         }
         Payload::DecisionRightRevoked(revoked) => {
             let right = state.names.intern(&revoked.right);
-            let from = state.rights_revoked.entry(right).or_insert(i64::MAX);
-            *from = (*from).min(revoked.effective_ms);
+            let end = ending(state, pos, revoked.effective_ms);
+            let known = state.rights_revoked.entry(right).or_insert(end);
+            *known = known.or(end);
         }
         Payload::PolicyBundlePublished(what) => state.policies.push(At { pos, what }),
         Payload::SourceRegistered(what) => state.sources.push(At { pos, what }),
@@ -202,6 +208,13 @@ fn payload_of(state: &mut State, tallies: &mut Tallies, context: &Context<'_>, p
     }
 }
 
+fn ending(state: &State, pos: Pos, effective_ms: i64) -> Ending {
+    Ending {
+        effective_ms,
+        recorded_ms: state.meta(pos).map_or(i64::MAX, |meta| meta.recorded_ms),
+    }
+}
+
 fn principal(state: &mut State, context: &Context<'_>, registered: v1::PrincipalRegistered) {
     let name = state.names.intern(&registered.principal);
     let principal = Principal {
@@ -209,7 +222,6 @@ fn principal(state: &mut State, context: &Context<'_>, registered: v1::Principal
         kind: registered.kind(),
         organization_kind: registered.organization_kind(),
         identity_tag: registered.identity_tag,
-        ended_ms: None,
     };
     // The first registration counts: a later one cannot make a human of what was a service.
     state.principals.entry(name).or_insert(principal);

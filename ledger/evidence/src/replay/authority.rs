@@ -1,13 +1,9 @@
-//! Who answers, who may decide, and which rules were in force.
-
-use std::collections::HashMap;
-
-use prost::Message as _;
-use sha2::{Digest as _, Sha256};
+//! Who answers, and who may decide.
 
 use super::CLOCK_SKEW_MS;
 use super::check::{Check, Tallies};
-use super::state::{Pos, State, Sym};
+pub(super) use super::policies::rules_for;
+use super::state::{Ending, Meta, Pos, State, Sym};
 use crate::catalogue::RECORD_TYPES;
 use crate::v1::{self, Decision, DecisionAction, OrganizationKind, PrincipalKind};
 
@@ -29,32 +25,16 @@ pub(super) fn human_of_customer(
     if found.from_ms > at_ms.saturating_add(CLOCK_SKEW_MS) {
         return Err("was registered later");
     }
-    if found.ended_ms.is_some_and(|ended| ended <= at_ms) {
+    let ended = state.principals_ended.get(&principal);
+    if ended.is_some_and(|end| end.effective_ms <= at_ms) {
         return Err("had ended");
     }
     Ok(())
 }
 
-/// The rules that a record cites, or else those in force when it happened.
-pub(super) fn rules_for(state: &State, pos: Pos) -> Option<&v1::PolicyRules> {
-    let meta = state.meta(pos)?;
-    let published = match state.digests.get(meta.policy) {
-        Some(cited) => state
-            .policies
-            .iter()
-            .find(|policy| policy.what.bundle_hash == cited),
-        None => state
-            .policies
-            .iter()
-            .rfind(|policy| policy.what.effective_from_ms <= meta.occurred_ms),
-    };
-    published?.what.rules.as_ref()
-}
-
-/// Judges owners, rights and policies.
+/// Judges owners and rights.
 pub(super) fn judge(state: &State, tallies: &mut Tallies) {
     owners(state, tallies);
-    policies(state, tallies);
     decisions(state, tallies);
     campaigns(state, tallies);
     remediations(state, tallies);
@@ -78,70 +58,27 @@ fn owners(state: &State, tallies: &mut Tallies) {
     }
 }
 
-fn policies(state: &State, tallies: &mut Tallies) {
-    let mut published: HashMap<&[u8], i64> = HashMap::new();
-    let mut version = 0;
-    for policy in &state.policies {
-        tallies.checked(Check::I18);
-        let what = &policy.what;
-        let recomputed = what
-            .rules
-            .as_ref()
-            .map(|rules| Sha256::digest(rules.encode_to_vec()));
-        tallies.expect(
-            Check::I18,
-            recomputed.is_some_and(|hash| hash.as_slice() == what.bundle_hash),
-            || {
-                format!(
-                    "{} has another hash than its rules",
-                    state.entry(policy.pos)
-                )
-            },
-        );
-        tallies.expect(
-            Check::I18,
-            what.version == u64::saturating_add(version, 1),
-            || {
-                format!(
-                    "{} is version {} after version {version}",
-                    state.entry(policy.pos),
-                    what.version
-                )
-            },
-        );
-        version = what.version;
-        published
-            .entry(&what.bundle_hash)
-            .or_insert(what.effective_from_ms);
-    }
-    for (pos, meta) in (0..).zip(&state.metas) {
-        let Some(cited) = state.digests.get(meta.policy) else {
-            continue;
-        };
-        tallies.checked(Check::I18);
-        match published.get(cited) {
-            None => tallies.fail(
-                Check::I18,
-                format!(
-                    "{} cites a policy that was never published",
-                    state.entry(pos)
-                ),
-            ),
-            Some(from) if *from > meta.occurred_ms.saturating_add(CLOCK_SKEW_MS) => tallies.fail(
-                Check::I18,
-                format!("{} cites a policy before it was in force", state.entry(pos)),
-            ),
-            Some(_) => {}
-        }
-    }
-}
-
 /// What a decision must be covered by.
 struct Need<'n> {
     pos: Pos,
     action: DecisionAction,
     /// Sources it touches: "sources/{source}".
     sources: &'n [&'n str],
+    by: Decider,
+    /// Whether it was told as soon as it was decided: then nothing that the log had long before can have come after it. What a
+    /// long step tells at its end is of when it began.
+    at_once: bool,
+}
+
+/// Who may decide something: a registered principal in any case.
+#[derive(Clone, Copy)]
+enum Decider {
+    /// A natural person: items are given to nobody else.
+    Human,
+    /// A natural person or an AI agent, no service or connector.
+    NoService,
+    /// Any.
+    Any,
 }
 
 fn decisions(state: &State, tallies: &mut Tallies) {
@@ -168,6 +105,8 @@ fn decisions(state: &State, tallies: &mut Tallies) {
             pos: decided.pos,
             action,
             sources: &[source],
+            by: Decider::Human,
+            at_once: true,
         };
         covered(state, tallies, &need);
     }
@@ -227,6 +166,8 @@ fn campaigns(state: &State, tallies: &mut Tallies) {
                 pos,
                 action: DecisionAction::Certify,
                 sources: &sources,
+                by: Decider::Any,
+                at_once: false,
             };
             covered(state, tallies, &need);
         }
@@ -254,6 +195,8 @@ fn remediations(state: &State, tallies: &mut Tallies) {
                 pos,
                 action: DecisionAction::Remediate,
                 sources: &sources,
+                by: Decider::Any,
+                at_once: pos != plan.pos,
             };
             covered(state, tallies, &need);
         }
@@ -264,6 +207,8 @@ fn remediations(state: &State, tallies: &mut Tallies) {
                 pos: change.pos,
                 action: DecisionAction::Except,
                 sources: &[],
+                by: Decider::NoService,
+                at_once: true,
             };
             covered(state, tallies, &need);
         }
@@ -279,13 +224,14 @@ fn covered(state: &State, tallies: &mut Tallies, need: &Need<'_>) {
 
 fn right_covers(state: &State, need: &Need<'_>) -> Result<(), String> {
     let meta = state.meta(need.pos).ok_or("no such entry")?;
+    may_decide(state, meta, need)?;
     let cited = state
         .digests
         .get(meta.authority)
         .ok_or("cites no decision right")?;
-    let right = state
+    let (granted, right) = state
         .position(cited)
-        .and_then(|pos| state.rights.get(&pos))
+        .and_then(|pos| Some((state.meta(pos)?, state.rights.get(&pos)?)))
         .ok_or("cites a decision right that was never granted")?;
     if state.names.find(&right.grantee) != Some(meta.actor) {
         return Err("cites another principal's decision right".to_owned());
@@ -307,19 +253,68 @@ fn right_covers(state: &State, need: &Need<'_>) -> Result<(), String> {
     if at_ms < right.valid_from_ms || at_ms >= right.valid_to_ms {
         return Err("cites a right that was not valid at that time".to_owned());
     }
+    // Whatever it says of its beginning: nobody can have decided on a right that nobody had granted yet.
+    if granted.occurred_ms > at_ms.saturating_add(CLOCK_SKEW_MS)
+        || granted.recorded_ms > meta.recorded_ms.saturating_add(CLOCK_SKEW_MS)
+    {
+        return Err("cites a right that was granted later".to_owned());
+    }
     let revoked = state
         .names
         .find(&right.right)
         .and_then(|right| state.rights_revoked.get(&right));
-    if revoked.is_some_and(|from| *from <= at_ms) {
-        return Err("cites a right that had been revoked".to_owned());
-    }
-    let granted_ms = state
-        .position(cited)
-        .map_or(0, |pos| state.occurred_ms(pos));
+    ended(revoked, meta, need)
+        .map_err(|when| format!("cites a right that had been revoked{when}"))?;
     match state.names.find(&right.grantor) {
         None => Err("cites a right whose grantor is no registered principal".to_owned()),
-        Some(grantor) => human_of_customer(state, grantor, granted_ms)
+        Some(grantor) => human_of_customer(state, grantor, granted.occurred_ms)
             .map_err(|why| format!("cites a right whose grantor {why}")),
     }
+}
+
+/// Whether whoever decided was somebody who may.
+fn may_decide(state: &State, meta: &Meta, need: &Need<'_>) -> Result<(), String> {
+    let name = state.names.text(meta.actor);
+    let Some(decider) = state
+        .principals
+        .get(&meta.actor)
+        .filter(|_| name.starts_with("principals/"))
+    else {
+        return Err(format!("{name} is no registered principal"));
+    };
+    if decider.from_ms > meta.occurred_ms.saturating_add(CLOCK_SKEW_MS) {
+        return Err(format!("{name} was registered later"));
+    }
+    ended(state.principals_ended.get(&meta.actor), meta, need)
+        .map_err(|when| format!("{name} had ended{when}"))?;
+    let allowed = match need.by {
+        Decider::Human => decider.kind == PrincipalKind::Human,
+        Decider::NoService => {
+            matches!(decider.kind, PrincipalKind::Human | PrincipalKind::AiAgent)
+        }
+        Decider::Any => true,
+    };
+    if !allowed {
+        return Err(format!(
+            "{name} is {:?}, which decides nothing",
+            decider.kind
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a right or a principal had ended when something was decided: by the decision's own time, or because the log had the end
+/// long before it.
+fn ended(end: Option<&Ending>, meta: &Meta, need: &Need<'_>) -> Result<(), &'static str> {
+    let Some(end) = end else {
+        return Ok(());
+    };
+    if end.effective_ms <= meta.occurred_ms {
+        return Err("");
+    }
+    let known_ms = end.effective_ms.max(end.recorded_ms);
+    if need.at_once && known_ms.saturating_add(CLOCK_SKEW_MS) < meta.recorded_ms {
+        return Err(" long before it was on record");
+    }
+    Ok(())
 }

@@ -30,18 +30,18 @@ macro_rules! checks {
 }
 
 checks! {
-    I04 "I-04" [], "no fact is dated later than its integration, beyond clock skew";
+    I04 "I-04" [], "no fact is dated later than its integration, beyond clock skew, or integrated too long after it happened";
     I05 "I-05" [], "every record has a known type and a registered schema, and no hidden field";
     I07 "I-07" [], "every epoch is sealed once; its counts and stream marks recompute";
     I08 "I-08" [], "every obligation is discharged, breached or listed as open; the list recomputes";
     I11 "I-11" [], "every outcome names an accountable human of the customer organisation";
-    I13 "I-13" [], "every decision cites a right that was valid and covered it, granted by a human of the customer";
-    I18 "I-18" ["G15"], "every policy cited was published before, and its hash matches its rules";
+    I13 "I-13" [], "every decision is of a known principal who may, and cites a right that was valid and covered it, granted by a human of the customer";
+    I18 "I-18" ["G15"], "every policy cited was published before, its hash matches its rules, and decisions heed the newest";
     I19 "I-19" ["G17"], "every COMPLETE sync adds up to its set and to the source's own totals";
-    I20 "I-20" [], "every snapshot accounts for every source, and no campaign was staged on stale data";
-    I25 "I-25" ["G8", "G9"], "every acceptance is justified, evidenced and bounded in time; exceptions also owned and based";
-    I26 "I-26" ["G4", "G5"], "every decider had the item, and was not its subject";
-    I27 "I-27" ["G1", "G16"], "the population is the snapshot minus what the scope excludes; decisions are on what was shown";
+    I20 "I-20" [], "every snapshot accounts for every source as it was last read, and no campaign was staged on stale data";
+    I25 "I-25" ["G8", "G9"], "every acceptance is justified in words, evidenced and bounded in time; exceptions also owned and based";
+    I26 "I-26" ["G4", "G5"], "every decider had the item, and was known and never its subject";
+    I27 "I-27" ["G1", "G16"], "the population is the snapshot minus what the scope excludes; decisions are on what was shown, and what was shown is what inventory had";
     I28 "I-28" ["G2", "G3"], "at close every item of the population has exactly one end, and the counts recompute";
     G10 "G10" ["I-31"], "no decision was added or changed after its stage or campaign was closed";
     I32 "I-32" [], "a campaign is CLOSED only with every removal verified; otherwise its debt recomputes";

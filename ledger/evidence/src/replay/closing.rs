@@ -20,10 +20,22 @@ use crate::v1::{CampaignOutcome, Disposition, DispositionCounts};
 pub(super) fn judge(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) {
     let gone = Gone::collect(state, blobs);
     for campaign in state.campaigns.values() {
-        let cancelled =
-            |close: &At<Close>| close.what.record.outcome() == CampaignOutcome::Cancelled;
-        if campaign.closed.as_ref().is_some_and(cancelled) {
-            continue;
+        if let Some(closed) = campaign.closed.as_ref().filter(|closed| cancelled(closed)) {
+            // Nothing was fixed and nothing was asked of anybody: there is nothing to count.
+            if campaign.staged.is_none() && campaign.items.is_empty() {
+                continue;
+            }
+            let decided = campaign
+                .items
+                .iter()
+                .filter_map(|at| state.items.get(*at as usize))
+                .any(|item| item.end.is_some());
+            tallies.expect(Check::I32, !decided, || {
+                format!(
+                    "{} is Cancelled after items of it had ended",
+                    state.entry(closed.pos)
+                )
+            });
         }
         for stage in &campaign.stages_closed {
             let close = Stated {
@@ -47,6 +59,10 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) {
             judge_debt(state, tallies, campaign, closed, &gone, blobs);
         }
     }
+}
+
+fn cancelled(close: &At<Close>) -> bool {
+    close.what.record.outcome() == CampaignOutcome::Cancelled
 }
 
 /// What a close states of the items.

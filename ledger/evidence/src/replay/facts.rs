@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::authority::campaign_sources;
 use super::closing::Gone;
 use super::ending::verified;
 use super::plans::Deciders;
@@ -12,7 +13,7 @@ use crate::catalogue::RECORD_TYPES;
 use crate::leaf::{FINDING_LEAF_LEN, GRANT_KEY_LEN, GrantKey};
 use crate::v1::{
     CampaignOutcome, Decision, Disposition, FindingState, OrganizationKind, PrincipalKind,
-    Situation,
+    Situation, SnapshotSealed,
 };
 
 /// What the records amount to.
@@ -85,6 +86,10 @@ pub struct CampaignFacts {
     pub outcome: &'static str,
     /// Who owns it.
     pub owner: String,
+    /// Sources that were reviewed: "sources/{source}".
+    pub reviewed: Vec<String>,
+    /// Sources that its snapshot misses, and why. Nothing of them was reviewed.
+    pub missing: Vec<(String, String)>,
     /// Grants to be reviewed.
     pub population: u64,
     /// Grants that the scope left out.
@@ -275,9 +280,8 @@ fn campaign_facts(state: &State, name: Sym, campaign: &Campaign, gone: &Gone<'_>
             .entry(disposition_name(disposition))
             .or_default() += 1;
         if let Some(meta) = state.meta(end).filter(|_| decided(disposition)) {
-            let principal = state.principals.get(&meta.actor);
-            let ended = principal.and_then(|principal| principal.ended_ms);
-            let ended = ended.is_some_and(|ended_ms| ended_ms <= meta.occurred_ms);
+            let ended = state.principals_ended.get(&meta.actor);
+            let ended = ended.is_some_and(|end| end.effective_ms <= meta.occurred_ms);
             let maker = (meta.actor, meta.authority, ended);
             *makers.entry(maker).or_default() += 1;
         }
@@ -304,6 +308,8 @@ fn campaign_facts(state: &State, name: Sym, campaign: &Campaign, gone: &Gone<'_>
             .as_ref()
             .map(|defined| defined.what.owner.clone())
             .unwrap_or_default(),
+        reviewed: reviewed(state, campaign),
+        missing: missing(state, campaign),
         population,
         excluded: staged.map_or(0, |staged| staged.exclusions_count),
         undecided: population.saturating_sub(ended),
@@ -316,6 +322,30 @@ fn campaign_facts(state: &State, name: Sym, campaign: &Campaign, gone: &Gone<'_>
         removed,
         debt: closed.map_or(0, |closed| closed.debt_count),
     }
+}
+
+fn staged_snapshot<'s>(state: &'s State, campaign: &Campaign) -> Option<&'s SnapshotSealed> {
+    let staged = campaign.staged.as_ref()?;
+    let found = state.snapshot(&staged.what.record.snapshot_record_hash);
+    found.map(|(_, snapshot)| snapshot)
+}
+
+fn reviewed(state: &State, campaign: &Campaign) -> Vec<String> {
+    let scope = campaign_sources(state, campaign);
+    let sources = staged_snapshot(state, campaign).map_or(&[][..], |snapshot| &snapshot.sources);
+    sources
+        .iter()
+        .map(|source| source.source.clone())
+        .filter(|source| scope.contains(&source.as_str()))
+        .collect()
+}
+
+fn missing(state: &State, campaign: &Campaign) -> Vec<(String, String)> {
+    staged_snapshot(state, campaign)
+        .map_or(&[][..], |snapshot| &snapshot.missing_sources)
+        .iter()
+        .map(|missing| (missing.source.clone(), missing.reason.clone()))
+        .collect()
 }
 
 /// Whether somebody decided it, and no rule did. Whether that was a human is another matter.

@@ -8,10 +8,12 @@ use counterfoil_tlog::merkle;
 use super::Blobs;
 use super::CLOCK_SKEW_MS;
 use super::ORDER_SKEW_MS;
-use super::authority::{campaign_sources, rules_for};
+use super::authority::campaign_sources;
 use super::check::{Check, Tallies};
+use super::current::newest_complete;
+use super::policies::{in_force, rules_for};
 use super::sets::{GrantSetFacts, grant_facts};
-use super::state::{At, Digest, Pos, Staged, State, Sync};
+use super::state::{At, Campaign, Digest, Pos, Staged, State, Sync};
 use crate::leaf::SourceTag;
 use crate::v1::{self, SyncMode, SyncState};
 
@@ -52,7 +54,9 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) {
         };
         tallies.checked(Check::I20);
         let sources = campaign_sources(state, campaign);
-        if let Err(why) = judge_freshness(state, staged, &sources) {
+        if let Err(why) = judge_freshness(state, staged, &sources)
+            .and_then(|()| nothing_is_missing(state, campaign, staged))
+        {
             tallies.fail(Check::I20, format!("{}: {why}", state.entry(staged.pos)));
         }
     }
@@ -171,6 +175,12 @@ fn judge_snapshot(state: &State, pos: Pos, snapshot: &v1::SnapshotSealed) -> Res
         if sealed.state() != SyncState::Complete {
             return Err(format!("{name} was taken from a sync that is not COMPLETE"));
         }
+        let newest = newest_complete(state, sync.tag, pos).map(|(pos, _)| pos);
+        if newest != Some(sync_pos) {
+            return Err(format!(
+                "{name} was taken from an older sync than the newest"
+            ));
+        }
         grants = grants.saturating_add(source.set_count);
         leaves.push(leaf_hash(
             &[
@@ -188,6 +198,12 @@ fn judge_snapshot(state: &State, pos: Pos, snapshot: &v1::SnapshotSealed) -> Res
         if !listed.insert(&missing.source) {
             return Err(format!("{} is both there and missing", missing.source));
         }
+        if was_there(state, pos, &missing.source) {
+            return Err(format!(
+                "{} is called missing and had been read in time",
+                missing.source
+            ));
+        }
     }
     let registered = state.sources.iter().filter(|source| source.pos < pos);
     for source in registered {
@@ -202,6 +218,36 @@ fn judge_snapshot(state: &State, pos: Pos, snapshot: &v1::SnapshotSealed) -> Res
         return Err(format!("its sources have {grants} grants"));
     }
     Ok(())
+}
+
+/// Whether a source that a snapshot misses had a COMPLETE sync that was young enough, by every policy that may have been in force.
+fn was_there(state: &State, snapshot: Pos, source: &str) -> bool {
+    let Some((_, sync)) = newest_complete(state, SourceTag::of(source), snapshot) else {
+        return false;
+    };
+    let now_ms = state.occurred_ms(snapshot);
+    let age_ms = now_ms.saturating_sub(sync.sealed.ended_ms);
+    let limits = in_force(state, now_ms).map(|rules| rules.snapshot_age_max_ms);
+    limits.min().is_some_and(|limit_ms| age_ms <= limit_ms)
+}
+
+/// Who reviews everything reviews no part of it.
+fn nothing_is_missing(
+    state: &State,
+    campaign: &Campaign,
+    staged: &At<Staged>,
+) -> Result<(), String> {
+    let everything = campaign
+        .defined
+        .as_ref()
+        .is_some_and(|defined| defined.what.sources.is_empty());
+    let missing = state
+        .snapshot(&staged.what.record.snapshot_record_hash)
+        .and_then(|(_, snapshot)| snapshot.missing_sources.first());
+    match missing.filter(|_| everything) {
+        Some(missing) => Err(format!("{} is in scope and missing", missing.source)),
+        None => Ok(()),
+    }
 }
 
 fn judge_freshness(state: &State, staged: &At<Staged>, sources: &[&str]) -> Result<(), String> {

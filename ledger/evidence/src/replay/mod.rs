@@ -10,10 +10,10 @@
 //! | `prepare` | one record alone: payload and set proofs; the only part worth spreading over cores |
 //! | `state`, `absorb` | nothing: what is remembered of a log |
 //! | `ledger` | epochs, obligations, clocks (I-04, I-07, I-08) |
-//! | `authority` | owners, rights, policies (I-11, I-13, I-18) |
+//! | `authority`, `policies` | owners, rights, policies (I-11, I-13, I-18) |
 //! | `inventory` | syncs and snapshots (I-19, I-20) |
 //! | `review` | decisions (I-25, I-26, I-27, G10) |
-//! | `population`, `closing` | what was to be reviewed, and that all of it was (I-27, I-28, I-32) |
+//! | `population`, `current`, `closing` | what was to be reviewed, what had changed, and that all of it was (I-27, I-28, I-32) |
 //! | `recon` | situations (I-58) |
 //! | `plans`, `remediation`, `ending`, `persistence`, `timing` | removals (I-33, I-34, I-36 to I-40, I-59, G13) |
 //! | `returned` | nothing: what the sealed sets say of access that was gone |
@@ -24,12 +24,14 @@ mod absorb;
 mod authority;
 pub mod check;
 mod closing;
+mod current;
 mod ending;
 mod facts;
 mod inventory;
 mod ledger;
 mod persistence;
 mod plans;
+mod policies;
 mod population;
 mod prepare;
 mod recon;
@@ -47,7 +49,7 @@ pub use facts::{
 };
 pub use prepare::{Decoded, Prepared, prepare};
 
-use check::Tallies;
+use check::{Check, Tallies};
 use state::State;
 
 /// The clocks of producers and of the ledger may differ by this much (I-04), milliseconds.
@@ -57,6 +59,10 @@ pub const ORDER_SKEW_MS: i64 = 1_000;
 /// An obligation is overdue when it is open this long after it was due, milliseconds.
 pub const OVERDUE_GRACE_MS: i64 = 300_000;
 
+/// A fact must be in the log this long after it happened (I-04), milliseconds: seven days, in which an outage of the ledger can be
+/// mended and what services kept meanwhile can be sent. Nobody can date a record further back than that.
+pub const INTEGRATION_DELAY_MAX_MS: i64 = 7 * 86_400_000;
+
 /// Where the attachments of the records are.
 pub trait Blobs {
     /// The bytes with this SHA-256; `None` when they are not there. Never other bytes.
@@ -64,10 +70,21 @@ pub trait Blobs {
 }
 
 /// A replay in progress.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Replay {
     state: State,
     tallies: Tallies,
+    delay_max_ms: i64,
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Self {
+            state: State::default(),
+            tallies: Tallies::default(),
+            delay_max_ms: INTEGRATION_DELAY_MAX_MS,
+        }
+    }
 }
 
 /// What a replay found.
@@ -86,9 +103,19 @@ impl Replay {
         Self::default()
     }
 
+    /// The same, with another limit than [`INTEGRATION_DELAY_MAX_MS`].
+    #[must_use]
+    pub fn with_delay_max_ms(self, delay_max_ms: i64) -> Self {
+        Self {
+            delay_max_ms,
+            ..self
+        }
+    }
+
     /// Takes the next record of the log.
     pub fn push(&mut self, recorded_at_ms: i64, prepared: Prepared) {
-        absorb::record(&mut self.state, &mut self.tallies, recorded_at_ms, prepared);
+        let times = (recorded_at_ms, self.delay_max_ms);
+        absorb::record(&mut self.state, &mut self.tallies, times, prepared);
     }
 
     /// Keeps the place of an entry that cannot be read, so that those after it keep theirs.
@@ -96,15 +123,26 @@ impl Replay {
         absorb::unreadable(&mut self.state);
     }
 
+    /// Takes a value that was opened, as the record at a place committed to it (I-25). Whatever was withheld is not judged.
+    pub fn opened(&mut self, at: u64, label: &str, value: &[u8]) {
+        let reason = matches!(label, "justification" | "exception_basis");
+        let blank = std::str::from_utf8(value).is_ok_and(|text| text.trim().is_empty());
+        self.tallies.expect(Check::I25, !(reason && blank), || {
+            format!("entry {at} has a {label} that says nothing")
+        });
+    }
+
     /// Judges what needs the whole log and the attachments.
     #[must_use]
     pub fn finish(mut self, blobs: &dyn Blobs) -> Outcome {
         let (state, tallies) = (&mut self.state, &mut self.tallies);
         ledger::judge(state, tallies);
+        policies::judge(state, tallies);
         authority::judge(state, tallies);
         inventory::judge(state, tallies, blobs);
         review::judge(state, tallies);
         population::judge(state, tallies, blobs);
+        current::judge(state, tallies, blobs);
         recon::judge(state, tallies, blobs);
         let deciders = remediation::judge(state, tallies, blobs);
         persistence::judge(state, tallies, blobs);

@@ -2,13 +2,12 @@
 
 use super::absorb::Context;
 use super::check::{Check, Tallies};
-use super::prepare;
 use super::state::{
-    At, Campaign, Close, Decided, Item, Pos, StageClose, Staged, State, Sym, Undecided,
+    At, Campaign, Close, Decided, Item, Pos, ShownAgain, StageClose, Staged, State, Sym, Undecided,
 };
 use crate::catalogue::Payload;
-use crate::leaf::{GrantKey, GrantLeaf, media_type};
-use crate::v1::{self, Decision, Disposition, LapseRule, RoutingCause, SyncState};
+use crate::leaf::{GrantFlags, GrantKey, GrantLeaf, media_type};
+use crate::v1::{self, Decision, Disposition, LapseRule, RoutingCause};
 
 /// Takes a record of the review in; gives back what is none.
 pub(super) fn absorb(
@@ -104,52 +103,67 @@ fn route(
         );
         return;
     };
-    let campaign_name = state.names.intern(&routed.campaign);
-    let name = state.names.intern(&routed.item);
-    let reviewer = state.names.intern(&routed.to);
-    let subject_tag = state.digests.intern(&routed.subject_identity_tag);
     let represented = routed.cause() == RoutingCause::Represented;
-    if let Some(at) = state.item_at.get(&(campaign_name, name)) {
-        let Some(item) = state.items.get_mut(*at as usize) else {
-            return;
-        };
-        tallies.expect(
-            Check::I27,
-            item.leaf.key == leaf.key && (represented || item.leaf == leaf),
-            || format!("entry {pos} shows another grant under an item than before"),
-        );
-        // A grant that changed may have come to belong to another identity.
-        let changed = represented && item.leaf != leaf;
-        tallies.expect(
-            Check::I26,
-            changed || item.subject_tag == subject_tag,
-            || format!("entry {pos} changes whose access an item is about"),
-        );
-        item.subject_tag = subject_tag;
-        item.leaf = leaf;
-        item.reviewer = reviewer;
-        item.presentation = presentation;
-        item.represented |= represented;
-        return;
-    }
-    let at = u32::try_from(state.items.len()).unwrap_or(u32::MAX);
-    state.items.push(Item {
-        campaign: campaign_name,
-        name,
+    let item = Item {
+        campaign: state.names.intern(&routed.campaign),
+        name: state.names.intern(&routed.item),
         leaf,
-        reviewer,
-        subject_tag,
+        reviewer: state.names.intern(&routed.to),
+        subject_tag: state.digests.intern(&routed.subject_identity_tag),
         presentation,
         represented,
         end: None,
-    });
-    state.item_at.insert((campaign_name, name), at);
-    state
-        .campaigns
-        .entry(campaign_name)
-        .or_default()
-        .items
-        .push(at);
+    };
+    // Inventory sets the flag exactly when the account names no identity.
+    let nobodys = leaf.flags.contains(GrantFlags::ORPHANED);
+    tallies.expect(
+        Check::I26,
+        nobodys || !routed.subject_identity_tag.is_empty(),
+        || format!("entry {pos} does not say whose access an item is about"),
+    );
+    if represented {
+        state.shown_again.push(ShownAgain {
+            pos,
+            campaign: item.campaign,
+            leaf,
+        });
+    }
+    if let Some(at) = state.item_at.get(&(item.campaign, item.name)).copied() {
+        route_again(state, tallies, pos, at, item);
+        return;
+    }
+    let at = u32::try_from(state.items.len()).unwrap_or(u32::MAX);
+    let campaign = state.campaigns.entry(item.campaign).or_default();
+    campaign.items.push(at);
+    state.item_at.insert((item.campaign, item.name), at);
+    state.items.push(item);
+}
+
+/// Gives an item that somebody had to somebody, maybe because it changed.
+fn route_again(state: &mut State, tallies: &mut Tallies, pos: Pos, at: u32, shown: Item) {
+    let Some(item) = state.items.get_mut(at as usize) else {
+        return;
+    };
+    let same = item.leaf == shown.leaf;
+    tallies.expect(
+        Check::I27,
+        item.leaf.key == shown.leaf.key && (shown.represented || same),
+        || format!("entry {pos} shows another grant under an item than before"),
+    );
+    // A grant that changed may have come to belong to another identity.
+    let may_change = shown.represented && !same;
+    if item.subject_tag != shown.subject_tag {
+        tallies.expect(Check::I26, may_change, || {
+            format!("entry {pos} changes whose access an item is about")
+        });
+        let before = state.former_subjects.entry(at).or_default();
+        before.push((pos, item.subject_tag));
+    }
+    *item = Item {
+        represented: item.represented || shown.represented,
+        end: item.end,
+        ..shown
+    };
 }
 
 /// The item that a record of the review is about.
@@ -346,9 +360,6 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies) {
     for exception in &state.exceptions {
         exception_matches(state, tallies, exception);
     }
-    for voided in &state.voids {
-        void_is_proved(state, tallies, voided);
-    }
 }
 
 fn tag_of(state: &State, principal: Sym) -> &[u8] {
@@ -358,20 +369,41 @@ fn tag_of(state: &State, principal: Sym) -> &[u8] {
         .map_or(&[], |principal| principal.identity_tag.as_slice())
 }
 
+/// Everybody whose access an item was said to be about by the time of a decision: changing the grant's identity makes it nobody's
+/// own who had it.
+fn subjects<'s>(state: &'s State, decided: &'s Decided) -> impl Iterator<Item = &'s [u8]> {
+    let former = state.former_subjects.get(&decided.item);
+    let former = former
+        .into_iter()
+        .flatten()
+        .filter(|(until, _)| *until < decided.pos)
+        .map(|(_, tag)| *tag);
+    std::iter::once(decided.subject_tag)
+        .chain(former)
+        .filter_map(|tag| state.digests.get(tag))
+}
+
 fn self_review(state: &State, tallies: &mut Tallies, decided: &Decided) {
-    let Some(subject) = state.digests.get(decided.subject_tag) else {
+    let entry = || state.entry(decided.pos);
+    let Some(actor) = state.meta(decided.pos).map(|meta| meta.actor) else {
         return;
     };
-    let actor = state.meta(decided.pos).map(|meta| meta.actor);
-    let is_subject = |principal: Sym| tag_of(state, principal) == subject;
-    tallies.expect(Check::I26, !actor.is_some_and(is_subject), || {
-        format!("{}: the decider is the subject", state.entry(decided.pos))
+    let own = tag_of(state, actor);
+    let mut of_somebody = false;
+    let (mut decides, mut owns) = (false, false);
+    for subject in subjects(state, decided) {
+        of_somebody = true;
+        decides |= own == subject;
+        owns |= tag_of(state, decided.exception_owner) == subject;
+    }
+    tallies.expect(Check::I26, !decides, || {
+        format!("{}: the decider is the subject", entry())
     });
-    tallies.expect(Check::I25, !is_subject(decided.exception_owner), || {
-        format!(
-            "{}: the subject owns the exception",
-            state.entry(decided.pos)
-        )
+    tallies.expect(Check::I26, !(of_somebody && own.is_empty()), || {
+        format!("{}: nobody can tell the decider from the subject", entry())
+    });
+    tallies.expect(Check::I25, !owns, || {
+        format!("{}: the subject owns the exception", entry())
     });
 }
 
@@ -438,30 +470,6 @@ fn exception_matches(state: &State, tallies: &mut Tallies, exception: &At<v1::Ex
         format!(
             "{} does not say what its decision says",
             state.entry(exception.pos)
-        )
-    });
-}
-
-fn void_is_proved(state: &State, tallies: &mut Tallies, voided: &At<v1::ReviewItemVoided>) {
-    let record = &voided.what;
-    let proved = state
-        .sync(&record.sync_record_hash)
-        .is_some_and(|(_, sync)| {
-            let of_source = record.grant_key.starts_with(&sync.tag.0);
-            of_source
-                && sync.sealed.state() == SyncState::Complete
-                && prepare::absent(
-                    &sync.sealed.set_root,
-                    sync.sealed.set_count,
-                    &record.grant_key,
-                    &record.absence_proof,
-                )
-                .is_ok()
-        });
-    tallies.expect(Check::I28, proved, || {
-        format!(
-            "{} does not prove that the grant was gone",
-            state.entry(voided.pos)
         )
     });
 }

@@ -137,7 +137,25 @@ pub(super) struct Principal {
     pub(super) kind: v1::PrincipalKind,
     pub(super) organization_kind: v1::OrganizationKind,
     pub(super) identity_tag: Vec<u8>,
-    pub(super) ended_ms: Option<i64>,
+}
+
+/// The end of a principal or of a right.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending {
+    pub(super) effective_ms: i64,
+    /// When the log had it.
+    pub(super) recorded_ms: i64,
+}
+
+impl Ending {
+    /// The earlier of two ends of one thing.
+    pub(super) fn or(self, other: Self) -> Self {
+        if other.effective_ms < self.effective_ms {
+            other
+        } else {
+            self
+        }
+    }
 }
 
 /// A record with its place.
@@ -205,7 +223,16 @@ pub(super) struct Item {
     pub(super) end: Option<(Pos, v1::Disposition)>,
 }
 
-/// A human decision.
+/// An item that was shown again because its grant changed.
+#[derive(Debug)]
+pub(super) struct ShownAgain {
+    pub(super) pos: Pos,
+    pub(super) campaign: Sym,
+    /// As shown.
+    pub(super) leaf: GrantLeaf,
+}
+
+/// A decision.
 #[derive(Debug)]
 pub(super) struct Decided {
     pub(super) pos: Pos,
@@ -396,8 +423,9 @@ pub(super) struct State {
     pub(super) obligations: BTreeMap<[u8; 16], Obligation>,
     pub(super) principals: HashMap<Sym, Principal>,
     pub(super) rights: BTreeMap<Pos, v1::DecisionRightGranted>,
-    /// From when a right, by its id, is revoked.
-    pub(super) rights_revoked: HashMap<Sym, i64>,
+    pub(super) principals_ended: HashMap<Sym, Ending>,
+    /// By the right's id.
+    pub(super) rights_revoked: HashMap<Sym, Ending>,
     pub(super) policies: Vec<At<v1::PolicyBundlePublished>>,
     pub(super) sources: Vec<At<v1::SourceRegistered>>,
     pub(super) syncs: BTreeMap<Pos, Sync>,
@@ -405,6 +433,9 @@ pub(super) struct State {
     pub(super) campaigns: BTreeMap<Sym, Campaign>,
     pub(super) items: Vec<Item>,
     pub(super) item_at: HashMap<(Sym, Sym), u32>,
+    /// For items whose grant came to belong to another identity: until where whose access each was, as interned digests.
+    pub(super) former_subjects: HashMap<u32, Vec<(Pos, u32)>>,
+    pub(super) shown_again: Vec<ShownAgain>,
     pub(super) decisions: Vec<Decided>,
     pub(super) undecided: Vec<Undecided>,
     pub(super) voids: Vec<At<v1::ReviewItemVoided>>,

@@ -6,6 +6,7 @@
 //!
 //! Compiled with the feature `testing` only.
 
+mod alibis;
 mod files;
 mod forger;
 mod keys;

@@ -14,7 +14,7 @@ use super::keys::StolenKeys;
 use super::mutators::Position;
 
 /// The element of a list that a position means.
-fn pick<T: Clone>(list: &[T], position: Position) -> Option<T> {
+pub(super) fn pick<T: Clone>(list: &[T], position: Position) -> Option<T> {
     let at = match position {
         Position::First => 0,
         Position::Middle => list.len() / 2,
@@ -24,19 +24,28 @@ fn pick<T: Clone>(list: &[T], position: Position) -> Option<T> {
 }
 
 /// What a look at the log finds, record by record.
-fn survey<T>(
+pub(super) fn survey<T>(
     files: &BundleFiles,
     mut look: impl FnMut(&v1::Record, Payload) -> Option<T>,
+) -> io::Result<Vec<T>> {
+    survey_by_hash(files, |_, record, payload| look(record, payload))
+}
+
+/// The same, with the hash of each record.
+pub(super) fn survey_by_hash<T>(
+    files: &BundleFiles,
+    mut look: impl FnMut([u8; 32], &v1::Record, Payload) -> Option<T>,
 ) -> io::Result<Vec<T>> {
     use prost::Message as _;
     let mut found = Vec::new();
     for bytes in files.entries()? {
         let entry = v1::Entry::decode(bytes.as_slice()).map_err(super::files::other)?;
+        let hash = counterfoil_evidence::record::record_hash(&entry.record);
         let record = v1::Record::decode(entry.record.as_slice()).map_err(super::files::other)?;
         let payload =
             counterfoil_evidence::catalogue::decode_payload(&record.r#type, &record.payload);
         if let Some(Ok(payload)) = payload {
-            found.extend(look(&record, payload));
+            found.extend(look(hash, &record, payload));
         }
     }
     Ok(found)

@@ -1,5 +1,8 @@
 //! Owners, rights, policies and keys, forged.
 
+use counterfoil_tlog::hash::sha256;
+use prost::Message as _;
+
 use crate::prelude::*;
 
 pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
@@ -94,6 +97,64 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     }),
     (
         "I-13",
+        "a decider whom nobody registered",
+        drop_if!(PrincipalRegistered, |p| p.principal == BOB),
+    ),
+    ("I-13", "a decider who had left", |scene| {
+        match &*scene.payload {
+            Payload::PrincipalRegistered(p) if p.principal == BOB => {
+                let ended = v1::PrincipalEnded {
+                    principal: p.principal.clone(),
+                    effective_ms: scene.record.occurred_at_ms + 1,
+                };
+                followed_by(scene, Payload::PrincipalEnded(ended))
+            }
+            _ => Edit::Keep,
+        }
+    }),
+    (
+        "I-13",
+        "a decider who was registered afterwards",
+        on!(PrincipalRegistered, |r, p| if p.principal == BOB {
+            r.occurred_at_ms += 600_000
+        }),
+    ),
+    ("I-13", "the service decides by itself", |scene| {
+        let service = "services/recertification";
+        match &mut *scene.payload {
+            Payload::DecisionRightGranted(p) if p.grantee == BOB => p.grantee = service.to_owned(),
+            Payload::ReviewItemRouted(p) if p.to == BOB => p.to = service.to_owned(),
+            Payload::ReviewDecided(_) if scene.record.actor == BOB => {
+                scene.record.actor = service.to_owned();
+            }
+            _ => {}
+        }
+        Edit::Keep
+    }),
+    (
+        "I-13",
+        "a machine decides",
+        on!(PrincipalRegistered, |_r, p| if p.principal == BOB {
+            p.kind = v1::PrincipalKind::Service.into()
+        }),
+    ),
+    (
+        "I-13",
+        "an AI agent decides",
+        on!(PrincipalRegistered, |_r, p| if p.principal == BOB {
+            p.kind = v1::PrincipalKind::AiAgent.into()
+        }),
+    ),
+    ("I-13", "a right that was granted afterwards", |scene| {
+        match &mut *scene.payload {
+            Payload::DecisionRightGranted(p) => p.valid_from_ms -= DAY_MS,
+            Payload::ReviewDecided(_) => scene.record.occurred_at_ms -= 600_000,
+            _ => {}
+        }
+        Edit::Keep
+    }),
+    (
+        "I-13",
         "a campaign without a right",
         on!(CampaignDefined, |r, _p| accountability(r).authority.clear()),
     ),
@@ -146,6 +207,31 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
         "a policy that was never published",
         on!(ReviewDecided, |r, _p| accountability(r).policy =
             vec![7; 32]),
+    ),
+    (
+        "I-18",
+        "a policy in force from before it was published",
+        on!(PolicyBundlePublished, |_r, p| p.effective_from_ms -= DAY_MS),
+    ),
+    (
+        "I-18",
+        "a stricter policy that nobody heeds",
+        |scene| match &mut *scene.payload {
+            Payload::PolicyBundlePublished(p) => {
+                p.effective_from_ms -= DAY_MS;
+                scene.record.occurred_at_ms -= DAY_MS;
+                let mut rules = p.rules.clone().unwrap();
+                rules.exception_max_ms = DAY_MS;
+                let stricter = v1::PolicyBundlePublished {
+                    bundle_hash: sha256(&rules.encode_to_vec()).0.to_vec(),
+                    version: p.version + 1,
+                    effective_from_ms: p.effective_from_ms + 1,
+                    rules: Some(rules),
+                };
+                followed_by(scene, Payload::PolicyBundlePublished(stricter))
+            }
+            _ => Edit::Keep,
+        },
     ),
     (
         "P4",

@@ -86,6 +86,37 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     ),
     (
         "I-20",
+        "a source that was read in time is called unreachable",
+        on!(SourceSyncSealed, |_r, p| if p.source == OLD {
+            p.state = v1::SyncState::Complete.into();
+            p.errors = 0;
+            p.partial_reasons.clear();
+            p.pages = 1;
+            p.counts = Some(v1::TypeCounts::default());
+            p.control_totals = p.counts;
+        }),
+    ),
+    (
+        "I-20",
+        "an older sync than the newest",
+        |scene| match &*scene.payload {
+            Payload::SourceSyncSealed(p) if p.purpose() == v1::SyncPurpose::Inventory => {
+                let again = v1::SourceSyncSealed {
+                    sync: format!("{}-again", p.sync),
+                    ..p.clone()
+                };
+                followed_by(scene, Payload::SourceSyncSealed(again))
+            }
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-20",
+        "everything is reviewed but what is missing",
+        on!(CampaignDefined, |_r, p| p.sources.clear()),
+    ),
+    (
+        "I-20",
         "data younger than it was",
         on!(CampaignStaged, |_r, p| p.freshness[0].age_ms -= DAY_MS),
     ),

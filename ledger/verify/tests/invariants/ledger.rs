@@ -9,6 +9,11 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
         on!(SourceRegistered, |r, _p| r.occurred_at_ms += 600_000),
     ),
     (
+        "I-04",
+        "a fact that was kept back for months",
+        on!(SourceRegistered, |r, _p| r.occurred_at_ms -= 60 * DAY_MS),
+    ),
+    (
         "I-05",
         "an unregistered schema",
         drop_if!(SchemaRegistered, |_p| true),

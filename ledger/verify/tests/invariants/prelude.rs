@@ -7,9 +7,10 @@ pub(crate) use counterfoil_evidence::v1::{
 };
 pub(crate) use counterfoil_verify::testing::{Edit, Scene};
 
-pub(crate) use crate::support::authority::{ALICE, BOB, CAROL, DAY_MS, PROVIDER};
+pub(crate) use crate::support::authority::{ALICE, BOB, CAROL, DAY_MS, PROVIDER, tag_of};
 pub(crate) use crate::support::cycle::writer;
-pub(crate) use crate::support::estate::{HR, LDAP};
+pub(crate) use crate::support::estate::{HR, LDAP, OLD};
+pub(crate) use crate::support::log::seed;
 pub(crate) use crate::{Forgery, all_fail};
 
 /// Who answers for a record.

@@ -1,6 +1,12 @@
 //! Decisions, populations and closes, forged.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use counterfoil_tlog::commitment::commit;
+
 use crate::prelude::*;
+use crate::support::review::CHANGED_ITEM;
+use crate::{Forger, Golden, Verdict, fails};
 
 pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     (
@@ -64,6 +70,55 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
         "I-26",
         "an item that nobody was given",
         drop_if!(ReviewItemRouted, |p| p.item == "items/3"),
+    ),
+    (
+        "I-26",
+        "nobody says whose access it is",
+        on!(ReviewItemRouted, |_r, p| p.subject_identity_tag.clear()),
+    ),
+    (
+        "I-26",
+        "a decider whom nobody can tell from the subject",
+        on!(PrincipalRegistered, |_r, p| p.identity_tag.clear()),
+    ),
+    (
+        "I-26",
+        "the decider's own access, shown again as another's",
+        |scene| match &mut *scene.payload {
+            Payload::ReviewItemRouted(p)
+                if p.item == CHANGED_ITEM && p.cause() == v1::RoutingCause::Assigned =>
+            {
+                p.subject_identity_tag = tag_of(ALICE);
+                Edit::Keep
+            }
+            Payload::ReviewDecided(p)
+                if p.item == CHANGED_ITEM && !p.observed_leaf.ends_with(&seed("changed")) =>
+            {
+                Edit::Drop
+            }
+            _ => Edit::Keep,
+        },
+    ),
+    ("I-27", "a change that inventory never saw", |scene| {
+        match &mut *scene.payload {
+            Payload::ReviewItemRouted(p) if p.item == "items/3" => {
+                p.cause = v1::RoutingCause::Represented.into();
+                p.leaf[73] ^= 1;
+            }
+            Payload::ReviewDecided(p) if p.item == "items/3" => p.observed_leaf[73] ^= 1,
+            _ => {}
+        }
+        Edit::Keep
+    }),
+    (
+        "I-27",
+        "a change that inventory saw later",
+        on!(
+            ReviewItemRouted,
+            |r, p| if p.cause() == v1::RoutingCause::Represented {
+                r.occurred_at_ms -= 600_000
+            }
+        ),
     ),
     (
         "I-27",
@@ -139,6 +194,24 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     ),
     (
         "I-28",
+        "gone in a sync that a newer one had replaced",
+        |scene| match &*scene.payload {
+            Payload::SourceSyncSealed(p) => {
+                let again = v1::SourceSyncSealed {
+                    sync: format!("{}-again", p.sync),
+                    ..p.clone()
+                };
+                followed_by(scene, Payload::SourceSyncSealed(again))
+            }
+            Payload::ReviewItemVoided(_) => {
+                scene.record.occurred_at_ms += 600_000;
+                Edit::Keep
+            }
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-28",
         "a lapse against the rule",
         on!(CampaignDefined, |_r, p| p.lapse_rule =
             v1::LapseRule::Revoke.into()),
@@ -164,6 +237,12 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
         on!(CampaignClosed, |_r, p| p.outcome =
             CampaignOutcome::Closed.into()),
     ),
+    (
+        "I-32",
+        "cancelled after it was decided",
+        on!(CampaignClosed, |_r, p| p.outcome =
+            CampaignOutcome::Cancelled.into()),
+    ),
     ("I-32", "debt that is hidden", |scene| {
         if let Payload::CampaignClosed(mut p) = scene.payload.clone() {
             p.debt_root = scene.set_blob(media_type::DEBT, &[], 41).unwrap();
@@ -187,4 +266,53 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
 #[test]
 fn forged_decisions_populations_and_closes_are_seen() {
     all_fail(FORGERIES);
+}
+
+/// Opens every commitment with a label to this value, and has the records commit to it.
+fn reopened(golden: &Golden, label: &str, value: &str) -> std::path::PathBuf {
+    let (root, files) = golden.copy(&format!("{label} {value:?}"));
+    let salt = [7; 32];
+    let digest = commit(label, &salt, value.as_bytes()).0.to_vec();
+    let mut ids = Vec::new();
+    Forger::new(&files, &golden.keys)
+        .rewrite(|scene| {
+            for commitment in &mut scene.record.commitment {
+                if commitment.label == label {
+                    commitment.digest.clone_from(&digest);
+                    ids.push(hex::encode(&scene.record.record_id));
+                }
+            }
+            Ok(Edit::Keep)
+        })
+        .unwrap();
+    assert!(!ids.is_empty());
+    let file = "disclosures/recertification.jsonl";
+    let text = String::from_utf8(files.read(file).unwrap()).unwrap();
+    let of_label = format!("\"label\":\"{label}\"");
+    let kept = text.lines().filter(|line| !line.contains(&of_label));
+    let mut lines: Vec<String> = kept.map(str::to_owned).collect();
+    lines.extend(ids.iter().map(|id| {
+        let (salt, value) = (hex::encode(salt), STANDARD.encode(value));
+        format!(r#"{{"record_id":"{id}","label":"{label}","salt":"{salt}","value":"{value}"}}"#)
+    }));
+    files
+        .write(file, (lines.join("\n") + "\n").as_bytes())
+        .unwrap();
+    files.seal().unwrap();
+    root
+}
+
+#[test]
+fn a_reason_that_is_opened_says_something() {
+    let golden = Golden::new();
+    for (label, value) in [
+        ("justification", ""),
+        ("justification", " \n\u{2003}"),
+        ("exception_basis", ""),
+    ] {
+        let root = reopened(&golden, label, value);
+        fails(&golden, &root, "I-25", &format!("{label} {value:?}"));
+    }
+    let said = reopened(&golden, "justification", "needed on call");
+    assert_eq!(golden.verify(&said).verdict, Verdict::Ok);
 }

@@ -18,6 +18,8 @@ use super::estate::{HR, LDAP, blob};
 use super::log::{Draft, seed};
 
 pub const CAMPAIGN: &str = "campaigns/q4";
+/// Its grant changes under review and is shown again; decided before and after.
+pub const CHANGED_ITEM: &str = "items/2";
 
 /// How an item ended.
 #[derive(Clone)]
@@ -73,6 +75,7 @@ pub fn run(cycle: &mut Cycle, snapshot: &Snapshot, ldap: &Sealed) -> Reviewed {
         value: seed("changed"),
         ..routed[2].leaf
     };
+    change(cycle, changed);
     let again = route(cycle, 2, changed, RoutingCause::Represented);
     let end = decide(cycle, &again, Decision::Accept, 2);
     ends.insert(changed.key, end);
@@ -95,6 +98,20 @@ pub fn run(cycle: &mut Cycle, snapshot: &Snapshot, ldap: &Sealed) -> Reviewed {
     close_stage(cycle, &ends);
     let snapshot = cycle.snapshot(&[&hr, &ldap_now]);
     Reviewed { ends, snapshot }
+}
+
+/// Inventory sees a grant changed.
+fn change(cycle: &mut Cycle, leaf: GrantLeaf) {
+    let of_hr = leaf.key.source_tag() == cycle.hr.tag();
+    let source = if of_hr {
+        &mut cycle.hr
+    } else {
+        &mut cycle.ldap
+    };
+    source.remove(leaf.key);
+    source.restore(leaf);
+    let source = source.clone();
+    cycle.sync(&source, SyncPurpose::Inventory);
 }
 
 fn define(cycle: &mut Cycle) {
