@@ -17,8 +17,7 @@ use counterfoil_evidence::{
 use counterfoil_proto::recertification::{
     ActivateCampaignRequest, BatchGetDecidedGrantsRequest, CampaignState, CloseCampaignRequest,
     CloseCampaignResponse, DecidedGrant, Decision, EndReviewRequest, Item, ItemState, LapseRule,
-    ReportRemediationRequest, ReportVerifiedRemovalsRequest, StreamDecidedGrantsRequest,
-    VerifiedRemoval,
+    ReportVerifiedRemovalsRequest, StreamDecidedGrantsRequest, VerifiedRemoval,
 };
 use counterfoil_recertification::Progress;
 use prost::Message;
@@ -93,14 +92,14 @@ counterfoil_chassis::both_engines! {
             let removed: Vec<VerifiedRemoval> = items
                 .iter()
                 .filter(|_| verified)
-                .map(|item| VerifiedRemoval { grant_key: key_of(item), verified_record_hash: vec![7; 32], observed_time: None })
+                .map(|item| VerifiedRemoval { grant_key: key_of(item), verified_record_hash: vec![7; 32], observed_time: Some(timestamp(world.clock.clock().now_ms())) })
                 .collect();
             if verified {
                 world.write_source("hr", &[]);
                 world.sync("hr").await;
             }
             for _ in 0..2 {
-                world.report(&campaign, removed.clone()).await.unwrap();
+                world.report_verified(removed.clone()).await.unwrap();
             }
             if comes_back {
                 world.write_source("hr", &estate());
@@ -170,23 +169,6 @@ counterfoil_chassis::both_engines! {
         let refused = world.report_verified(vec![good.clone(); 10_001]).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
         assert_eq!(world.report_verified(vec![good; 10_000]).await.unwrap(), 0);
-        world.stop().await;
-    }
-
-    /// What was kept is no removal, and what is no item cannot be reported.
-    async fn a_report_on_anything_but_a_removal_is_refused(db: TestDatabase) {
-        let world = World::start(db).await;
-        let campaign = world.review("q3").await;
-        let kept = world.item(&campaign, "cid", "crew").await;
-        world.of("rita").await.decide(decision(&kept, Decision::Accept)).await.unwrap();
-        let removal = |key: Vec<u8>| vec![VerifiedRemoval { grant_key: key, verified_record_hash: vec![7; 32], observed_time: None }];
-        let early = world.report(&campaign, removal(key_of(&kept))).await.unwrap_err();
-        assert_eq!(reason(&early), "CAMPAIGN_STATE");
-        world.end(&campaign).await.unwrap();
-        let refused = world.report(&campaign, removal(key_of(&kept))).await.unwrap_err();
-        assert_eq!(reason(&refused), "NOT_A_REMOVAL");
-        let refused = world.report(&campaign, removal(vec![1; 40])).await.unwrap_err();
-        assert_eq!(refused.code(), Code::InvalidArgument);
         world.stop().await;
     }
 
@@ -392,15 +374,6 @@ impl World {
         };
         let answer = self.olga.campaigns.clone().close_campaign(request).await?;
         Ok(answer.into_inner())
-    }
-
-    async fn report(&self, campaign: &str, removals: Vec<VerifiedRemoval>) -> Result<(), Status> {
-        let request = ReportRemediationRequest {
-            campaign: campaign.into(),
-            removals,
-        };
-        let mut service = self.of_service("reconciliation").campaigns;
-        service.report_remediation(request).await.map(|_| ())
     }
 
     async fn report_verified(&self, removals: Vec<VerifiedRemoval>) -> Result<u64, Status> {

@@ -13,10 +13,10 @@ use counterfoil_proto::recertification::{
     BatchGetDecidedGrantsResponse, Campaign as ApiCampaign, CloseCampaignRequest,
     CloseCampaignResponse, CreateCampaignRequest, CreateCampaignResponse, EndReviewRequest,
     EndReviewResponse, GetCampaignRequest, GetCampaignResponse, LapseRule as ApiLapseRule,
-    ListCampaignsRequest, ListCampaignsResponse, ReportRemediationRequest,
-    ReportRemediationResponse, ReportVerifiedRemovalsRequest, ReportVerifiedRemovalsResponse,
-    StageCampaignRequest, StageCampaignResponse, StreamDecidedGrantsRequest,
-    StreamDecidedGrantsResponse, campaign_service_server::CampaignService,
+    ListCampaignsRequest, ListCampaignsResponse, ReportVerifiedRemovalsRequest,
+    ReportVerifiedRemovalsResponse, StageCampaignRequest, StageCampaignResponse,
+    StreamDecidedGrantsRequest, StreamDecidedGrantsResponse,
+    campaign_service_server::CampaignService,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -82,14 +82,6 @@ impl CampaignService for Api {
     ) -> Result<Response<ReportVerifiedRemovalsResponse>, Status> {
         let (caller, request) = open(request)?;
         Ok(Response::new(self.report_removals(&caller, request).await?))
-    }
-
-    async fn report_remediation(
-        &self,
-        request: Request<ReportRemediationRequest>,
-    ) -> Result<Response<ReportRemediationResponse>, Status> {
-        let (caller, request) = open(request)?;
-        Ok(Response::new(self.report(&caller, request).await?))
     }
 
     async fn close_campaign(

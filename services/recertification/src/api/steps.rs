@@ -1,6 +1,6 @@
-//! The steps of a campaign after it is staged: activate, end the review, report removals, close.
+//! The steps of a campaign after it is staged: activate, end the review, close.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use counterfoil_chassis::{
     auth::Caller,
@@ -11,7 +11,7 @@ use counterfoil_chassis::{
 use counterfoil_evidence::leaf::GrantKey;
 use counterfoil_proto::recertification::{
     ActivateCampaignRequest, ActivateCampaignResponse, CloseCampaignRequest, CloseCampaignResponse,
-    EndReviewRequest, EndReviewResponse, ReportRemediationRequest, ReportRemediationResponse,
+    EndReviewRequest, EndReviewResponse,
 };
 use prost::Message;
 
@@ -22,14 +22,10 @@ use crate::{
     model::{
         campaign::{Campaign, CampaignEvent, CampaignState},
         ids::CampaignKey,
-        item::ItemEvent,
     },
     records,
     store::{StoreError, campaigns, items},
 };
-
-/// Most removals in one report.
-const REMOVALS_MAX: usize = 10_000;
 
 /// One call of a step.
 pub(super) struct Step<'s, M> {
@@ -199,48 +195,6 @@ impl Api {
         Ok(answer)
     }
 
-    pub(super) async fn report(
-        &self,
-        caller: &Caller,
-        request: ReportRemediationRequest,
-    ) -> Result<ReportRemediationResponse, ApiError> {
-        let key = Self::campaign_key(caller, "campaign", &request.campaign)?;
-        let removals = removals(&request)?;
-        let keys: Vec<GrantKey> = removals.keys().copied().collect();
-        let mut tx = self.context.db.write_tx(&key.tenant).await?;
-        routing::require(&mut tx, &key, CampaignState::Remediating).await?;
-        let engine = tx.engine();
-        let found = items::get_many(tx.conn(), engine, &key, &keys).await?;
-        if found.len() != keys.len() {
-            return Err(ApiError::invalid(
-                "removals.grant_key",
-                "a grant is no item of the campaign",
-            ));
-        }
-        let mut rows = Vec::with_capacity(found.len());
-        for item in &found {
-            let removed = item.disposition.is_some_and(|one| one.removes());
-            if !removed || item.state.after(ItemEvent::Verified).is_none() {
-                return Err(ApiError::failed_precondition(
-                    "NOT_A_REMOVAL",
-                    "the grant was not to be removed",
-                )
-                .with_metadata("item", item.local()));
-            }
-            // One that is verified keeps the record that verified it first.
-            if item.state.after(ItemEvent::Verified) != Some(item.state) {
-                rows.push((item.key, removals[&item.key]));
-            }
-        }
-        items::verify(&mut tx, &key, &rows).await?;
-        let campaign = self.shown(tx.conn(), &key).await?;
-        // If we crash here: the same report changes nothing more.
-        tx.commit().await?;
-        Ok(ReportRemediationResponse {
-            campaign: Some(campaign),
-        })
-    }
-
     pub(super) async fn close(
         &self,
         caller: &Caller,
@@ -317,33 +271,4 @@ impl Api {
         self.settle(&key.tenant, &mut answer.receipt).await?;
         Ok(answer)
     }
-}
-
-/// The removals of a report by grant. The same one twice is once; two records for one grant are refused.
-fn removals(request: &ReportRemediationRequest) -> Result<HashMap<GrantKey, [u8; 32]>, ApiError> {
-    if request.removals.len() > REMOVALS_MAX {
-        let limit = format!("at most {REMOVALS_MAX} are allowed");
-        return Err(ApiError::invalid("removals", limit));
-    }
-    let mut removals = HashMap::with_capacity(request.removals.len());
-    for removal in &request.removals {
-        let key = GrantKey::try_from(removal.grant_key.as_slice())
-            .map_err(|_| ApiError::invalid("removals.grant_key", "has 40 bytes"))?;
-        let hash: [u8; 32] = removal
-            .verified_record_hash
-            .as_slice()
-            .try_into()
-            .map_err(|_| ApiError::invalid("removals.verified_record_hash", "has 32 bytes"))?;
-        if removals
-            .insert(key, hash)
-            .is_some_and(|other| other != hash)
-        {
-            let description = "names two records for one grant";
-            return Err(ApiError::invalid(
-                "removals.verified_record_hash",
-                description,
-            ));
-        }
-    }
-    Ok(removals)
 }

@@ -24,7 +24,7 @@ pub(crate) enum ItemState {
     Verified,
 }
 
-/// What moves an item.
+/// What moves an item, but for the proof that its grant is gone: see `store::removals`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ItemEvent {
     /// It came to a reviewer, for the first time or again.
@@ -35,8 +35,6 @@ pub(crate) enum ItemEvent {
     Lapsed,
     /// Its grant is proved gone.
     Voided,
-    /// Its removal is verified.
-    Verified,
 }
 
 impl ItemState {
@@ -59,9 +57,6 @@ impl ItemState {
             | (Self::Routed | Self::Decided, ItemEvent::Decided) => Some(Self::Decided),
             (Self::Routed, ItemEvent::Lapsed) => Some(Self::Lapsed),
             (Self::Routed, ItemEvent::Voided) => Some(Self::Voided),
-            (Self::Decided | Self::Lapsed | Self::Verified, ItemEvent::Verified) => {
-                Some(Self::Verified)
-            }
             _ => None,
         }
     }

@@ -37,7 +37,6 @@ fn item_event() -> impl Strategy<Value = ItemEvent> {
         Just(ItemEvent::Decided),
         Just(ItemEvent::Lapsed),
         Just(ItemEvent::Voided),
-        Just(ItemEvent::Verified),
     ]
 }
 

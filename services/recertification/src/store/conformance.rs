@@ -3,7 +3,7 @@
 use counterfoil_chassis::{db::WriteTx, testing::TestDatabase};
 use counterfoil_evidence::leaf::GrantKey;
 
-use super::{MIGRATIONS, StoreError, campaigns, decided as decisions, items, staging};
+use super::{MIGRATIONS, StoreError, campaigns, decided as decisions, items, removals, staging};
 use crate::model::{
     campaign::{CampaignState, Definition, LapseRule, Population, Scope},
     decision::Decision,
@@ -292,7 +292,10 @@ counterfoil_chassis::both_engines! {
         let lapsed = Disposition::LapsedRetained;
         items::end(&mut tx, &key("q3"), lapsed, 60, vec![ended(1, 6), ended(2, 7)]).await.unwrap();
         items::end(&mut tx, &key("q3"), Disposition::Voided, 60, vec![ended(3, 8)]).await.unwrap();
-        items::verify(&mut tx, &key("q3"), &[(grant(0), [9; 32])]).await.unwrap();
+        let removal = removals::Removal { key: grant(0), record_hash: [9; 32], observed_ms: 50 };
+        assert_eq!(removals::apply(&mut tx, TENANT, &[removal]).await.unwrap(), 0, "under review");
+        campaigns::set_state(&mut tx, &key("q3"), CampaignState::Remediating).await.unwrap();
+        assert_eq!(removals::apply(&mut tx, TENANT, &[removal]).await.unwrap(), 1);
         let all = items::ended(tx.conn(), &key("q3"), &[], 10).await.unwrap();
         let seen: Vec<_> = all.iter().map(|one| (one.disposition, one.verified)).collect();
         assert_eq!(seen, [(REVOKED, true), (lapsed, false), (lapsed, false), (Disposition::Voided, false)]);

@@ -330,28 +330,6 @@ pub(crate) async fn end(
     all_changed(changed, expected)
 }
 
-/// Notes verified removals: grant and hash of the EffectVerified record.
-pub(crate) async fn verify(
-    tx: &mut WriteTx,
-    key: &CampaignKey,
-    rows: &[(GrantKey, [u8; 32])],
-) -> Result<(), StoreError> {
-    let expected = rows.len();
-    let rows = rows
-        .iter()
-        .map(|(grant, hash)| -> [BulkValue; 2] { [grant.0.as_slice().into(), (*hash).into()] });
-    let changed = bulk_execute(
-        tx,
-        "UPDATE items SET state = ?, verified_hash = v.column2 FROM (VALUES {rows}) AS v \
-         WHERE items.tenant = ? AND items.campaign = ? AND items.grant_key = v.column1",
-        &[ItemState::Verified.code().into()],
-        rows,
-        &[key.tenant.as_str().into(), key.campaign.as_str().into()],
-    )
-    .await?;
-    all_changed(changed, expected)
-}
-
 /// How the items of a campaign stand.
 pub(crate) async fn counts(
     connection: &mut AnyConnection,
