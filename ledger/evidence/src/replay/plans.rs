@@ -142,11 +142,7 @@ fn threshold(state: &State, tallies: &mut Tallies, plan: &Plan) {
         return;
     };
     let actions = plan.record.actions_count;
-    let observed = state
-        .runs
-        .iter()
-        .find(|run| run.what.record.recon_run == plan.record.recon_run)
-        .map_or(0, |run| run.what.record.observed_count);
+    let observed = run_of(state, plan).map_or(0, |run| run.observed_count);
     let (count_max, permille_max) = (rules.threshold_count, rules.threshold_permille);
     let above = (count_max > 0 && actions > count_max.into())
         || (permille_max > 0
@@ -179,6 +175,12 @@ fn threshold(state: &State, tallies: &mut Tallies, plan: &Plan) {
             format!("{} was resolved by no human in {resolution}", entry())
         });
     }
+}
+
+/// The run whose findings a plan is about.
+fn run_of<'s>(state: &'s State, plan: &Plan) -> Option<&'s v1::ReconRunSealed> {
+    let mut runs = state.runs.iter().map(|run| &run.what.record);
+    runs.find(|run| run.recon_run == plan.record.recon_run)
 }
 
 fn first_intent(state: &State, plan: &Plan) -> Option<Pos> {
@@ -239,7 +241,10 @@ fn was_decided(
     (key, decided): (GrantKey, &Digest),
     decisions: &Decisions,
 ) {
-    let by_ms = state.occurred_ms(plan.pos).saturating_add(CLOCK_SKEW_MS);
+    // The run found that an approval was over; a clock that was set back since does not bring it to life again.
+    let found_ms = run_of(state, plan).map_or(i64::MIN, |run| run.as_of_ms);
+    let by_ms = state.occurred_ms(plan.pos).max(found_ms);
+    let by_ms = by_ms.saturating_add(CLOCK_SKEW_MS);
     let removes = state
         .position(decided)
         .is_some_and(|decided| decisions.removes(key, decided, by_ms));

@@ -6,7 +6,7 @@ use super::check::{Check, Tallies};
 use super::sets;
 use super::sets::Cached;
 use super::state::{At, Finding, FindingChange, NewestRun, Pos, Run, SeenGone, State, Sym};
-use super::{Blobs, CLOCK_SKEW_MS, ORDER_SKEW_MS};
+use super::{Blobs, ORDER_SKEW_MS};
 use crate::leaf::{
     AUTHORIZED_LEAF_LEN, AuthorizedLeaf, AuthorizedStatus, FINDING_LEAF_LEN, FindingLeaf,
     GRANT_KEY_LEN, GRANT_LEAF_LEN, GrantKey, GrantLeaf, SourceTag,
@@ -301,7 +301,7 @@ fn compare(
     load: &dyn Fn(Option<[u8; 32]>, &'static str) -> Result<Vec<u8>, Flaw>,
 ) -> Result<Seen, Flaw> {
     let record = &run.what.record;
-    let (sealed, snapshot) = state
+    let (_, snapshot) = state
         .snapshot(&record.snapshot_record_hash)
         .ok_or("cites no sealed snapshot")?;
     if snapshot.snapshot_root != record.snapshot_root {
@@ -310,10 +310,6 @@ fn compare(
     let happened_ms = state.occurred_ms(run.pos);
     if record.as_of_ms.abs_diff(happened_ms) > ORDER_SKEW_MS.unsigned_abs() {
         return Err("speaks of another moment than the one at which it was made".into());
-    }
-    let sealed_ms = state.occurred_ms(sealed);
-    if sealed_ms > record.as_of_ms.saturating_add(CLOCK_SKEW_MS) {
-        return Err("speaks of a moment before its snapshot".into());
     }
     let as_of_ms = u64::try_from(record.as_of_ms).unwrap_or(0);
     let mut seen = Seen::default();
