@@ -132,10 +132,10 @@ mutators! {
     "T54" "decide on oneself" ["G5"], true, stories::decide_on_oneself;
     "T54" "decide under an expired right" ["I-13"], false, stories::expire_rights;
     "T54" "change the counts of the close" ["G3"], false, stories::change_counts;
-    "T54" "void an item with a sync from before the population was taken" ["G2", "G3"], false, alibis::void_with_an_older_sync;
+    "T54" "void with a sync older than the population" ["G2", "G3"], false, alibis::void_with_an_older_sync;
     "T54" "publish the policy when all is decided" ["G15"], false, alibis::publish_policy_last;
     "T54" "grant the right when all is decided" ["I-13"], true, alibis::grant_right_last;
-    "T54" "decide after the right was revoked and date it back" ["I-13"], true, alibis::decide_after_the_end;
+    "T54" "date a decision back to before a revocation" ["I-13"], true, alibis::decide_after_the_end;
     "T55" "close without a read-back" ["G11"], true, stories::remove_read_back;
     "T55" "read back before the action" ["G11"], true, stories::early_read_back;
     "T55" "hide that access came back" ["G12"], false, stories::hide_regression;
