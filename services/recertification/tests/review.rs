@@ -186,6 +186,27 @@ counterfoil_chassis::both_engines! {
         world.stop().await;
     }
 
+    /// I-26: whose access it was when the item was shown before decides nothing on it either.
+    async fn a_former_subject_decides_nothing_on_the_item(db: TestDatabase) {
+        let world = World::start(db).await;
+        let campaign = world.review("q3").await;
+        let item = world.item(&campaign, "bob", "root").await;
+        // As if the account had been finn's until it was shown again as somebody else's.
+        world.break_in("UPDATE items SET former_subjects = 'FINN@acme.example\n'").await;
+        let to_finn = ReassignItemRequest {
+            name: item.name.clone(),
+            reviewer: principal_name("finn"),
+            request_id: String::new(),
+        };
+        let refused = world.olga.reviews.clone().reassign_item(to_finn).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "SELF_REVIEW"));
+        world.break_in("UPDATE items SET reviewer = 'principals/finn'").await;
+        let finn = world.of("finn").await;
+        let refused = finn.decide(decision(&item, Decision::Accept)).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "SELF_REVIEW"));
+        world.stop().await;
+    }
+
     /// Giving an item on: not to the subject, not to whoever cannot decide; the new reviewer decides on a new presentation.
     async fn an_item_is_given_on_to_someone_who_may_decide_it(db: TestDatabase) {
         let world = World::start(db).await;

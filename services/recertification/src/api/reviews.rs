@@ -22,11 +22,11 @@ use crate::{
     jobs::routing,
     model::{
         decision::Refusal,
-        identity::{self, Barred},
+        identity::Barred,
         ids::{CampaignKey, Principal, Source},
         item::{self, ItemEvent, ItemState, PresentedItem},
         rights,
-        routing::{Person, Routable},
+        routing::Routable,
     },
     records::{self, PRESENTATION, Routing, Stamp},
     store::{StoreError, campaigns, items},
@@ -263,8 +263,11 @@ impl Api {
             subject_key: &found.item.subject_key,
             source,
         };
-        if !directory.eligible(to, routable) {
-            return Err(not_eligible(directory.person(to), &found.item.subject_key));
+        let barred = directory
+            .person(to)
+            .and_then(|person| found.item.bars(&person.identity_key));
+        if barred.is_some() || !directory.eligible(to, routable) {
+            return Err(not_eligible(barred));
         }
         if !directory.has_right(to, source, stamp.now_ms) {
             return Err(ApiError::failed_precondition(
@@ -297,8 +300,7 @@ impl Api {
     }
 }
 
-fn not_eligible(person: Option<&Person>, subject_key: &str) -> ApiError {
-    let barred = person.and_then(|person| identity::barred(&person.identity_key, subject_key));
+fn not_eligible(barred: Option<Barred>) -> ApiError {
     let (reason, message) = match barred {
         Some(Barred::Subject) => ("SELF_REVIEW", "the new reviewer is the subject"),
         Some(Barred::NoIdentity) => (

@@ -224,7 +224,7 @@ pub(crate) fn check_reviewer<'r>(
     decision: Decision,
     now_ms: i64,
 ) -> Result<&'r Right, Refusal> {
-    match identity::barred(&reviewer.identity_key, &item.subject_key) {
+    match item.bars(&reviewer.identity_key) {
         Some(Barred::Subject) => {
             return Err(Refusal::denied(
                 "SELF_REVIEW",

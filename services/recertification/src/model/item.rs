@@ -3,9 +3,15 @@
 //! Invariant: an item ends once. A decision may be taken anew while the review is open (the later one counts); a lapse, a
 //! void and a verified removal are final.
 
+use std::iter;
+
 use counterfoil_evidence::leaf::GrantKey;
 
-use super::{disposition::Disposition, ids::Principal};
+use super::{
+    disposition::Disposition,
+    identity::{self, Barred},
+    ids::Principal,
+};
 
 /// Where an item stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,6 +94,8 @@ pub(crate) struct Item {
     pub(crate) leaf: Vec<u8>,
     /// Key of the identity whose access it is; empty for an account without one.
     pub(crate) subject_key: String,
+    /// Keys of the identities whose access it was when it was shown before.
+    pub(crate) former_subjects: Vec<String>,
     /// Key of the identity that owns the entitlement; empty when nobody does.
     pub(crate) owner_key: String,
     /// Commitment to what is shown; `None` until it is routed.
@@ -129,6 +137,15 @@ pub(crate) struct ShownGrant {
 }
 
 impl Item {
+    /// What keeps somebody with this identity key from reviewing it: an access that was somebody's own is not theirs to judge
+    /// later in the same review (I-26).
+    pub(crate) fn bars(&self, reviewer_key: &str) -> Option<Barred> {
+        let subjects = iter::once(&self.subject_key).chain(&self.former_subjects);
+        subjects
+            .filter_map(|subject| identity::barred(reviewer_key, subject))
+            .next()
+    }
+
     /// "items/{item}", as records carry it.
     pub(crate) fn local(&self) -> String {
         local(&self.key)

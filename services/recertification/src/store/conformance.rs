@@ -271,6 +271,15 @@ counterfoil_chassis::both_engines! {
         let found = items::get(tx.conn(), &key("q3"), &grant(1)).await.unwrap().unwrap();
         assert_eq!(found.presentation, [9]);
         assert_eq!(found.item.subject_key, "other");
+        assert_eq!(found.item.former_subjects, ["person1"]);
+        // Shown again as the same person's: nobody new has been its subject.
+        let mut once_more = shown(1);
+        once_more.subject_key = "other".into();
+        once_more.presentation = vec![9];
+        let row = (once_more, Principal::of_id("finn"), [8; 32]);
+        items::represent(&mut tx, &key("q3"), vec![row]).await.unwrap();
+        let found = items::get(tx.conn(), &key("q3"), &grant(1)).await.unwrap().unwrap();
+        assert_eq!(found.item.former_subjects, ["person1"]);
         assert_eq!(found.item.reviewer, Some(Principal::of_id("finn")));
         assert_eq!(found.item.presentation_hash, Some([8; 32]));
         assert_eq!((found.item.state, found.item.disposition), (ItemState::Decided, Some(ACCEPTED)));

@@ -11,7 +11,7 @@ use crate::model::{
     item::{Item, ItemState, PresentedItem, ShownGrant},
 };
 
-const COLUMNS: &str = "grant_key, leaf, subject_key, owner_key, state, reviewer, presentation_hash, disposition, decide_ms, \
+const COLUMNS: &str = "grant_key, leaf, subject_key, former_subjects, owner_key, state, reviewer, presentation_hash, disposition, decide_ms, \
     record_hash";
 
 /// An item that was decided.
@@ -124,8 +124,8 @@ pub(crate) async fn get_many(
     key: &CampaignKey,
     keys: &[GrantKey],
 ) -> Result<Vec<Item>, StoreError> {
-    const SELECT: &str = "SELECT grant_key, leaf, subject_key, owner_key, state, reviewer, presentation_hash, disposition, \
-        decide_ms, record_hash FROM items WHERE tenant = ? AND campaign = ? AND grant_key IN ({list})";
+    const SELECT: &str = "SELECT grant_key, leaf, subject_key, former_subjects, owner_key, state, reviewer, presentation_hash, \
+        disposition, decide_ms, record_hash FROM items WHERE tenant = ? AND campaign = ? AND grant_key IN ({list})";
     let fixed = [key.tenant.as_str().into(), key.campaign.as_str().into()];
     let keys = keys.iter().map(|key| key.0.as_slice());
     let rows = select_in(connection, engine, SELECT, &fixed, keys).await?;
@@ -251,7 +251,8 @@ pub(crate) async fn represent(
         });
     let changed = bulk_execute(
         tx,
-        "UPDATE items SET leaf = v.column2, subject_key = v.column3, owner_key = v.column4, presentation = v.column5, \
+        "UPDATE items SET leaf = v.column2, former_subjects = CASE WHEN subject_key = v.column3 THEN former_subjects \
+         ELSE former_subjects || subject_key || '\n' END, subject_key = v.column3, owner_key = v.column4, presentation = v.column5, \
          presentation_hash = v.column6, reviewer = v.column7 FROM (VALUES {rows}) AS v \
          WHERE items.tenant = ? AND items.campaign = ? AND items.grant_key = v.column1",
         &[],
@@ -410,6 +411,11 @@ fn item(row: &AnyRow) -> Result<Item, StoreError> {
         key: grant_key(row, "grant_key")?.ok_or(StoreError::Damaged("grant_key"))?,
         leaf: row.try_get("leaf")?,
         subject_key: row.try_get("subject_key")?,
+        former_subjects: row
+            .try_get::<String, _>("former_subjects")?
+            .lines()
+            .map(str::to_owned)
+            .collect(),
         owner_key: row.try_get("owner_key")?,
         presentation_hash: hash(row, "presentation_hash")?,
         state: state(row)?,

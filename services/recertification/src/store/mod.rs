@@ -23,7 +23,8 @@ pub(crate) const MIGRATIONS: Migrations = counterfoil_chassis::migrations!(
     "recertification",
     "0001_campaigns.sql",
     "0002_verified_removals.sql",
-    "0003_staging.sql"
+    "0003_staging.sql",
+    "0004_former_subjects.sql"
 );
 
 /// Why the store does not answer.
