@@ -52,6 +52,15 @@ pub struct Verification {
     pub kept_checkpoints: usize,
 }
 
+impl Verification {
+    /// The checks that failed.
+    pub fn failed(&self) -> impl Iterator<Item = &Check> {
+        self.checks
+            .iter()
+            .filter(|check| check.status == Status::Fail)
+    }
+}
+
 /// Verifies a bundle against what the auditor trusts.
 ///
 /// # Errors

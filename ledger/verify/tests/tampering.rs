@@ -6,7 +6,7 @@ mod support;
 
 use counterfoil_verify::bundle::{BundleReader, Limits};
 use counterfoil_verify::testing::{BundleFiles, MUTATORS, Position};
-use counterfoil_verify::{Options, Status, Trust, Verdict, verify};
+use counterfoil_verify::{Options, Trust, Verdict, verify};
 
 /// Applies the mutators of these rows, each to a fresh copy of a golden bundle.
 fn caught(rows: &[&str]) {
@@ -34,17 +34,9 @@ fn caught(rows: &[&str]) {
             assert!(applied, "{what} found nothing to do");
             let bundle = BundleReader::open(&spoiled, &Limits::default()).unwrap();
             let found = verify(&bundle, &trust, &Options::default()).unwrap();
-            let failed: Vec<&str> = found
-                .checks
-                .iter()
-                .filter(|check| check.status == Status::Fail)
-                .map(|check| check.id)
-                .collect();
+            let failed: Vec<&str> = found.failed().map(|check| check.id).collect();
             for id in mutator.caught_by {
-                let caught = found
-                    .checks
-                    .iter()
-                    .any(|check| check.is(id) && check.status == Status::Fail);
+                let caught = found.failed().any(|check| check.is(id));
                 assert!(caught, "{what}: {id} did not fail, but {failed:?}");
             }
             assert_eq!(found.verdict, Verdict::Failed, "{what}");

@@ -5,6 +5,20 @@ use prost::Message as _;
 
 use crate::prelude::*;
 
+/// Ends a principal so long after it was registered.
+fn leaves(scene: &Scene<'_>, principal: &str, after_ms: i64) -> Edit {
+    match &*scene.payload {
+        Payload::PrincipalRegistered(p) if p.principal == principal => {
+            let ended = v1::PrincipalEnded {
+                principal: p.principal.clone(),
+                effective_ms: scene.record.occurred_at_ms + after_ms,
+            };
+            followed_by(scene, Payload::PrincipalEnded(ended))
+        }
+        _ => Edit::Keep,
+    }
+}
+
 pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     (
         "I-11",
@@ -27,16 +41,7 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
         }),
     ),
     ("I-11", "the owner had left", |scene| {
-        match &*scene.payload {
-            Payload::PrincipalRegistered(p) if p.principal == CAROL => {
-                let ended = v1::PrincipalEnded {
-                    principal: p.principal.clone(),
-                    effective_ms: scene.record.occurred_at_ms + 1_000,
-                };
-                followed_by(scene, Payload::PrincipalEnded(ended))
-            }
-            _ => Edit::Keep,
-        }
+        leaves(scene, CAROL, 1_000)
     }),
     (
         "I-13",
@@ -101,16 +106,7 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
         drop_if!(PrincipalRegistered, |p| p.principal == BOB),
     ),
     ("I-13", "a decider who had left", |scene| {
-        match &*scene.payload {
-            Payload::PrincipalRegistered(p) if p.principal == BOB => {
-                let ended = v1::PrincipalEnded {
-                    principal: p.principal.clone(),
-                    effective_ms: scene.record.occurred_at_ms + 1,
-                };
-                followed_by(scene, Payload::PrincipalEnded(ended))
-            }
-            _ => Edit::Keep,
-        }
+        leaves(scene, BOB, 1)
     }),
     (
         "I-13",

@@ -84,16 +84,8 @@ impl Golden {
 fn fails(golden: &Golden, root: &Path, id: &str, what: &str) {
     let bundle = BundleReader::open(root, &Limits::default()).unwrap();
     let found = verify(&bundle, &golden.trust, &Options::default()).unwrap();
-    let failed: Vec<String> = found
-        .checks
-        .iter()
-        .filter(|check| check.status == Status::Fail)
-        .map(report::check_line)
-        .collect();
-    let caught = found
-        .checks
-        .iter()
-        .any(|check| check.is(id) && check.status == Status::Fail);
+    let failed: Vec<String> = found.failed().map(report::check_line).collect();
+    let caught = found.failed().any(|check| check.is(id));
     assert!(
         caught,
         "{what}: {id} did not fail, but\n{}",

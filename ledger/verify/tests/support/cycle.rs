@@ -157,14 +157,10 @@ impl Cycle {
             })
             .collect();
         sources.sort_by(|a, b| a.source_tag.cmp(&b.source_tag));
-        let leaves: Vec<_> = sources
-            .iter()
-            .map(|s| leaf_hash(&[&s.source_tag[..], &s.sync_record_hash, &s.set_root].concat()))
-            .collect();
         let record = v1::SnapshotSealed {
             snapshot: format!("snapshots/{}", self.log.size()),
             grant_count: sources.iter().map(|source| source.set_count).sum(),
-            snapshot_root: merkle::root(&leaves).0.to_vec(),
+            snapshot_root: snapshot_root(&sources),
             sources,
             missing_sources: vec![v1::MissingSource {
                 source: OLD.to_owned(),
@@ -218,6 +214,15 @@ impl Cycle {
             .append(&Payload::EpochSealed(sealed), Draft::default());
         self.epoch = (epoch + 1, to_index);
     }
+}
+
+/// The root over what a snapshot takes from its sources, which are in the order of their tags.
+pub fn snapshot_root(sources: &[v1::SnapshotSource]) -> Vec<u8> {
+    let leaves: Vec<_> = sources
+        .iter()
+        .map(|s| leaf_hash(&[&s.source_tag[..], &s.sync_record_hash, &s.set_root].concat()))
+        .collect();
+    merkle::root(&leaves).0.to_vec()
 }
 
 pub fn reader(source: &str) -> String {

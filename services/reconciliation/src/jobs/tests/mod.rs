@@ -12,4 +12,4 @@ mod targets;
 mod tenant;
 mod world;
 
-use world::{Account, DAY_MS, TENANT, World, reason};
+use world::{Account, DAY_MS, TENANT, World, reason, revoke_root};

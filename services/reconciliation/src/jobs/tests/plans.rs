@@ -12,14 +12,7 @@ use counterfoil_proto::{
 };
 use tonic::Code;
 
-use super::{Account, DAY_MS, TENANT, World, reason};
-
-fn revoke_root(_: &str, entitlement: &str) -> Decision {
-    match entitlement {
-        "root" => Decision::Revoke,
-        _ => Decision::Accept,
-    }
-}
+use super::{Account, DAY_MS, TENANT, World, reason, revoke_root};
 
 impl World {
     pub(super) async fn resolve(

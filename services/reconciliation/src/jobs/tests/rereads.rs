@@ -4,21 +4,13 @@ use std::{fs, sync::Arc};
 
 use counterfoil_chassis::testing::TestDatabase;
 use counterfoil_evidence::v1;
-use counterfoil_proto::{
-    recertification::Decision,
-    reconciliation::{ActionState, FindingState, RemediationState, RunDueRereadsResponse},
+use counterfoil_proto::reconciliation::{
+    ActionState, FindingState, RemediationState, RunDueRereadsResponse,
 };
 
 use tokio::time::timeout;
 
-use super::{Account, DAY_MS, World, world::PATIENCE};
-
-fn revoke_root(_: &str, entitlement: &str) -> Decision {
-    match entitlement {
-        "root" => Decision::Revoke,
-        _ => Decision::Accept,
-    }
-}
+use super::{Account, DAY_MS, World, revoke_root, world::PATIENCE};
 
 impl World {
     /// A removal that is proved, with re-reads due after a minute and after an hour.
@@ -182,13 +174,7 @@ counterfoil_chassis::both_engines! {
     /// A removal that is never proved is not forgotten: what is owed for it is breached when it is overdue.
     async fn an_open_removal_is_owed_and_breached_when_overdue(db: TestDatabase) {
         let world = World::start(db).await;
-        world.add_source("hr", &[Account("amy", &["crew", "root"])], |config| {
-            config["lock_timeout_ms"] = 50.into();
-        }).await;
-        world.review("q3", revoke_root).await;
-        let planned = world.planned().await;
-        let lock = fs::File::create(world.files("hr").join(".counterfoil.lock")).unwrap();
-        lock.lock().unwrap();
+        let (planned, lock) = world.planned_for_a_locked_target().await;
         assert_eq!(world.carried_out(&planned.name).await.state(), RemediationState::Failed);
         let owed = world.obligations().await;
         assert_eq!((owed.len(), owed[0].kind.as_str()), (1, "verify_removal"));

@@ -1,7 +1,5 @@
 //! Somebody decides anew between the plan and the act: what was decided last counts.
 
-use std::fs;
-
 use counterfoil_chassis::testing::TestDatabase;
 use counterfoil_evidence::v1;
 use counterfoil_proto::{
@@ -10,18 +8,11 @@ use counterfoil_proto::{
 };
 use tokio::time::timeout;
 
-use super::{Account, World, reason, world::PATIENCE};
+use super::{Account, World, reason, revoke_root, world::PATIENCE};
 use crate::store;
 
 /// After so long a newer decision is known everywhere, also to the verifier.
 const KNOWN_MS: i64 = 600_000;
-
-fn revoke_root(_: &str, entitlement: &str) -> Decision {
-    match entitlement {
-        "root" => Decision::Revoke,
-        _ => Decision::Accept,
-    }
-}
 
 /// Amy may keep her root now; bob's goes, as was decided before.
 fn keep_amys(account: &str, entitlement: &str) -> Decision {
@@ -134,13 +125,7 @@ counterfoil_chassis::both_engines! {
     /// Tried again long after it failed: what is superseded by then is neither sent nor owed any more.
     async fn what_failed_is_not_tried_again_once_it_may_stay(db: TestDatabase) {
         let world = World::start(db).await;
-        world.add_source("hr", &[Account("amy", &["crew", "root"])], |config| {
-            config["lock_timeout_ms"] = 50.into();
-        }).await;
-        world.review("q3", revoke_root).await;
-        let planned = world.planned().await;
-        let lock = fs::File::create(world.files("hr").join(".counterfoil.lock")).unwrap();
-        lock.lock().unwrap();
+        let (planned, lock) = world.planned_for_a_locked_target().await;
         assert_eq!(world.carried_out(&planned.name).await.state(), RemediationState::Failed);
         let (intents, owed) = (world.intents().await, world.obligations().await);
         assert_eq!((owed.len(), owed[0].kind.as_str()), (1, "verify_removal"));

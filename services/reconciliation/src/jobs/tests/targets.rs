@@ -5,22 +5,25 @@ use std::{fs, os::unix::fs::symlink};
 use counterfoil_chassis::testing::TestDatabase;
 use counterfoil_evidence::v1::{self, AttemptResult};
 use counterfoil_proto::{
-    recertification::{CampaignState, Decision},
-    reconciliation::{ActionState, RemediationState},
+    recertification::CampaignState,
+    reconciliation::{ActionState, Remediation, RemediationState},
 };
 
-use super::{Account, World};
+use super::{Account, World, revoke_root};
 
 const HOUR_MS: i64 = 3_600_000;
 
-fn revoke_root(_: &str, entitlement: &str) -> Decision {
-    match entitlement {
-        "root" => Decision::Revoke,
-        _ => Decision::Accept,
-    }
-}
-
 impl World {
+    /// A removal of amy's that is planned while somebody else has locked the target and soon gives up waiting for it.
+    pub(super) async fn planned_for_a_locked_target(&self) -> (Remediation, fs::File) {
+        self.add_source("hr", &[Account("amy", &["crew", "root"])], |config| {
+            config["lock_timeout_ms"] = 50.into();
+        })
+        .await;
+        self.review("q3", revoke_root).await;
+        (self.planned().await, self.locked("hr"))
+    }
+
     /// A source whose writer reaches the files by a path of its own: "{id}-rw", at first a link to the same directory.
     async fn add_source_with_a_writers_path(&self, id: &str, people: &[Account<'_>]) {
         let folder = self.files(id);
@@ -119,8 +122,7 @@ counterfoil_chassis::both_engines! {
         }).await;
         world.review("q3", revoke_root).await;
         let planned = world.planned().await;
-        let lock = fs::File::create(world.files("hr").join(".counterfoil.lock")).unwrap();
-        lock.lock().unwrap();
+        let lock = world.locked("hr");
         let ended = world.carried_out(&planned.name).await;
         assert_eq!(ended.state(), RemediationState::Failed);
         let action = &world.actions(&planned.name).await[0];
@@ -140,13 +142,7 @@ counterfoil_chassis::both_engines! {
     /// A target that is locked by somebody else is not asked at all; the plan waits.
     async fn a_target_that_is_busy_is_left_alone(db: TestDatabase) {
         let world = World::start(db).await;
-        world.add_source("hr", &[Account("amy", &["crew", "root"])], |config| {
-            config["lock_timeout_ms"] = 50.into();
-        }).await;
-        world.review("q3", revoke_root).await;
-        let planned = world.planned().await;
-        let lock = fs::File::create(world.files("hr").join(".counterfoil.lock")).unwrap();
-        lock.lock().unwrap();
+        let (planned, lock) = world.planned_for_a_locked_target().await;
         let ended = world.carried_out(&planned.name).await;
         assert_eq!(ended.state(), RemediationState::Failed);
         let action = &world.actions(&planned.name).await[0];

@@ -31,7 +31,8 @@ use counterfoil_proto::{
     inventory::source_service_client::SourceServiceClient,
     ledger::ledger_service_client::LedgerServiceClient,
     recertification::{
-        campaign_service_client::CampaignServiceClient, review_service_client::ReviewServiceClient,
+        Decision, campaign_service_client::CampaignServiceClient,
+        review_service_client::ReviewServiceClient,
     },
     reconciliation::{
         recon_service_client::ReconServiceClient,
@@ -314,6 +315,13 @@ impl World {
         folder
     }
 
+    /// Somebody else's lock on a source's files, until it is dropped.
+    pub(super) fn locked(&self, source: &str) -> fs::File {
+        let lock = fs::File::create(self.files(source).join(".counterfoil.lock")).unwrap();
+        lock.lock().unwrap();
+        lock
+    }
+
     /// What grants.csv of a source holds: account and entitlement.
     pub(super) fn grants_in(&self, source: &str) -> Vec<(String, String)> {
         let text = fs::read_to_string(self.files(source).join("grants.csv")).unwrap();
@@ -437,4 +445,12 @@ fn configs(
         (service, config)
     };
     SERVICES.into_iter().map(configure).collect()
+}
+
+/// A review that takes every "root" away and leaves the rest.
+pub(super) fn revoke_root(_: &str, entitlement: &str) -> Decision {
+    match entitlement {
+        "root" => Decision::Revoke,
+        _ => Decision::Accept,
+    }
 }
