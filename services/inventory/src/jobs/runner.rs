@@ -173,6 +173,7 @@ impl SyncJob {
         let mut tx = self.shop.db.write_tx(tenant).await?;
         let claimed = leases::claim(&mut tx, sync, &self.worker, until).await?;
         let row = syncs::get_in(&mut tx, sync).await?;
+        // If we crash here: the sync is ours until the lease ends; whoever finds it ended begins it again.
         tx.commit().await?;
         let (Some(lease), Some(row)) = (claimed, row) else {
             return Ok(None);
@@ -247,6 +248,7 @@ impl SyncJob {
         }
         let bell = self.shop.bell.clone();
         tx.on_commit(move || bell.ring());
+        // If we crash here: it waits again or is sealed as interrupted, or its lease is still ended and the next run is here again.
         tx.commit().await?;
         Ok(())
     }

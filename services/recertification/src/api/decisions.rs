@@ -66,6 +66,7 @@ impl Api {
             Some(Ok(emitted)) => emitted,
             Some(Err(refusal)) => {
                 // What the refusal leaves (the item shown again, or void) counts, so it is kept.
+                // If we crash here: it is kept or not, and the caller, who has no answer, asks again.
                 tx.commit().await?;
                 return Err(refusal.into());
             }

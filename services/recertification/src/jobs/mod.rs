@@ -72,6 +72,7 @@ async fn resume(
         routing::route_all(context, &campaign, &stamp).await?;
         let mut tx = context.db.write_tx(&key.tenant).await?;
         routing::finish(&mut tx, key).await?;
+        // If we crash here: all is routed and the campaign is still ACTIVATING; the next run routes nothing more and finishes.
         tx.commit().await?;
         return Ok(());
     }

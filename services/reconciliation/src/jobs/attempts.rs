@@ -129,6 +129,7 @@ async fn leave(job: &Job<'_>, mut actions: Vec<Action>, why: &str) -> Result<(),
     }
     let mut tx = job.write(RemediationState::Dispatched).await?;
     store::actions::update(&mut tx, &job.key.remediation, &actions).await?;
+    // If we crash here: nothing was sent; whoever takes over tries once more before it says so again.
     tx.commit().await?;
     Ok(())
 }

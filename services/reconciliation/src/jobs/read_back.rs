@@ -82,6 +82,7 @@ async fn unreadable(job: &Job<'_>, mut actions: Vec<Action>, why: &str) -> Resul
     }
     let mut tx = job.write(RemediationState::Verifying).await?;
     store::actions::update(&mut tx, &job.key.remediation, &actions).await?;
+    // If we crash here: nothing was proved and nothing is claimed; whoever takes over reads again.
     tx.commit().await?;
     Ok(())
 }

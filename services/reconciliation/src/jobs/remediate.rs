@@ -77,6 +77,7 @@ impl<'c> Job<'c> {
             tx.rollback().await?;
             return Ok(None);
         }
+        // If we crash here: the remediation is ours and nobody works on it, until we were not seen for long enough.
         tx.commit().await?;
         let stamp = context.of_service(&key.tenant, &remediation).await?;
         Ok(Some(Self {

@@ -191,6 +191,7 @@ impl Ingest {
         )
         .await?;
         self.stage().clear_runs(&mut tx).await?;
+        // If we crash here: all is applied and nothing is sealed, so that nobody sees it; the next attempt takes it back first.
         tx.commit().await?;
         Ok(())
     }
@@ -210,6 +211,7 @@ impl Ingest {
                 .collect();
             let mut tx = self.shop.db.write_tx(tenant).await?;
             grants::note_used(&mut tx, source_no, uses).await?;
+            // If we crash here: some last uses are noted, the next sync notes the rest; no record speaks of them.
             tx.commit().await?;
         }
         let mut tx = self.shop.db.write_tx(tenant).await?;

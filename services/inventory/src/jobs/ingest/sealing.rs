@@ -77,6 +77,7 @@ impl Ingest {
         take_back(&mut tx, &self.source).await?;
         let seq = Some(self.lease.seq);
         write_seal(&self.shop, &mut tx, &self.statement(gathered), seq, &seal).await?;
+        // If we crash here: it is taken back and its record is in the outbox, or neither and the sync begins again.
         tx.commit().await?;
         Ok(())
     }
