@@ -1,6 +1,6 @@
-//! Calling other services: with this service's token, and the id of the request that is being served.
+//! Calling other services: with this service's certificate or token, and the id of the request that is being served.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tonic::{
     Request, Status,
@@ -9,7 +9,11 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::{auth::Token, telemetry};
+use crate::{
+    auth::Token,
+    telemetry,
+    tls::{Connector, Holder, SpiffeId, Tls},
+};
 
 /// Largest message that clients take and give: `SomeServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)`.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
@@ -62,30 +66,69 @@ impl Interceptor for Credentials {
     }
 }
 
-/// The address of a peer is malformed.
+/// The address of a peer cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("peer address {address:?}: {source}")]
-pub struct AddressError {
-    address: String,
-    source: tonic::transport::Error,
+pub enum AddressError {
+    /// It is malformed.
+    #[error("peer address {address:?}: {source}")]
+    Malformed {
+        /// As it was given.
+        address: String,
+        /// Why.
+        source: tonic::transport::Error,
+    },
+    /// Without TLS nothing tells who answers there.
+    #[error("peer address {0:?}: an https:// address needs [service.tls]")]
+    NoTls(String),
+    /// With TLS a call would go out where everybody can read it.
+    #[error("peer address {0:?}: with [service.tls] peers have https:// addresses")]
+    NotTls(String),
 }
 
 /// A connection to the service at `address`, such as "http://127.0.0.1:7441". It is made when first used.
 ///
 /// # Errors
-/// When the address is malformed.
+/// When the address is malformed, or wants TLS.
 pub fn connect(address: &str, token: Option<&Token>) -> Result<ServiceChannel, AddressError> {
-    let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|source| AddressError {
+    if address.starts_with("https:") {
+        return Err(AddressError::NoTls(address.to_owned()));
+    }
+    let channel = endpoint(address)?.connect_lazy();
+    Ok(InterceptedService::new(channel, Credentials::new(token)))
+}
+
+/// A connection to `service` at `address`, such as "https://ledger.example:7445". This service's certificate says who calls;
+/// whoever answers there must have the certificate of that service.
+///
+/// # Errors
+/// When the address is malformed, or is none of TLS.
+pub fn connect_tls(
+    address: &str,
+    service: &str,
+    tls: &Arc<Tls>,
+) -> Result<ServiceChannel, AddressError> {
+    let expected = SpiffeId::new(tls.deployment(), Holder::Service, service);
+    let (Some(rest), Some(expected)) = (address.strip_prefix("https://"), expected) else {
+        return Err(AddressError::NotTls(address.to_owned()));
+    };
+    // tonic would refuse "https" without a TLS set-up of its own; the connector has ours, with certificates that change.
+    let endpoint = endpoint(&format!("http://{rest}"))?;
+    let connector = Connector::new(Arc::clone(tls), expected);
+    let channel = endpoint.connect_with_connector_lazy(connector);
+    Ok(InterceptedService::new(channel, Credentials::new(None)))
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, AddressError> {
+    let malformed = |source| AddressError::Malformed {
         address: address.to_owned(),
         source,
-    })?;
-    let channel = endpoint
+    };
+    let endpoint = Endpoint::from_shared(address.to_owned()).map_err(malformed)?;
+    Ok(endpoint
         .connect_timeout(Duration::from_secs(5))
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(60))
         .keep_alive_timeout(Duration::from_secs(20))
         .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
-        .connect_lazy();
-    Ok(InterceptedService::new(channel, Credentials::new(token)))
+        .initial_connection_window_size(4 << 20))
 }

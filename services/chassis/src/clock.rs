@@ -4,14 +4,15 @@
 //! 1970-01-01T00:00:00Z in databases and records, and `google.protobuf.Timestamp` in the API.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::{SystemTime, UNIX_EPOCH},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use prost_types::Timestamp;
+use tokio::sync::watch;
+
+/// Who waits for an instant looks at the machine's clock at least so often: it may be set meanwhile.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Tells the time. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -20,7 +21,7 @@ pub struct Clock(Source);
 #[derive(Debug, Clone)]
 enum Source {
     System,
-    Test(Arc<AtomicI64>),
+    Test(Arc<watch::Sender<i64>>),
 }
 
 impl Clock {
@@ -43,7 +44,7 @@ impl Clock {
                 let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
                 i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
             }
-            Source::Test(ms) => ms.load(Ordering::SeqCst),
+            Source::Test(ms) => *ms.borrow(),
         }
     }
 
@@ -52,17 +53,34 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         timestamp(self.now_ms())
     }
+
+    /// Waits until it shows `ms` or later: at once when a test moves its clock there, within half a second on a machine.
+    pub async fn reached(&self, ms: i64) {
+        match &self.0 {
+            Source::System => loop {
+                let left = ms.saturating_sub(self.now_ms());
+                let Ok(left @ 1..) = u64::try_from(left) else {
+                    return;
+                };
+                tokio::time::sleep(Duration::from_millis(left).min(LOOK)).await;
+            },
+            Source::Test(now) => {
+                // The sender lives in this clock, so the wait never fails.
+                let _ = now.subscribe().wait_for(|now| *now >= ms).await;
+            }
+        }
+    }
 }
 
 /// A clock that stands still until a test moves it.
 #[derive(Debug, Clone)]
-pub struct TestClock(Arc<AtomicI64>);
+pub struct TestClock(Arc<watch::Sender<i64>>);
 
 impl TestClock {
     /// A clock that shows `ms`.
     #[must_use]
     pub fn new(ms: i64) -> Self {
-        Self(Arc::new(AtomicI64::new(ms)))
+        Self(Arc::new(watch::Sender::new(ms)))
     }
 
     /// The clock to hand to what is tested; it follows this one.
@@ -74,17 +92,17 @@ impl TestClock {
     /// What it shows.
     #[must_use]
     pub fn now_ms(&self) -> i64 {
-        self.0.load(Ordering::SeqCst)
+        *self.0.borrow()
     }
 
     /// Makes it show `ms`, also an earlier time.
     pub fn set_ms(&self, ms: i64) {
-        self.0.store(ms, Ordering::SeqCst);
+        self.0.send_replace(ms);
     }
 
     /// Moves it by `ms`, also backwards.
     pub fn advance_ms(&self, ms: i64) {
-        self.0.fetch_add(ms, Ordering::SeqCst);
+        self.0.send_modify(|now| *now += ms);
     }
 }
 
@@ -126,6 +144,20 @@ mod tests {
         assert_eq!(bad(0, -1), None);
         assert_eq!(bad(0, 1_000_000_000), None);
         assert_eq!(bad(i64::MAX, 0), None);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_an_instant_wakes_when_the_clock_shows_it() {
+        let test = TestClock::new(1000);
+        let clock = test.clock();
+        clock.reached(1000).await;
+        let mut waits = Box::pin(clock.reached(2000));
+        assert!(futures::poll!(&mut waits).is_pending());
+        test.set_ms(1999);
+        assert!(futures::poll!(&mut waits).is_pending());
+        test.advance_ms(1);
+        waits.await;
+        Clock::system().reached(0).await;
     }
 
     #[test]

@@ -21,16 +21,20 @@ pub struct ServiceConfig {
     /// Name of the deployment, first part of the producer key's name, such as "counterfoil.example". Default "counterfoil.local".
     #[serde(default = "default_deployment")]
     pub deployment: String,
-    /// Address to listen on. Only loopback while there is no TLS; port 0 = any free one. Default "127.0.0.1:0".
+    /// Address to listen on: without [`Self::tls`] only loopback; port 0 = any free one. Default "127.0.0.1:0".
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
     /// Database: "sqlite:///path/file.sqlite?mode=rwc" (one file a service) or "postgres://..." (one schema a service).
     pub database_url: String,
     /// Ed25519 key that signs this service's records; made on first start, mode 0600.
     pub producer_key_file: PathBuf,
-    /// Token this service shows to other services, mode 0600. Not needed where no peer is called.
+    /// Token this service shows to other services, mode 0600. Not needed where no peer is called, or with [`Self::tls`]: peers
+    /// at "https://" addresses are shown the certificate and no token.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
+    /// Certificate of this service: with it TLS is served, on any address, and peers are called at "https://" addresses.
+    #[serde(default)]
+    pub tls: Option<TlsConfig>,
     /// Where the other services are.
     #[serde(default)]
     pub peers: Peers,
@@ -59,6 +63,21 @@ pub struct Peers {
     pub reconciliation: Option<String>,
     /// Ledger: where the outbox goes.
     pub ledger: Option<String>,
+}
+
+/// The files that `counterfoil ca` writes, or another authority. They are read again while the service runs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// PEM: the certificate of this service, with "spiffe://{deployment}/services/{service}" as its one URI, then intermediates.
+    pub certificate_file: PathBuf,
+    /// PEM: its private key, mode 0600.
+    pub key_file: PathBuf,
+    /// PEM: the roots that other services' certificates end in.
+    pub trust_bundle_file: PathBuf,
+    /// How often the files are read again. Default 10000.
+    #[serde(default = "default_reload_interval_ms")]
+    pub reload_interval_ms: u64,
 }
 
 /// A credential that the process knows by itself.
@@ -116,6 +135,7 @@ impl ServiceConfig {
             database_url: format!("sqlite://{}?mode=rwc", database.display()),
             producer_key_file: data_dir.join("keys").join(format!("{service}.key")),
             token_file: None,
+            tls: None,
             peers: Peers::default(),
             credentials: Vec::new(),
             limits: Limits::default(),
@@ -212,6 +232,10 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
 
 fn default_deployment() -> String {
     "counterfoil.local".into()
+}
+
+fn default_reload_interval_ms() -> u64 {
+    10_000
 }
 
 fn default_listen() -> SocketAddr {

@@ -5,7 +5,7 @@
 //! | [`service`] | one service from its configuration to its listener |
 //! | [`config`], [`secrets`], [`telemetry`], [`clock`] | settings, keys and tokens in files, logs, the time |
 //! | [`auth`] | tokens, callers, roles, permissions; the gate in front of all routes |
-//! | [`server`], [`client`] | limits, health, shutdown; calls to other services |
+//! | [`server`], [`client`], [`tls`] | limits, health, shutdown; calls to other services; certificates as identities |
 //! | [`db`] | SQLite and PostgreSQL behind one API; migrations; bulk statements |
 //! | [`outbox`], [`relay`] | a change and its record in one transaction; the way to the ledger; receipts |
 //! | [`tenants`], [`disclosure`] | what authority says of a tenant; what a bundle needs beside the log |
@@ -34,6 +34,7 @@ pub mod telemetry;
 pub mod tenants;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod tls;
 
 pub use auth::{Caller, Role};
 pub use clock::{Clock, TestClock};

@@ -21,6 +21,7 @@ use crate::{
     secrets::SecretError,
     server::{self, Running, ServeError},
     tenants::TenantDirectory,
+    tls::{Tls, TlsError},
 };
 
 /// Why a service does not start.
@@ -32,6 +33,9 @@ pub enum StartError {
     /// A key or a token.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// Its certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A peer's address.
     #[error(transparent)]
     Address(#[from] AddressError),
@@ -85,6 +89,7 @@ pub struct Chassis {
     pub shutdown: CancellationToken,
     listener: TcpListener,
     token: Option<Token>,
+    tls: Option<Arc<Tls>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -121,8 +126,13 @@ impl Chassis {
             listener,
             shutdown,
         } = setup;
+        let tls = config.tls.as_ref();
+        let tls = tls
+            .map(|tls| Tls::load(tls, &config.deployment, service, clock.clone()))
+            .transpose()?;
         let listener = match listener {
             Some(listener) => listener,
+            None if tls.is_some() => server::bind_any(config.listen).await?,
             None => server::bind(config.listen).await?,
         };
         let db = Database::connect(&config.database_url, service).await?;
@@ -132,6 +142,10 @@ impl Chassis {
         let pages = Pages::new(&key.derive_secret("pages"));
         let token = config.token_file.as_deref().map(Token::load).transpose()?;
         let outbox = Outbox::new(db.clone(), clock.clone(), service, key);
+        let mut tasks = Vec::new();
+        if let Some(tls) = &tls {
+            tasks.push(tokio::spawn(Arc::clone(tls).watch(shutdown.clone())));
+        }
         Ok(Self {
             service,
             config,
@@ -142,7 +156,8 @@ impl Chassis {
             shutdown,
             listener,
             token,
-            tasks: Vec::new(),
+            tls,
+            tasks,
         })
     }
 
@@ -206,7 +221,10 @@ impl Chassis {
         address: Option<&str>,
     ) -> Result<ServiceChannel, StartError> {
         let address = address.ok_or(StartError::Peer(name))?;
-        Ok(client::connect(address, self.token.as_ref())?)
+        Ok(match &self.tls {
+            Some(tls) => client::connect_tls(address, name, tls)?,
+            None => client::connect(address, self.token.as_ref())?,
+        })
     }
 
     /// Tenants, as authority knows them.
@@ -249,12 +267,13 @@ impl Chassis {
         let permissions = PermissionTable::of_api()?;
         let limits = &self.config.limits;
         let gate = Gate::new(authenticator, permissions, &face.http, limits.calls_max);
-        let running = server::serve(
+        let running = server::serve_tls(
             self.listener,
             face.routes,
             face.http,
             Arc::new(gate),
             limits,
+            self.tls,
             self.shutdown,
         )?;
         let address = running.address();

@@ -221,6 +221,7 @@ both_engines! {
                 principal: principal.into(),
                 roles: vec![role.into()],
                 expire_time: None,
+                ..IntrospectTokenResponse::default()
             };
             authority.tokens.lock().unwrap().insert(token.expose().into(), answer);
             token

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use counterfoil_chassis::{
     ApiError, Caller,
-    auth::{Introspection, Introspector, Token},
+    auth::{Bearer, Introspection, Introspector, Token},
     clock::timestamp,
     names::{PrincipalName, tenant_field},
 };
@@ -118,6 +118,7 @@ pub(super) async fn introspect_token(
         principal: kept.principal.id.name(&kept.tenant),
         roles: kept.principal.roles,
         expire_time: Some(timestamp(kept.expires_at_ms)),
+        ..proto::IntrospectTokenResponse::default()
     })
 }
 
@@ -136,7 +137,10 @@ async fn find(api: &Api, token: &Token) -> Result<Option<KeptToken>, ApiError> {
 
 #[async_trait]
 impl Introspector for Api {
-    async fn introspect(&self, token: &Token) -> Result<Option<Introspection>, ApiError> {
+    async fn introspect(&self, bearer: &Bearer) -> Result<Option<Introspection>, ApiError> {
+        let Bearer::Token(token) = bearer else {
+            return Ok(None);
+        };
         let Some(kept) = find(self, token).await? else {
             return Ok(None);
         };
@@ -144,6 +148,7 @@ impl Introspector for Api {
         Ok(Some(Introspection {
             caller: Caller::of_tenant(&kept.tenant, kept.principal.id.as_str(), roles),
             expires_at_ms: Some(kept.expires_at_ms),
+            bound_to: None,
         }))
     }
 }

@@ -1,4 +1,5 @@
-//! From a token to a caller: credentials of the process first, then authority, remembered for a second.
+//! From what a call shows to its caller: the certificate of a service; or a token, known to the process itself or to authority,
+//! whose answer is remembered for a second.
 
 use std::{
     collections::HashMap,
@@ -9,26 +10,23 @@ use std::{
 };
 
 use async_trait::async_trait;
-use counterfoil_proto::authority::{
-    IntrospectTokenRequest, principal_service_client::PrincipalServiceClient,
-};
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
-use tonic::Code;
 
-use super::{Caller, Role, Token};
+use super::{Bearer, Caller, Credential, Role, Token, credential::Shown};
 use crate::{
-    client::ServiceChannel,
-    clock::{self, Clock},
+    clock::Clock,
     config::StaticCredential,
     error::ApiError,
-    names::PrincipalName,
     secrets::SecretError,
     sync::lock,
+    tls::{Holder, PeerCertificate},
 };
 
-/// How long an answer is remembered: so long a revoked token may still work.
+/// How long an answer is remembered, by the machine's time and by the service's clock: so long a revoked token may still work.
 const REMEMBERED: Duration = Duration::from_secs(1);
+/// The same, milliseconds.
+const REMEMBERED_MS: i64 = 1_000;
 /// Answers remembered at once; a flood of made-up tokens costs no more memory.
 const REMEMBERED_MAX: usize = 10_000;
 
@@ -39,13 +37,33 @@ pub struct Introspection {
     pub caller: Caller,
     /// When the token ends, milliseconds; `None`: it does not.
     pub expires_at_ms: Option<i64>,
+    /// SHA-256 of the client certificate without which the token is nothing; `None`: any connection will do.
+    pub bound_to: Option<[u8; 32]>,
+}
+
+/// How long an authenticated call may go on without being asked about again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// As long as the process runs: the process itself knows the credential.
+    Lasting,
+    /// For a second, and never beyond this moment, milliseconds; `None`: the credential does not end.
+    Asked(Option<i64>),
+}
+
+/// An authenticated caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identified {
+    /// Who.
+    pub caller: Caller,
+    /// For how long.
+    pub standing: Standing,
 }
 
 /// Knows the tokens of tenants' principals. Authority looks into its tables, the other services ask authority.
 #[async_trait]
 pub trait Introspector: Send + Sync + 'static {
     /// Who presents the token. `None`: nobody, or no longer.
-    async fn introspect(&self, token: &Token) -> Result<Option<Introspection>, ApiError>;
+    async fn introspect(&self, bearer: &Bearer) -> Result<Option<Introspection>, ApiError>;
 }
 
 /// A credential that the process knows by itself.
@@ -92,10 +110,22 @@ impl fmt::Debug for StaticToken {
     }
 }
 
-/// When authority was asked about a token, and what it said.
-type Remembered = (Instant, Option<Introspection>);
+/// What authority said about a token.
+struct Remembered {
+    at: Instant,
+    /// The same moment by the service's clock, which tests move and machines set.
+    at_ms: i64,
+    found: Option<Introspection>,
+}
 
-/// Tells who presents a token.
+impl Remembered {
+    fn is_fresh(&self, now_ms: i64) -> bool {
+        self.at.elapsed() < REMEMBERED
+            && (self.at_ms..self.at_ms.saturating_add(REMEMBERED_MS)).contains(&now_ms)
+    }
+}
+
+/// Tells who calls.
 pub struct Authenticator {
     clock: Clock,
     known: HashMap<String, StaticToken>,
@@ -120,57 +150,110 @@ impl Authenticator {
         }
     }
 
-    /// The caller behind the value of an `authorization` header.
+    /// The service's clock.
+    pub(super) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Who shows this.
     ///
     /// # Errors
     /// UNAUTHENTICATED; UNAVAILABLE when authority does not answer.
-    pub async fn authenticate(&self, authorization: &str) -> Result<Caller, ApiError> {
-        let token = authorization
-            .strip_prefix("Bearer ")
-            .and_then(Token::parse)
-            .ok_or_else(ApiError::unauthenticated)?;
-        let sha256 = token.sha256();
-        if let Some(known) = self.known.get(token.id()) {
-            let same: bool = known.sha256.ct_eq(&sha256).into();
-            return if same {
-                Ok(known.caller.clone())
-            } else {
-                Err(ApiError::unauthenticated())
-            };
+    pub async fn identify(&self, credential: &Credential) -> Result<Identified, ApiError> {
+        let now_ms = self.clock.now_ms();
+        let certificate = credential.certificate.as_deref();
+        if certificate.is_some_and(|certificate| !certificate.counts(now_ms)) {
+            return Err(ApiError::unauthenticated());
         }
-        self.introspect(&token, sha256)
-            .await?
-            .filter(|found| {
-                found
-                    .expires_at_ms
-                    .is_none_or(|end| self.clock.now_ms() < end)
-            })
-            .map(|found| found.caller)
-            .ok_or_else(ApiError::unauthenticated)
+        let service = certificate.filter(|one| one.leaf().id.holder() == Holder::Service);
+        match (service, &credential.bearer) {
+            (Some(service), Shown::Nothing) => Ok(identified_by(service)),
+            (None, Shown::Bearer(bearer)) => self.identify_bearer(bearer, certificate).await,
+            (Some(service), _) => {
+                let service = service.leaf().id.name();
+                tracing::warn!(service, "a service showed its certificate and a token");
+                Err(ApiError::unauthenticated())
+            }
+            (None, Shown::Nothing | Shown::Garbled) => Err(ApiError::unauthenticated()),
+        }
+    }
+
+    async fn identify_bearer(
+        &self,
+        bearer: &Bearer,
+        certificate: Option<&PeerCertificate>,
+    ) -> Result<Identified, ApiError> {
+        let sha256 = bearer.sha256();
+        if let Bearer::Token(token) = bearer
+            && let Some(known) = self.known.get(token.id())
+        {
+            let same: bool = known.sha256.ct_eq(&sha256).into();
+            let identified = Identified {
+                caller: known.caller.clone(),
+                standing: Standing::Lasting,
+            };
+            return same
+                .then_some(identified)
+                .ok_or_else(ApiError::unauthenticated);
+        }
+        let found = self.introspect(bearer, sha256).await?;
+        let found = found.ok_or_else(ApiError::unauthenticated)?;
+        let now_ms = self.clock.now_ms();
+        let ended = found.expires_at_ms.is_some_and(|end| end <= now_ms);
+        let shown = certificate.map(|certificate| certificate.leaf().sha256);
+        let bound_elsewhere = found.bound_to.is_some() && found.bound_to != shown;
+        if ended || bound_elsewhere {
+            return Err(ApiError::unauthenticated());
+        }
+        let ends = [
+            found.expires_at_ms,
+            certificate.map(|certificate| certificate.leaf().ends_ms),
+        ];
+        Ok(Identified {
+            caller: found.caller,
+            standing: Standing::Asked(ends.into_iter().flatten().min()),
+        })
     }
 
     async fn introspect(
         &self,
-        token: &Token,
+        bearer: &Bearer,
         sha256: [u8; 32],
     ) -> Result<Option<Introspection>, ApiError> {
         let Some(introspector) = &self.introspector else {
             return Ok(None);
         };
-        if let Some((at, found)) = lock(&self.remembered).get(&sha256)
-            && at.elapsed() < REMEMBERED
+        let now_ms = self.clock.now_ms();
+        if let Some(known) = lock(&self.remembered).get(&sha256)
+            && known.is_fresh(now_ms)
         {
-            return Ok(found.clone());
+            return Ok(known.found.clone());
         }
-        let found = introspector.introspect(token).await?;
+        // The answer is as old as the question.
+        let at = Instant::now();
+        let found = introspector.introspect(bearer).await?;
         let mut remembered = lock(&self.remembered);
         if remembered.len() >= REMEMBERED_MAX {
-            remembered.retain(|_, (at, _)| at.elapsed() < REMEMBERED);
+            remembered.retain(|_, known| known.is_fresh(now_ms));
         }
         if remembered.len() < REMEMBERED_MAX {
-            remembered.insert(sha256, (Instant::now(), found.clone()));
+            let known = Remembered {
+                at,
+                at_ms: now_ms,
+                found: found.clone(),
+            };
+            remembered.insert(sha256, known);
         }
         Ok(found)
+    }
+}
+
+/// A service is who its certificate says, and may what services may.
+fn identified_by(certificate: &PeerCertificate) -> Identified {
+    let leaf = certificate.leaf();
+    Identified {
+        caller: Caller::of_deployment(leaf.id.principal(), [Role::Service]),
+        standing: Standing::Asked(Some(leaf.ends_ms)),
     }
 }
 
@@ -180,47 +263,11 @@ impl fmt::Debug for Authenticator {
     }
 }
 
-/// Asks authority.
-#[derive(Debug, Clone)]
-pub struct RemoteTokens {
-    authority: PrincipalServiceClient<ServiceChannel>,
-}
-
-impl RemoteTokens {
-    /// Asks authority behind `channel`.
-    #[must_use]
-    pub fn new(channel: ServiceChannel) -> Self {
-        Self {
-            authority: PrincipalServiceClient::new(channel),
-        }
-    }
-}
-
-#[async_trait]
-impl Introspector for RemoteTokens {
-    async fn introspect(&self, token: &Token) -> Result<Option<Introspection>, ApiError> {
-        let request = IntrospectTokenRequest {
-            token: token.expose().to_owned(),
-        };
-        let found = match self.authority.clone().introspect_token(request).await {
-            Ok(answer) => answer.into_inner(),
-            // Authority does not know it. Our own token being refused looks the same, and is logged there.
-            Err(status) if status.code() == Code::Unauthenticated => return Ok(None),
-            Err(status) => return Err(ApiError::from_peer("authority", status)),
-        };
-        let name = PrincipalName::parse(&found.principal)
-            .map_err(|error| ApiError::internal(format!("authority: principal {error}")))?;
-        let roles = found.roles.iter().map(String::as_str);
-        Ok(Some(Introspection {
-            caller: Caller::of_tenant(&name.tenant, &name.principal, roles),
-            expires_at_ms: found.expire_time.as_ref().and_then(clock::millis),
-        }))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tonic::Code;
 
     use super::*;
     use crate::clock::TestClock;
@@ -228,21 +275,29 @@ mod tests {
     struct OneToken {
         id: String,
         asked: Arc<AtomicUsize>,
+        bound_to: Option<[u8; 32]>,
     }
 
     #[async_trait]
     impl Introspector for OneToken {
-        async fn introspect(&self, token: &Token) -> Result<Option<Introspection>, ApiError> {
+        async fn introspect(&self, bearer: &Bearer) -> Result<Option<Introspection>, ApiError> {
             self.asked.fetch_add(1, Ordering::SeqCst);
-            Ok((token.id() == self.id).then(|| Introspection {
+            let ours = matches!(bearer, Bearer::Token(token) if token.id() == self.id);
+            Ok(ours.then(|| Introspection {
                 caller: Caller::of_tenant("acme", "p1", ["reviewer"]),
                 expires_at_ms: Some(2000),
+                bound_to: self.bound_to,
             }))
         }
     }
 
-    fn bearer(token: &Token) -> String {
-        format!("Bearer {}", token.expose())
+    fn bearer(token: &Token) -> Credential {
+        Credential::bearer(Bearer::Token(token.clone()))
+    }
+
+    async fn refused(authenticator: &Authenticator, token: &Token) -> Code {
+        let refusal = authenticator.identify(&bearer(token)).await.unwrap_err();
+        refusal.code()
     }
 
     #[tokio::test]
@@ -255,34 +310,56 @@ mod tests {
         forged_known.id = token.id().to_owned();
         let clock = TestClock::new(0).clock();
         let good = Authenticator::new(clock.clone(), [known], None);
-        assert_eq!(good.authenticate(&bearer(&token)).await.unwrap(), caller);
+        let identified = good.identify(&bearer(&token)).await.unwrap();
+        assert_eq!(identified.caller, caller);
         // The credential with this id has another secret.
         let other = Authenticator::new(clock, [forged_known], None);
-        let refused = other.authenticate(&bearer(&token)).await.unwrap_err();
-        assert_eq!(refused.code(), Code::Unauthenticated);
-        for header in ["", "Bearer", "Bearer x", token.expose()] {
-            assert!(good.authenticate(header).await.is_err());
-        }
+        assert_eq!(refused(&other, &token).await, Code::Unauthenticated);
+        let nothing = good.identify(&Credential::default()).await.unwrap_err();
+        assert_eq!(nothing.code(), Code::Unauthenticated);
     }
 
     #[tokio::test]
-    async fn authority_is_asked_once_and_an_expired_token_is_refused_at_once() {
+    async fn authority_is_asked_once_a_second_and_an_expired_token_is_refused_at_once() {
         let token = Token::generate().unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
         let introspector = OneToken {
             id: token.id().to_owned(),
             asked: Arc::clone(&asked),
+            bound_to: None,
         };
-        let time = TestClock::new(1000);
+        let time = TestClock::new(0);
         let authenticator = Authenticator::new(time.clock(), [], Some(Arc::new(introspector)));
         for _ in 0..3 {
-            let caller = authenticator.authenticate(&bearer(&token)).await.unwrap();
-            assert_eq!(caller.tenant(), Some("acme"));
+            let identified = authenticator.identify(&bearer(&token)).await.unwrap();
+            assert_eq!(identified.caller.tenant(), Some("acme"));
+            assert_eq!(identified.standing, Standing::Asked(Some(2000)));
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1);
+        time.set_ms(1000);
+        authenticator.identify(&bearer(&token)).await.unwrap();
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        time.set_ms(1999);
+        authenticator.identify(&bearer(&token)).await.unwrap();
         time.set_ms(2000);
-        assert!(authenticator.authenticate(&bearer(&token)).await.is_err());
+        assert_eq!(refused(&authenticator, &token).await, Code::Unauthenticated);
         let unknown = Token::generate().unwrap();
-        assert!(authenticator.authenticate(&bearer(&unknown)).await.is_err());
+        assert_eq!(
+            refused(&authenticator, &unknown).await,
+            Code::Unauthenticated
+        );
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_bound_to_a_certificate_is_nothing_without_it() {
+        let token = Token::generate().unwrap();
+        let introspector = OneToken {
+            id: token.id().to_owned(),
+            asked: Arc::default(),
+            bound_to: Some([7; 32]),
+        };
+        let clock = TestClock::new(0).clock();
+        let authenticator = Authenticator::new(clock, [], Some(Arc::new(introspector)));
+        assert_eq!(refused(&authenticator, &token).await, Code::Unauthenticated);
     }
 }

@@ -69,6 +69,8 @@ pub struct Caller {
     principal: String,
     tenant: Option<String>,
     roles: Vec<Role>,
+    /// Permissions that the credential is limited to; `None`: all that the roles hold.
+    scopes: Option<Vec<String>>,
 }
 
 impl Caller {
@@ -79,6 +81,7 @@ impl Caller {
             principal: principal.into(),
             tenant: None,
             roles: roles.into(),
+            scopes: None,
         }
     }
 
@@ -93,7 +96,23 @@ impl Caller {
             principal: format!("tenants/{tenant}/principals/{principal}"),
             tenant: Some(tenant.to_owned()),
             roles: roles.into_iter().filter_map(Role::of_tenant).collect(),
+            scopes: None,
         }
+    }
+
+    /// The same caller, with a credential that is limited to these permissions; with none, it is not limited.
+    #[must_use]
+    pub fn limited_to(mut self, scopes: Vec<String>) -> Self {
+        self.scopes = (!scopes.is_empty()).then_some(scopes);
+        self
+    }
+
+    /// Whether the credential covers the permission. What the roles hold is another question.
+    #[must_use]
+    pub fn covers(&self, permission: &str) -> bool {
+        self.scopes
+            .as_ref()
+            .is_none_or(|scopes| scopes.iter().any(|scope| scope == permission))
     }
 
     /// The caller of a request that came through the gate.

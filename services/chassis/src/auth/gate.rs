@@ -14,13 +14,16 @@ use std::{
 };
 
 use futures::FutureExt;
-use http::{HeaderMap, Request, Response, StatusCode, header::AUTHORIZATION};
+use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
-use super::{Authenticator, PermissionTable};
+use super::{
+    Authenticator, Caller, Credential, PermissionTable,
+    cut::{Admission, Cut, Way},
+};
 use crate::{client::REQUEST_ID_HEADER, error::ApiError, telemetry};
 
 const HEALTH_PREFIX: &str = "/grpc.health.v1.Health/";
@@ -97,30 +100,44 @@ impl Gate {
             .map_or(Asked::Unknown, Asked::Permission)
     }
 
-    /// Lets a request in, with its caller in the extensions, or says why not.
-    async fn admit(&self, request: &mut Request<Body>) -> Result<(), Status> {
-        let asked = self.asked(request.uri().path());
-        if matches!(asked, Asked::Health) {
+    pub(super) const fn authenticator(&self) -> &Authenticator {
+        &self.authenticator
+    }
+
+    /// Whether the caller may do this.
+    pub(super) fn authorise(&self, caller: &Caller, permission: &str) -> Result<(), Status> {
+        if self.permissions.allows(caller, permission) {
             return Ok(());
         }
-        let header = request.headers().get(AUTHORIZATION);
-        let header = header
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        let caller = self.authenticator.authenticate(header).await?;
-        match asked {
-            Asked::Permission(permission) if self.permissions.allows(&caller, permission) => {
-                request.extensions_mut().insert(caller);
-                Ok(())
-            }
-            Asked::Permission(permission) => {
-                let principal = caller.principal();
-                tracing::info!(principal, permission, path = request.uri().path(), "denied");
-                let message = format!("the caller does not hold the permission {permission}");
-                Err(ApiError::permission_denied("PERMISSION_MISSING", message).into())
-            }
-            _ => Err(Status::unimplemented("no such method")),
+        let message = format!("the caller does not hold the permission {permission}");
+        Err(ApiError::permission_denied("PERMISSION_MISSING", message).into())
+    }
+
+    /// Lets a request in, with its caller in the extensions, or says why not. `None`: everybody may come in.
+    async fn admit(&self, request: &mut Request<Body>) -> Result<Option<Admission>, Status> {
+        let asked = self.asked(request.uri().path());
+        if matches!(asked, Asked::Health) {
+            return Ok(None);
         }
+        let credential = Credential::of(request.extensions(), request.headers());
+        let identified = self.authenticator.identify(&credential).await?;
+        let Asked::Permission(permission) = asked else {
+            return Err(Status::unimplemented("no such method"));
+        };
+        let caller = &identified.caller;
+        self.authorise(caller, permission).inspect_err(|_| {
+            let principal = caller.principal();
+            tracing::info!(principal, permission, path = request.uri().path(), "denied");
+        })?;
+        let admission = Admission {
+            permission: permission.into(),
+            credential,
+            identified,
+        };
+        request
+            .extensions_mut()
+            .insert(admission.identified.caller.clone());
+        Ok(Some(admission))
     }
 }
 
@@ -201,15 +218,22 @@ where
         let error = ApiError::resource_exhausted("TOO_MANY_CALLS", "too many calls at once", wait);
         return Ok(refusal(error.into(), plain));
     }
-    if let Err(status) = gate.admit(&mut request).await {
-        return Ok(refusal(status, plain));
-    }
+    let admission = match gate.admit(&mut request).await {
+        Ok(admission) => admission,
+        Err(status) => return Ok(refusal(status, plain)),
+    };
+    let cut = |body, way| match &admission {
+        Some(admission) => Cut::wrap(body, way, &gate, admission),
+        None => body,
+    };
+    let mut request = request.map(|body| cut(body, Way::In));
     request
         .extensions_mut()
         .insert(RequestContext { request_id });
+    let out = if plain { Way::OutPlain } else { Way::OutGrpc };
     // A handler that panics fails its call, not the connection with all others on it.
     match AssertUnwindSafe(inner.call(request)).catch_unwind().await {
-        Ok(response) => response,
+        Ok(response) => Ok(response?.map(|body| cut(body, out))),
         Err(_) => Ok(refusal(
             ApiError::internal("a handler panicked").into(),
             plain,

@@ -6,15 +6,26 @@
 //! - Unknown methods and unknown permissions are denied.
 //! - A principal of a tenant never acts outside of it, whatever roles it has. An api method checks that with
 //!   [`Caller::require_tenant`]; what is not the caller's answers with the same bytes as what does not exist.
+//! - A call has one credential: a token, or the certificate of a service. A certificate and a token together are refused, so
+//!   that no service acts for somebody with its own rights, nor lends them.
+//! - A credential's end ends what is open under it: streams both ways are cut within a second of the service's clock, and a
+//!   revocation is seen as soon.
 
 mod authenticator;
 mod caller;
+mod credential;
+mod cut;
 mod gate;
 mod permissions;
+mod remote;
 mod token;
 
-pub use authenticator::{Authenticator, Introspection, Introspector, RemoteTokens, StaticToken};
+pub use authenticator::{
+    Authenticator, Identified, Introspection, Introspector, Standing, StaticToken,
+};
 pub use caller::{Caller, Role};
+pub use credential::Credential;
 pub use gate::{Gate, GateLayer, GateService, HttpRoute, RequestContext};
 pub use permissions::{PermissionError, PermissionTable};
-pub use token::Token;
+pub use remote::RemoteTokens;
+pub use token::{Bearer, Token};

@@ -68,12 +68,20 @@ impl PermissionTable {
         self.methods.get(path).map(String::as_str)
     }
 
-    /// Whether one of the caller's roles holds the permission.
+    /// Whether one of the caller's roles holds the permission, and its credential covers it.
     #[must_use]
     pub fn allows(&self, caller: &Caller, permission: &str) -> bool {
-        self.roles
-            .get(permission)
-            .is_some_and(|holders| holders.iter().any(|role| caller.has(*role)))
+        caller.covers(permission)
+            && self
+                .roles
+                .get(permission)
+                .is_some_and(|holders| holders.iter().any(|role| caller.has(*role)))
+    }
+
+    /// Whether there is such a permission.
+    #[must_use]
+    pub fn knows(&self, permission: &str) -> bool {
+        self.roles.contains_key(permission)
     }
 
     /// All methods with their permissions and the roles that hold them, for tests.
@@ -159,6 +167,19 @@ mod tests {
             table.of_method("/counterfoil.ledger.v1.LedgerService/Drop"),
             None
         );
+    }
+
+    #[test]
+    fn scopes_narrow_what_the_roles_hold_and_never_widen_it() {
+        let table = PermissionTable::of_api().unwrap();
+        let scopes = vec!["logs.read".to_owned(), "logs.append".to_owned()];
+        let auditor = Caller::of_tenant("acme", "p1", ["auditor"]);
+        assert!(table.allows(&auditor, "evidence.export"));
+        let limited = auditor.limited_to(scopes);
+        assert!(table.allows(&limited, "logs.read"));
+        assert!(!table.allows(&limited, "evidence.export"));
+        assert!(!table.allows(&limited, "logs.append"));
+        assert!(table.knows("logs.read") && !table.knows("logs.*"));
     }
 
     #[test]

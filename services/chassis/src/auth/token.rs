@@ -1,4 +1,6 @@
-//! Bearer tokens: `cft_{id}_{secret}{checksum}`.
+//! Bearer tokens: `cft_{id}_{secret}{checksum}`, or the JWT of an identity provider.
+//!
+//! The API tokens that authority issues:
 //!
 //! The id (16 hex digits) is public, for look-up and revocation. The secret (64 hex digits) is 32 random bytes. The checksum
 //! (8 hex digits) is the CRC-32 of all before it, so that a typing error or a scanner's false hit is told without a look-up.
@@ -108,6 +110,60 @@ impl fmt::Debug for Token {
     }
 }
 
+/// Longest JWT that is looked at.
+const JWT_BYTES_MAX: usize = 8 << 10;
+
+/// What stands behind "Bearer " in an `authorization` header.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Bearer {
+    /// An API token of this deployment.
+    Token(Token),
+    /// Three parts in base64url between dots: authority judges what is in them.
+    Jwt(String),
+}
+
+impl Bearer {
+    /// Reads a bearer's text. `None`: it is neither.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.starts_with(PREFIX) {
+            return Token::parse(text).map(Self::Token);
+        }
+        let base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let parts = text.split('.');
+        let well_formed = text.len() <= JWT_BYTES_MAX
+            && parts.clone().count() == 3
+            && parts
+                .into_iter()
+                .all(|part| !part.is_empty() && part.bytes().all(base64url));
+        well_formed.then(|| Self::Jwt(text.to_owned()))
+    }
+
+    /// The whole text: hand it to authority and to nobody else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        match self {
+            Self::Token(token) => token.expose(),
+            Self::Jwt(text) => text,
+        }
+    }
+
+    /// What to remember it by.
+    #[must_use]
+    pub fn sha256(&self) -> [u8; 32] {
+        Sha256::digest(self.expose()).into()
+    }
+}
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(token) => token.fmt(f),
+            Self::Jwt(_) => f.write_str("Jwt"),
+        }
+    }
+}
+
 /// CRC-32 of IEEE 802.3, bit by bit: tokens are short.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
@@ -134,6 +190,30 @@ mod tests {
         assert_eq!(read.id().len(), 16);
         let secret = &token.expose()[21..85];
         assert!(!format!("{token:?}").contains(secret));
+    }
+
+    #[test]
+    fn a_bearer_is_a_token_or_three_parts_and_no_larger_than_it_may_be() {
+        let token = Token::generate().unwrap();
+        assert_eq!(
+            Bearer::parse(token.expose()),
+            Some(Bearer::Token(token.clone()))
+        );
+        let jwt = Bearer::parse("eyJh.eyJz.c2ln").unwrap();
+        assert_eq!(format!("{jwt:?}"), "Jwt");
+        let huge = format!("a.{}.c", "b".repeat(JWT_BYTES_MAX));
+        let forged = token.expose().replace('_', ".");
+        for text in [
+            "", "a", "a.b", "a.b.c.d", "a..c", "a.b.", "a.b=.c", "a.b c.d", &huge, &forged,
+        ] {
+            assert!(
+                !matches!(Bearer::parse(text), Some(Bearer::Token(_))),
+                "{text}"
+            );
+        }
+        assert_eq!(Bearer::parse(&huge), None);
+        assert_eq!(Bearer::parse("a..c"), None);
+        assert_eq!(Bearer::parse("a.b=.c"), None);
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Accepting connections: so many in all, so many a peer, and none that says nothing.
+//! Accepting connections: so many in all, so many a peer, none that says nothing, and over TLS none that fails the handshake.
 
 use std::{
     collections::HashMap,
+    future::Future,
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
@@ -17,22 +18,32 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
-use crate::{config::Limits, sync::lock};
+use crate::{
+    config::Limits,
+    sync::lock,
+    tls::{PeerCertificate, Tls},
+};
+
+/// A connection whose certificate has ended refuses all calls, and is closed after so long, so that the other end comes again
+/// with its new one.
+const CLOSED_AFTER_MS: i64 = 2_000;
 
 /// Connections that have sent their first byte.
 pub(super) fn connections(
     listener: TcpListener,
     limits: &Limits,
+    tls: Option<Arc<Tls>>,
     shutdown: CancellationToken,
 ) -> mpsc::Receiver<io::Result<Connection>> {
     let (ready, receiver) = mpsc::channel(16);
     let peers = Peers::new(limits.connections_max, limits.connections_per_peer_max);
     let first_byte = limits.first_byte_timeout();
     tokio::spawn(async move {
-        let accepting = accept(listener, peers, first_byte, ready);
+        let accepting = accept(listener, peers, first_byte, tls, ready);
         // Dropping the loop closes the listener and all connections that have said nothing yet.
         shutdown.run_until_cancelled(accepting).await;
     });
@@ -43,6 +54,7 @@ async fn accept(
     listener: TcpListener,
     peers: Peers,
     first_byte: Duration,
+    tls: Option<Arc<Tls>>,
     ready: mpsc::Sender<io::Result<Connection>>,
 ) {
     let mut silent = JoinSet::new();
@@ -65,18 +77,53 @@ async fn accept(
             tracing::debug!(%error, "nodelay");
         }
         let ready = ready.clone();
+        let tls = tls.clone();
         silent.spawn(async move {
-            let spoke = timeout(first_byte, stream.peek(&mut [0])).await;
-            if matches!(spoke, Ok(Ok(1..))) {
-                let connection = Connection {
-                    stream,
-                    _place: place,
-                };
+            if let Ok(Some(connection)) = timeout(first_byte, greet(stream, place, tls)).await {
                 // The server stops when nobody takes it.
                 let _ = ready.send(Ok(connection)).await;
             }
         });
     }
+}
+
+/// Waits for the first byte, or for the end of the handshake. `None`: nothing comes of it.
+async fn greet(stream: TcpStream, place: Place, tls: Option<Arc<Tls>>) -> Option<Connection> {
+    let Some(tls) = tls else {
+        let spoke = stream.peek(&mut [0]).await;
+        return matches!(spoke, Ok(1..)).then(|| Connection::new(Io::Plain(stream), place, None));
+    };
+    let acceptor = TlsAcceptor::from(tls.current().server_config());
+    let stream = match acceptor.accept(stream).await {
+        Ok(stream) => Box::new(stream),
+        Err(error) => {
+            tracing::info!(address = %place.address, %error, "a TLS handshake failed");
+            return None;
+        }
+    };
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    match PeerCertificate::of(chain, &tls) {
+        Ok(certificate) => {
+            let mut connection = Connection::new(Io::Tls(stream), place, certificate.clone());
+            if let Some(certificate) = certificate {
+                let ends_ms = certificate.leaf().ends_ms.saturating_add(CLOSED_AFTER_MS);
+                let clock = tls.clock().clone();
+                connection.ends = Some(Box::pin(async move { clock.reached(ends_ms).await }));
+            }
+            Some(connection)
+        }
+        Err(error) => {
+            tracing::info!(address = %place.address, %error, "a certificate was refused");
+            None
+        }
+    }
+}
+
+/// What the gate may know of a connection, in the extensions of its requests.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Peer {
+    /// The other end's certificate; `None`: it showed none.
+    pub(crate) certificate: Option<Arc<PeerCertificate>>,
 }
 
 /// Counts connections.
@@ -130,17 +177,48 @@ impl Drop for Place {
     }
 }
 
+/// Bytes in and out.
+enum Io {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Calls a method of whichever stream it is.
+macro_rules! either {
+    ($io:expr, $stream:ident => $call:expr) => {
+        match $io {
+            Io::Plain($stream) => $call,
+            Io::Tls($stream) => $call,
+        }
+    };
+}
+
 /// A connection with its place among all others.
 pub(super) struct Connection {
-    stream: TcpStream,
+    io: Io,
+    certificate: Option<Arc<PeerCertificate>>,
+    ends: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     _place: Place,
 }
 
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+impl Connection {
+    fn new(io: Io, place: Place, certificate: Option<Arc<PeerCertificate>>) -> Self {
+        Self {
+            io,
+            certificate,
+            ends: None,
+            _place: place,
+        }
+    }
+}
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        Peer {
+            certificate: self.certificate.clone(),
+        }
     }
 }
 
@@ -150,7 +228,14 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        if let Some(ends) = &mut self.ends
+            && ends.as_mut().poll(context).is_ready()
+        {
+            // Nothing more is read: as if the other end had closed.
+            self.ends = Some(Box::pin(std::future::ready(())));
+            return Poll::Ready(Ok(()));
+        }
+        either!(&mut self.io, stream => Pin::new(stream).poll_read(context, buffer))
     }
 }
 
@@ -160,15 +245,15 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        either!(&mut self.io, stream => Pin::new(stream).poll_write(context, bytes))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        either!(&mut self.io, stream => Pin::new(stream).poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        either!(&mut self.io, stream => Pin::new(stream).poll_shutdown(context))
     }
 
     fn poll_write_vectored(
@@ -176,10 +261,10 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        either!(&mut self.io, stream => Pin::new(stream).poll_write_vectored(context, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        either!(&self.io, stream => stream.is_write_vectored())
     }
 }

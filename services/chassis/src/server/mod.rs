@@ -1,7 +1,7 @@
 //! Serving gRPC and plain HTTP on one listener, within limits, until told to stop.
 //!
 //! tonic's defaults let one peer open streams until memory ends and keep silent connections for ever; the settings here are
-//! the measured ones of the reliability goals. Only loopback is served while there is no TLS.
+//! the measured ones of the reliability goals. Only loopback is served without TLS.
 
 mod accept;
 
@@ -17,7 +17,10 @@ use crate::{
     auth::{Gate, GateLayer, HttpRoute},
     config::Limits,
     db::Database,
+    tls::Tls,
 };
+
+pub(crate) use accept::Peer;
 
 pub use crate::client::MESSAGE_BYTES_MAX;
 
@@ -42,7 +45,7 @@ pub enum ServeError {
     Listen(SocketAddr, io::Error),
     /// Others could read and change what is sent.
     #[error(
-        "refusing to listen on {0}: there is no TLS yet, so only loopback addresses such as 127.0.0.1 are served"
+        "refusing to listen on {0}: without [service.tls] only loopback addresses such as 127.0.0.1 are served"
     )]
     NotLoopback(SocketAddr),
     /// The transport failed.
@@ -53,7 +56,7 @@ pub enum ServeError {
     Died(#[from] tokio::task::JoinError),
 }
 
-/// Binds the address of a service.
+/// Binds the address of a service without TLS.
 ///
 /// # Errors
 /// When it is not a loopback address, or taken.
@@ -61,6 +64,14 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     if !address.ip().is_loopback() {
         return Err(ServeError::NotLoopback(address));
     }
+    bind_any(address).await
+}
+
+/// Binds any address, for a service with TLS.
+///
+/// # Errors
+/// When it is taken.
+pub async fn bind_any(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address)
         .await
         .map_err(|error| ServeError::Listen(address, error))
@@ -70,6 +81,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
+    tls: bool,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), ServeError>>,
     jobs: Vec<JoinHandle<()>>,
@@ -83,10 +95,11 @@ impl Running {
         self.address
     }
 
-    /// Where clients connect: "http://127.0.0.1:7441".
+    /// Where clients connect: "http://127.0.0.1:7441", or "https://..." over TLS.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Stops it and waits until it has stopped.
@@ -125,7 +138,16 @@ impl Running {
     }
 }
 
-/// Starts serving `routes` and plain `http` routes behind `gate`.
+/// What is served, and within what.
+struct Served {
+    routes: Routes,
+    http: Vec<HttpRoute>,
+    gate: Arc<Gate>,
+    limits: Limits,
+    tls: Option<Arc<Tls>>,
+}
+
+/// Starts serving `routes` and plain `http` routes behind `gate`, without TLS.
 ///
 /// # Errors
 /// When the listener is not on loopback.
@@ -137,25 +159,41 @@ pub fn serve(
     limits: &Limits,
     shutdown: CancellationToken,
 ) -> Result<Running, ServeError> {
+    serve_tls(listener, routes, http, gate, limits, None, shutdown)
+}
+
+/// As [`serve`]; with `tls`, over TLS and on any address.
+///
+/// # Errors
+/// When the listener is not on loopback and there is no TLS.
+pub fn serve_tls(
+    listener: TcpListener,
+    routes: Routes,
+    http: Vec<HttpRoute>,
+    gate: Arc<Gate>,
+    limits: &Limits,
+    tls: Option<Arc<Tls>>,
+    shutdown: CancellationToken,
+) -> Result<Running, ServeError> {
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
     let address = listener
         .local_addr()
         .map_err(|error| ServeError::Listen(unknown, error))?;
-    if !address.ip().is_loopback() {
+    if tls.is_none() && !address.ip().is_loopback() {
         return Err(ServeError::NotLoopback(address));
     }
-    let task = run(
-        listener,
+    let served = Served {
         routes,
         http,
         gate,
-        limits.clone(),
-        shutdown.clone(),
-    );
+        limits: limits.clone(),
+        tls,
+    };
     Ok(Running {
         address,
-        shutdown,
-        task: tokio::spawn(task),
+        tls: served.tls.is_some(),
+        shutdown: shutdown.clone(),
+        task: tokio::spawn(run(listener, served, shutdown)),
         jobs: Vec::new(),
         db: None,
     })
@@ -163,12 +201,16 @@ pub fn serve(
 
 async fn run(
     listener: TcpListener,
-    routes: Routes,
-    http: Vec<HttpRoute>,
-    gate: Arc<Gate>,
-    limits: Limits,
+    served: Served,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
+    let Served {
+        routes,
+        http,
+        gate,
+        limits,
+        tls,
+    } = served;
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter
         .set_service_status("", ServingStatus::Serving)
@@ -190,7 +232,7 @@ async fn run(
         .max_connection_age_grace(CONNECTION_GRACE)
         .timeout(limits.call_timeout())
         .layer(GateLayer(gate));
-    let connections = accept::connections(listener, &limits, shutdown.clone());
+    let connections = accept::connections(listener, &limits, tls, shutdown.clone());
     let draining = shutdown.clone();
     let signal = async move {
         draining.cancelled().await;

@@ -4,6 +4,9 @@
 
 #![allow(dead_code, reason = "not every test uses every part")]
 
+pub(crate) mod certificates;
+pub(crate) mod streams;
+
 use std::{
     collections::{BTreeSet, HashMap},
     path::Path,
