@@ -1,0 +1,217 @@
+//! Who calls: everyone who must not get what is asked for. One line an identity.
+
+use counterfoil_chassis::Role;
+
+use crate::{suite::Governed, wire::Headers};
+
+/// What the services should take a caller for.
+#[derive(Debug, Clone, Copy)]
+pub enum Who {
+    /// Nobody they know.
+    Nobody,
+    /// A principal of the attacker's tenant with these roles.
+    Attacker(&'static [Role]),
+    /// A principal of the victim's own tenant with these roles.
+    Victim(&'static [Role]),
+    /// Someone of the deployment with these roles.
+    Deployment(&'static [Role]),
+}
+
+impl Who {
+    pub fn roles(self) -> &'static [Role] {
+        match self {
+            Self::Nobody => &[],
+            Self::Attacker(roles) | Self::Victim(roles) | Self::Deployment(roles) => roles,
+        }
+    }
+}
+
+/// A caller.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub name: &'static str,
+    pub who: Who,
+    pub headers: Headers,
+}
+
+/// The tokens that identities are made of.
+struct Cast {
+    attacker: [String; 5],
+    victim: [String; 4],
+    ended: String,
+    revoked: String,
+    expired: String,
+    services: [String; 4],
+    admin: String,
+}
+
+const ALL: &[Role] = &[
+    Role::TenantAdministrator,
+    Role::Reviewer,
+    Role::Operator,
+    Role::Auditor,
+];
+
+type Row = (&'static str, Who, fn(&Cast) -> Headers);
+
+/// The table: a name, what the services should take it for, and what it sends.
+const IDENTITIES: &[Row] = &[
+    ("no token", Who::Nobody, |_| vec![]),
+    ("an empty token", Who::Nobody, |_| raw("")),
+    ("garbage", Who::Nobody, |_| bearer("garbage")),
+    ("a malformed checksum", Who::Nobody, |cast| {
+        bearer(&flipped(&cast.victim[0]))
+    }),
+    ("a known id with another secret", Who::Nobody, |cast| {
+        bearer(&forged(&cast.victim[0]))
+    }),
+    ("an expired token", Who::Nobody, |cast| {
+        bearer(&cast.expired)
+    }),
+    ("a revoked token", Who::Nobody, |cast| bearer(&cast.revoked)),
+    ("a principal that has ended", Who::Nobody, |cast| {
+        bearer(&cast.ended)
+    }),
+    ("a token without its scheme", Who::Nobody, |cast| {
+        raw(&cast.victim[0])
+    }),
+    ("a token under another scheme", Who::Nobody, |cast| {
+        raw(&format!("Basic {}", cast.victim[0]))
+    }),
+    ("a token in another header", Who::Nobody, |cast| {
+        vec![("x-authorization", format!("Bearer {}", cast.victim[0]))]
+    }),
+    ("a token as a cookie", Who::Nobody, |cast| {
+        vec![("cookie", format!("authorization=Bearer {}", cast.victim[0]))]
+    }),
+    ("two tokens, the victim's last", Who::Nobody, |cast| {
+        [bearer(&cast.attacker[0]), bearer(&cast.victim[0])].concat()
+    }),
+    ("two tokens, the victim's first", Who::Nobody, |cast| {
+        [bearer(&cast.victim[0]), bearer(&cast.attacker[0])].concat()
+    }),
+    ("two tokens in one header", Who::Nobody, |cast| {
+        raw(&format!(
+            "Bearer {}, Bearer {}",
+            cast.attacker[0], cast.victim[0]
+        ))
+    }),
+    (
+        "another tenant's administrator",
+        Who::Attacker(&[Role::TenantAdministrator]),
+        |cast| bearer(&cast.attacker[1]),
+    ),
+    (
+        "another tenant's auditor",
+        Who::Attacker(&[Role::Auditor]),
+        |cast| bearer(&cast.attacker[2]),
+    ),
+    (
+        "another tenant's reviewer",
+        Who::Attacker(&[Role::Reviewer]),
+        |cast| bearer(&cast.attacker[3]),
+    ),
+    (
+        "another tenant's operator",
+        Who::Attacker(&[Role::Operator]),
+        |cast| bearer(&cast.attacker[4]),
+    ),
+    (
+        "another tenant's holder of every role",
+        Who::Attacker(ALL),
+        |cast| bearer(&cast.attacker[0]),
+    ),
+    ("its own auditor", Who::Victim(&[Role::Auditor]), |cast| {
+        bearer(&cast.victim[1])
+    }),
+    ("its own reviewer", Who::Victim(&[Role::Reviewer]), |cast| {
+        bearer(&cast.victim[2])
+    }),
+    ("its own operator", Who::Victim(&[Role::Operator]), |cast| {
+        bearer(&cast.victim[3])
+    }),
+    (
+        "the service inventory",
+        Who::Deployment(&[Role::Service]),
+        |cast| bearer(&cast.services[0]),
+    ),
+    (
+        "the service recertification",
+        Who::Deployment(&[Role::Service]),
+        |cast| bearer(&cast.services[1]),
+    ),
+    (
+        "the service reconciliation",
+        Who::Deployment(&[Role::Service]),
+        |cast| bearer(&cast.services[2]),
+    ),
+    (
+        "the service ledger",
+        Who::Deployment(&[Role::Service]),
+        |cast| bearer(&cast.services[3]),
+    ),
+    (
+        "the deployment's administrator",
+        Who::Deployment(&[Role::Administrator]),
+        |cast| bearer(&cast.admin),
+    ),
+];
+
+/// All callers, with the tokens they have.
+pub async fn all(governed: &Governed) -> Vec<Identity> {
+    let (attacker, victim) = (&governed.attacker, &governed.victim);
+    let token = async |world, id: &str| governed.issue(world, id).await.token;
+    let cast = Cast {
+        attacker: [
+            token(attacker, "everything").await,
+            token(attacker, "administrator").await,
+            token(attacker, "auditor").await,
+            token(attacker, "reviewer").await,
+            token(attacker, "operations").await,
+        ],
+        victim: [
+            token(victim, "everything").await,
+            token(victim, "auditor").await,
+            token(victim, "reviewer").await,
+            token(victim, "operations").await,
+        ],
+        ended: governed.ended(victim).await,
+        revoked: governed.revoked(victim).await,
+        expired: governed.expired(victim).await,
+        services: ["inventory", "recertification", "reconciliation", "ledger"]
+            .map(|service| governed.token(service)),
+        admin: governed.token("admin"),
+    };
+    let identity = |(name, who, headers): &Row| Identity {
+        name,
+        who: *who,
+        headers: headers(&cast),
+    };
+    IDENTITIES.iter().map(identity).collect()
+}
+
+fn raw(value: &str) -> Headers {
+    vec![("authorization", value.to_owned())]
+}
+
+fn bearer(token: &str) -> Headers {
+    raw(&format!("Bearer {token}"))
+}
+
+/// The token with its last digit changed.
+fn flipped(token: &str) -> String {
+    let (body, last) = token.split_at(token.len() - 1);
+    format!("{body}{}", if last == "0" { "1" } else { "0" })
+}
+
+/// A well-formed token with the id of this one and a secret that nobody was given.
+fn forged(token: &str) -> String {
+    let id = token.split('_').nth(1).unwrap_or_default();
+    let body = format!("cft_{id}_{}", "5e".repeat(32));
+    let checksum = !body.bytes().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
+    });
+    format!("{body}{checksum:08x}")
+}

@@ -1,0 +1,260 @@
+//! The whole suite in this process, with two tenants that are governed whole: an attacker and a victim.
+
+use std::path::PathBuf;
+
+use counterfoil::{
+    client::Clients,
+    quickstart,
+    up::{Options, Suite},
+};
+use counterfoil_chassis::Clock;
+use counterfoil_proto::authority::{
+    EndPrincipalRequest, IssueTokenRequest, IssueTokenResponse, RevokeTokenRequest,
+};
+use prost_reflect::DynamicMessage;
+use tempfile::TempDir;
+use tonic::{Code, transport::Channel};
+
+use crate::{
+    api::{self, Rpc},
+    digest::Databases,
+    estate, synth,
+    wire::{self, Answer, Headers},
+    world::World,
+};
+
+/// Whose callers try to get in.
+pub const ATTACKER: &str = "mallory-corp";
+/// Whose data it is.
+pub const VICTIM: &str = "victim-corp";
+
+/// What a test cannot ask for well: the request would need a producer's key.
+const REFUSED_ANYWAY: [&str; 2] = ["RegisterProducer", "AppendBatch"];
+
+/// Two tenants and their callers.
+pub struct Governed {
+    pub rpcs: Vec<Rpc>,
+    pub attacker: World,
+    pub victim: World,
+    pub databases: Databases,
+    suite: Suite,
+    channels: std::collections::BTreeMap<String, Channel>,
+    pub folder: TempDir,
+    soon: i64,
+}
+
+impl Governed {
+    pub async fn on_sqlite() -> Self {
+        Self::start(None).await
+    }
+
+    async fn start(database_url: Option<String>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("data");
+        let options = Options {
+            data_dir: data_dir.clone(),
+            database_url: database_url.clone(),
+            any_port: true,
+            deployment: None,
+        };
+        let suite = Suite::start(&options).await.unwrap();
+        let databases = Databases::open(&data_dir, database_url.as_deref()).await;
+        let channels = suite.endpoints.services.iter().map(|(service, url)| {
+            let channel = Channel::from_shared(url.clone()).unwrap().connect_lazy();
+            (service.clone(), channel)
+        });
+        let mut governed = Self {
+            rpcs: api::all(),
+            attacker: World::new(ATTACKER, "canary-of-mallory"),
+            victim: World::new(VICTIM, "canary-of-victim"),
+            databases,
+            channels: channels.collect(),
+            suite,
+            folder,
+            soon: Clock::system().now_ms() / 1_000 + 20 * 86_400,
+        };
+        let (attacker, victim) = (governed.attacker.clone(), governed.victim.clone());
+        let (attacker, victim) = tokio::join!(governed.govern(attacker), governed.govern(victim));
+        governed.attacker = attacker;
+        governed.victim = victim;
+        governed.databases.settled().await;
+        governed
+    }
+
+    pub async fn stop(self) {
+        self.databases.close().await;
+        self.suite.stop().await.unwrap();
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn admin(&self) -> Clients {
+        Clients::open(&self.suite.endpoints, &self.token("admin")).unwrap()
+    }
+
+    /// The token of a service, or of "admin".
+    pub fn token(&self, file: &str) -> String {
+        let path = self.data_dir().join("keys").join(format!("{file}.token"));
+        std::fs::read_to_string(path).unwrap().trim().to_owned()
+    }
+
+    /// A new token of a principal of `world`.
+    pub async fn issue(&self, world: &World, id: &str) -> IssueTokenResponse {
+        let request = IssueTokenRequest {
+            principal: format!("{}/principals/{}-{id}", world.name(), world.id),
+            ttl_seconds: 3_600,
+        };
+        let answer = self
+            .admin()
+            .principals()
+            .unwrap()
+            .issue_token(request)
+            .await;
+        answer.unwrap().into_inner()
+    }
+
+    /// A token of someone who has ended since.
+    pub async fn ended(&self, world: &World) -> String {
+        let token = self.issue(world, "leaver").await.token;
+        let request = EndPrincipalRequest {
+            name: format!("{}/principals/{}-leaver", world.name(), world.id),
+            request_id: String::new(),
+        };
+        let mut principals = self.admin().principals().unwrap();
+        principals.end_principal(request).await.unwrap();
+        token
+    }
+
+    /// A token that was revoked.
+    pub async fn revoked(&self, world: &World) -> String {
+        let issued = self.issue(world, "lapsed").await;
+        let request = RevokeTokenRequest {
+            tenant: world.name(),
+            token_id: issued.token_id,
+        };
+        let mut principals = self.admin().principals().unwrap();
+        principals.revoke_token(request).await.unwrap();
+        issued.token
+    }
+
+    /// A token whose time is over.
+    pub async fn expired(&self, world: &World) -> String {
+        let issued = self.issue(world, "lapsed").await;
+        self.databases.expire_token(&issued.token_id).await;
+        issued.token
+    }
+
+    /// Calls an rpc with these messages.
+    pub async fn call(
+        &self,
+        rpc: &Rpc,
+        headers: &Headers,
+        messages: Vec<bytes::Bytes>,
+    ) -> Option<Answer> {
+        wire::call(&self.channels[rpc.service], &rpc.path, headers, messages).await
+    }
+
+    /// Makes a tenant whole: its governance cycle, then one call of every rpc by someone who may.
+    async fn govern(&self, mut world: World) -> World {
+        let directory = self.folder.path().join(format!("estate-{}", world.id));
+        estate::write(&directory, &world.id, &world.canary).unwrap();
+        quickstart::play(
+            self.admin(),
+            &directory,
+            &self.folder.path().join(&world.id),
+            true,
+        )
+        .await
+        .unwrap();
+        let token = self.issue(&world, "everything").await.token;
+        world.set_text("token", &token);
+        let spare = self.issue(&world, "spare").await;
+        world.set_text("token_id", &spare.token_id);
+        let files = directory.join(format!("{}-source", world.id));
+        let config = serde_json::json!({ "kind": "csv", "directory": files });
+        world.set_text("source_config", &config.to_string());
+        let mut findings = Vec::new();
+        // Names answered by one rpc are what the next one asks for.
+        for _ in 0..3 {
+            findings.clear();
+            for rpc in self.rpcs.iter().filter(|rpc| rpc.reads()) {
+                findings.extend(self.control(rpc, &mut world, &token).await);
+            }
+        }
+        // What takes something away comes last: the others may need it.
+        let ends = |rpc: &&Rpc| rpc.method.name().starts_with("Revoke");
+        let writes = || self.rpcs.iter().filter(|rpc| !rpc.reads());
+        for rpc in writes()
+            .filter(|rpc| !ends(rpc))
+            .chain(writes().filter(ends))
+        {
+            findings.extend(self.control(rpc, &mut world, &token).await);
+        }
+        assert!(
+            findings.is_empty(),
+            "requests that cannot be made, or name nothing real:\n  {}",
+            findings.join("\n  ")
+        );
+        world
+    }
+
+    /// Calls an rpc as someone who may, to learn from the answer; what is found when that fails.
+    async fn control(&self, rpc: &Rpc, world: &mut World, token: &str) -> Option<String> {
+        let request = match synth::request(rpc, world, self.soon) {
+            Ok(request) => request,
+            Err(missing) => return Some(format!("{}: seed {}", rpc.name(), missing.join(", "))),
+        };
+        let answer = self.as_who_may(rpc, token, &request).await;
+        let good = [Code::Ok, Code::FailedPrecondition, Code::AlreadyExists];
+        if !good.contains(&answer.code) && !REFUSED_ANYWAY.contains(&rpc.method.name()) {
+            return Some(format!(
+                "{}: {:?} {} to {}",
+                rpc.name(),
+                answer.code,
+                answer.message,
+                serde_json::to_string(&request).unwrap()
+            ));
+        }
+        for message in &answer.messages {
+            let message = DynamicMessage::decode(rpc.method.output(), message.clone()).unwrap();
+            world.learn(&rpc.name(), &message);
+        }
+        None
+    }
+
+    /// The first answer that is no lack of permission.
+    async fn as_who_may(&self, rpc: &Rpc, token: &str, request: &DynamicMessage) -> Answer {
+        use prost::Message as _;
+        let body = bytes::Bytes::from(request.encode_to_vec());
+        let services = [
+            "admin",
+            "reconciliation",
+            "recertification",
+            "authority",
+            "inventory",
+        ];
+        let deployment = services.iter().map(|service| self.token(service));
+        let mut last = None;
+        for token in std::iter::once(token.to_owned()).chain(deployment) {
+            let headers = vec![("authorization", format!("Bearer {token}"))];
+            let answer = self.call(rpc, &headers, vec![body.clone()]).await;
+            let answer = answer.unwrap_or_else(|| panic!("{} does not end", rpc.name()));
+            let refused = answer.code == Code::PermissionDenied;
+            let by_role = answer.message.contains("does not hold the permission");
+            if !refused || !(by_role || last.is_some()) {
+                last = Some(answer);
+            }
+            if !refused {
+                break;
+            }
+        }
+        last.unwrap_or_else(|| panic!("nobody may call {}", rpc.name()))
+    }
+
+    /// The request to `rpc` in the name of `world`.
+    pub fn request(&self, rpc: &Rpc, world: &World) -> DynamicMessage {
+        synth::request(rpc, world, self.soon).unwrap()
+    }
+}
