@@ -202,8 +202,8 @@ fn a29_a_source_that_cannot_be_read_is_a_blind_spot_that_the_bundle_names() {
 
     let suite = Suite::start(&place.data_dir()).unwrap();
     let mut steps = Steps::new(&suite, TENANT).unwrap();
-    steps
-        .ask(&[
+    let connected = steps
+        .attempt_as_deployment(&[
             "source",
             "create",
             TENANT,
@@ -214,6 +214,7 @@ fn a29_a_source_that_cannot_be_read_is_a_blind_spot_that_the_bundle_names() {
             &settings,
         ])
         .unwrap();
+    connected.success().unwrap();
     proxy.cut_after(0);
     let sync = steps.sync("blind").unwrap();
     assert_eq!(sync["state"], "SYNC_STATE_PARTIAL");

@@ -101,8 +101,17 @@ fn the_client_walks_through_all_that_happened() {
 #[test]
 fn a_table_is_what_people_see() {
     let (suite, _folder) = services();
+    let token = suite.customer_token(TENANT);
+    let token = token.to_str().unwrap();
     let table = suite
-        .ask_table(&["remediation", "list", "--tenant", TENANT])
+        .ask_table(&[
+            "remediation",
+            "list",
+            "--tenant",
+            TENANT,
+            "--token-file",
+            token,
+        ])
         .unwrap();
     let mut lines = table.success().unwrap().lines();
     let header: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
@@ -172,7 +181,7 @@ fn the_administrator_decides_nothing() {
         text(item, "/presentation_hash").unwrap(),
     );
     let refused = steps
-        .attempt(&[
+        .attempt_as_deployment(&[
             "decision",
             "take",
             &name,
@@ -186,10 +195,16 @@ fn the_administrator_decides_nothing() {
         .unwrap();
     assert!(!refused.status.success());
     let errors = &refused.errors;
-    assert!(
-        errors.contains("PermissionDenied") || errors.contains("FailedPrecondition"),
-        "{errors}"
-    );
+    assert!(errors.contains("PermissionDenied"), "{errors}");
+    // Nor does it see what is decided on, or govern what governs itself.
+    for arguments in [&["item", "list", CAMPAIGN][..], &["right", "list"]] {
+        let refused = steps.attempt_as_deployment(arguments).unwrap();
+        assert!(
+            refused.errors.contains("PermissionDenied"),
+            "{}",
+            refused.errors
+        );
+    }
 }
 
 #[test]

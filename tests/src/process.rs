@@ -142,6 +142,13 @@ impl Suite {
         })
     }
 
+    /// File with the token of the tenant's accountable owner, which a quickstart leaves.
+    #[must_use]
+    pub fn customer_token(&self, tenant: &str) -> PathBuf {
+        let file = format!("tenant-{tenant}.token");
+        self.data_dir.join("keys").join(file)
+    }
+
     /// Runs the client and answers the JSON it prints.
     ///
     /// # Errors

@@ -15,7 +15,8 @@ use crate::small;
 /// Id of the campaign that a quickstart holds.
 pub const CAMPAIGN: &str = "first-review";
 
-/// The client of one tenant, as the administrator or as one of its principals.
+/// The client of one tenant: as its accountable owner once a quickstart has onboarded it, as one of its principals, or as the
+/// deployment's administrator.
 #[derive(Debug)]
 pub struct Steps<'s> {
     suite: &'s Suite,
@@ -38,7 +39,7 @@ impl<'s> Steps<'s> {
         })
     }
 
-    /// Asks as the administrator.
+    /// Asks as the tenant's accountable owner, before there is one as the deployment's administrator.
     ///
     /// # Errors
     /// When it is refused, with all that was said.
@@ -48,11 +49,24 @@ impl<'s> Steps<'s> {
             .with_context(|| arguments.join(" "))
     }
 
-    /// Asks as the administrator; whatever the answer is.
+    /// As [`Steps::ask`], whatever the answer is.
     ///
     /// # Errors
     /// When the client cannot be started.
     pub fn attempt(&self, arguments: &[&str]) -> Result<Ended> {
+        let token = self.suite.customer_token(&self.tenant);
+        if !token.exists() {
+            return self.attempt_as_deployment(arguments);
+        }
+        let token = token.to_str().context("a path that is text")?;
+        self.attempt_as_deployment(&[arguments, &["--token-file", token]].concat())
+    }
+
+    /// Asks as the deployment's administrator, whatever the answer is.
+    ///
+    /// # Errors
+    /// When the client cannot be started.
+    pub fn attempt_as_deployment(&self, arguments: &[&str]) -> Result<Ended> {
         let tenant = ["--tenant", &self.tenant];
         self.suite.ask(&[arguments, &tenant].concat())
     }
@@ -74,7 +88,7 @@ impl<'s> Steps<'s> {
     pub fn attempt_as(&mut self, principal: &str, arguments: &[&str]) -> Result<Ended> {
         let token = self.token(principal)?;
         let token = token.to_str().context("a path that is text")?;
-        self.attempt(&[arguments, &["--token-file", token]].concat())
+        self.attempt_as_deployment(&[arguments, &["--token-file", token]].concat())
     }
 
     fn token(&mut self, principal: &str) -> Result<PathBuf> {

@@ -59,6 +59,11 @@ pub(crate) enum Refusal {
     /// PERMISSION_DENIED: who operates the process does not govern it.
     #[error("only the customer organisation may do this; the caller acts for another one")]
     CallerNotCustomer,
+    /// PERMISSION_DENIED: who runs the deployment sets a tenant up, and governs none.
+    #[error(
+        "the tenant governs itself once it is active; the deployment's administrator only sets it up"
+    )]
+    TenantGovernsItself,
     /// FAILED_PRECONDITION.
     #[error("the decision right has been revoked")]
     RightRevoked,
@@ -71,7 +76,7 @@ pub(crate) enum Refusal {
         missing: Vec<Requirement>,
     },
     /// FAILED_PRECONDITION.
-    #[error("a tenant in this state cannot be activated")]
+    #[error("the tenant's state does not allow this")]
     TenantState(TenantState),
 }
 
@@ -104,6 +109,9 @@ impl From<Refusal> for ApiError {
             Refusal::NotAsked(id) => Self::failed_precondition("PRINCIPAL_NOT_ACTIVE", message)
                 .with_metadata("principal", id.as_str()),
             Refusal::CallerNotCustomer => Self::permission_denied("CALLER_NOT_CUSTOMER", message),
+            Refusal::TenantGovernsItself => {
+                Self::permission_denied("TENANT_GOVERNS_ITSELF", message)
+            }
             Refusal::RightRevoked => Self::failed_precondition("DECISION_RIGHT_REVOKED", message),
             Refusal::TenantIncomplete { tenant, missing } => {
                 let error = Self::failed_precondition("TENANT_INCOMPLETE", message);

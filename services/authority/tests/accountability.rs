@@ -45,6 +45,37 @@ async fn check(
 }
 
 both_engines! {
+    /// A12: who runs the deployment sets a tenant up, and has no say in it once it governs itself.
+    async fn a12_the_deployments_administrator_sets_a_tenant_up_and_governs_none(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        let mut admin = deployment.admin.clone();
+        let mut ada = deployment.active().await;
+        let wanted = right("ben", DecisionAction::Review, 10);
+        let refusals = [
+            admin.rights.grant_decision_rights(grant(std::slice::from_ref(&wanted))).await.map(|_| ()),
+            admin.rights.set_business_unit_owner(set_owner("all", "ben", "ada")).await.map(|_| ()),
+            admin.principals.create_principal(create_principal("eve", "customer", "reviewer")).await.map(|_| ()),
+            admin.principals.create_organization(create_organization("more", OrganizationKind::Vendor)).await.map(|_| ()),
+            admin.principals.end_principal(EndPrincipalRequest { name: name_of("ben"), request_id: String::new() }).await.map(|_| ()),
+            admin.tenants.publish_policy(publish(Policy::default())).await.map(|_| ()),
+            admin.tenants.set_escalation_path(set_path("ben", "ada")).await.map(|_| ()),
+            admin.tenants.set_retention_policy(set_retention("governance")).await.map(|_| ()),
+            admin.rights.list_decision_rights(ListDecisionRightsRequest { tenant: "tenants/acme".into(), ..Default::default() }).await.map(|_| ()),
+            admin.principals.get_principal(GetPrincipalRequest { name: name_of("ada") }).await.map(|_| ()),
+            admin.tenants.get_policy(GetPolicyRequest { tenant: "tenants/acme".into() }).await.map(|_| ()),
+        ];
+        for (position, refused) in refusals.into_iter().enumerate() {
+            let refused = refused.unwrap_err();
+            assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "TENANT_GOVERNS_ITSELF"), "{position}");
+        }
+        let seen = admin.tenants.get_tenant(GetTenantRequest { name: "tenants/acme".into() }).await.unwrap().into_inner();
+        assert_eq!(seen.tenant.unwrap().state(), TenantState::Active);
+        ada.rights.grant_decision_rights(grant(&[wanted])).await.unwrap();
+        let logged = deployment.logged("acme").await;
+        let granted = logged.iter().rfind(|(_, payload, _)| matches!(payload, Payload::DecisionRightGranted(_)));
+        assert_eq!(granted.unwrap().0.actor, "principals/ada");
+    }
+
     async fn a6_every_instant_has_one_accountable_owner(db: TestDatabase) {
         let deployment = Deployment::start(db).await;
         let mut admin = deployment.admin.clone();

@@ -232,7 +232,7 @@ async fn get(address: std::net::SocketAddr, path: &str, token: Option<&Token>) -
 #[tokio::test]
 async fn plain_http_passes_the_same_gate_and_a_panic_fails_one_call() {
     let token = Token::generate().unwrap();
-    let caller = Caller::of_deployment("operators/admin", [Role::Administrator]);
+    let caller = Caller::of_deployment("services/inventory", [Role::Service]);
     let known = StaticToken::new(&token, caller);
     let authenticator = Authenticator::new(Clock::system(), [known], None);
     let hello = |axum::Extension(caller): axum::Extension<Caller>| async move {
@@ -248,7 +248,7 @@ async fn plain_http_passes_the_same_gate_and_a_panic_fails_one_call() {
     };
     let closed = HttpRoute {
         prefix: "/closed/",
-        permission: "logs.append",
+        permission: "items.decide",
         router: axum::Router::new().route("/closed/x", axum::routing::get(|| async { "x" })),
     };
     let http = vec![tiles, closed];
@@ -279,7 +279,7 @@ async fn plain_http_passes_the_same_gate_and_a_panic_fails_one_call() {
     let (first, body) = get(address, "/logs/hello", Some(&token)).await;
     assert_eq!(
         (first.as_str(), body.as_str()),
-        ("HTTP/1.1 200 OK", "operators/admin")
+        ("HTTP/1.1 200 OK", "services/inventory")
     );
     let grpc = client::connect(&running.url(), Some(&token)).unwrap();
     assert!(checkpoint(grpc).await.is_ok());

@@ -151,20 +151,20 @@ both_engines! {
         let receipt = sync.receipt.clone().unwrap();
         assert_eq!(receipt.record_hash, sync.record_hash);
         let request = GetSourceRequest { name: source("hr") };
-        let read = deployment.admin.clone().sources.get_source(request).await.unwrap().into_inner().source.unwrap();
+        let read = deployment.ada.clone().sources.get_source(request).await.unwrap().into_inner().source.unwrap();
         assert_eq!((&read.latest_sync, &read.last_attempted_sync), (&sync.name, &sync.name));
         fs::write(deployment.files("hr").join("grants.csv"), "account_native_id,entitlement_native_id\nada\n").unwrap();
         let bad = deployment.sync("hr").await;
         assert_eq!(bad.state(), SyncState::Partial);
         assert!(bad.error_messages.iter().any(|message| message.contains("grants.csv, line 2")), "{:?}", bad.error_messages);
         let request = GetSourceRequest { name: source("hr") };
-        let read = deployment.admin.clone().sources.get_source(request).await.unwrap().into_inner().source.unwrap();
+        let read = deployment.ada.clone().sources.get_source(request).await.unwrap().into_inner().source.unwrap();
         assert_eq!((read.latest_sync, read.last_attempted_sync), (sync.name.clone(), bad.name.clone()));
         let request = ListSyncsRequest { tenant: TENANT.into(), source: source("hr"), page_size: 1, ..Default::default() };
-        let page = deployment.admin.clone().sources.list_syncs(request.clone()).await.unwrap().into_inner();
+        let page = deployment.ada.clone().sources.list_syncs(request.clone()).await.unwrap().into_inner();
         assert_eq!(page.syncs[0].name, bad.name);
         let request = ListSyncsRequest { page_token: page.next_page_token, ..request };
-        let page = deployment.admin.clone().sources.list_syncs(request).await.unwrap().into_inner();
+        let page = deployment.ada.clone().sources.list_syncs(request).await.unwrap().into_inner();
         assert_eq!((page.syncs[0].name.as_str(), page.next_page_token.as_str()), (sync.name.as_str(), ""));
     }
 
@@ -179,7 +179,7 @@ both_engines! {
                 not_before_time: ahead_ms.map(|ms| timestamp(NOW_MS + ms)),
                 ..Default::default()
             };
-            let started = deployment.admin.clone().sources.start_sync(request).await;
+            let started = deployment.ada.clone().sources.start_sync(request).await;
             started.map(|answer| answer.into_inner().sync.unwrap())
         };
         let first = start(Some(60_000)).await.unwrap();
@@ -199,7 +199,7 @@ both_engines! {
         let deployment = Deployment::start(db).await;
         deployment.add_source("hr", &Estate::small()).await;
         let request = StartSyncRequest { source: source("hr"), request_id: "r1".into(), ..Default::default() };
-        let mut sources = deployment.admin.clone().sources;
+        let mut sources = deployment.ada.clone().sources;
         let first = sources.start_sync(request.clone()).await.unwrap().into_inner().sync.unwrap();
         deployment.watch(&first.name).await;
         let second = sources.start_sync(request).await.unwrap().into_inner().sync.unwrap();
@@ -211,7 +211,7 @@ both_engines! {
         let mut deployment = Deployment::start(db).await;
         deployment.add_source("hr", &Estate::small()).await;
         let request = StartSyncRequest { source: source("hr"), ..Default::default() };
-        let started = deployment.admin.clone().sources.start_sync(request).await.unwrap().into_inner().sync.unwrap();
+        let started = deployment.ada.clone().sources.start_sync(request).await.unwrap().into_inner().sync.unwrap();
         deployment.restart().await;
         assert_eq!(deployment.watch(&started.name).await.state(), SyncState::Complete);
     }
@@ -224,20 +224,20 @@ both_engines! {
         wiki.grant("ghost", "crew");
         deployment.add_source("hr", &Estate::small()).await;
         deployment.add_source("wiki", &wiki).await;
-        assert_eq!(all_grants(&deployment.admin, &[], 0).await, []);
+        assert_eq!(all_grants(&deployment.ada, &[], 0).await, []);
         deployment.sync("hr").await;
         deployment.sync("wiki").await;
-        let all = all_grants(&deployment.admin, &[], 1_000).await;
+        let all = all_grants(&deployment.ada, &[], 1_000).await;
         assert_eq!(all.len(), 6 + 9);
         assert!(all.is_sorted_by_key(|grant| leaf(grant).key));
         for page_size in [1, 4] {
-            assert_eq!(all_grants(&deployment.admin, &[], page_size).await, all);
+            assert_eq!(all_grants(&deployment.ada, &[], page_size).await, all);
         }
-        let orphaned = all_grants(&deployment.admin, &["ORPHANED", "INHERITED"], 1).await;
+        let orphaned = all_grants(&deployment.ada, &["ORPHANED", "INHERITED"], 1).await;
         let names: BTreeSet<String> = orphaned.iter().map(|grant| grant.entitlement.clone().unwrap().native_id).collect();
         assert_eq!(names, ["everyone", "staff"].map(str::to_owned).into());
         assert!(orphaned.iter().all(|grant| grant.path.len() == grant.entitlement.as_ref().map_or(0, |one| if one.native_id == "staff" { 1 } else { 2 })));
-        let mut inventory = deployment.admin.clone().inventory;
+        let mut inventory = deployment.ada.clone().inventory;
         let wrong = ListGrantsRequest { tenant: TENANT.into(), flags: vec!["RED".into()], ..Default::default() };
         assert_eq!(inventory.list_grants(wrong).await.unwrap_err().code(), Code::InvalidArgument);
         let request = ListIdentitiesRequest { tenant: TENANT.into(), ..Default::default() };
@@ -270,7 +270,7 @@ both_engines! {
         deployment.clock.advance_ms(3 * DAY_MS);
         let hr_again = deployment.sync("hr").await;
         assert_eq!(hr.set_root, hr_again.set_root);
-        let sealed = snapshot(&deployment.admin).await;
+        let sealed = snapshot(&deployment.ada).await;
         assert_eq!(sealed.receipt.as_ref().unwrap().state(), EvidenceState::Logged);
         let [only] = sealed.sources.as_slice() else { panic!("{sealed:?}") };
         assert_eq!((&only.source, &only.sync, only.set_count), (&source("hr"), &hr_again.name, 6));
@@ -281,16 +281,16 @@ both_engines! {
         assert_eq!(sealed.snapshot_root, leaf_hash(&part).0);
         assert_eq!(only.sync_record_hash, hr_again.record_hash);
         deployment.sync("wiki").await;
-        let both = snapshot(&deployment.admin).await;
+        let both = snapshot(&deployment.ada).await;
         assert_eq!((both.sources.len(), both.grant_count), (2, 12));
         assert!(both.sources.is_sorted_by_key(|one| one.source_tag.clone()));
         let leaves = both.sources.iter().map(|one| leaf_hash(&[one.source_tag.as_slice(), &one.sync_record_hash, &one.set_root].concat()));
         assert_eq!(both.snapshot_root, MerkleTree::from_leaves(leaves.collect()).root().0);
         let request = GetSnapshotRequest { name: both.name.clone() };
-        let read = deployment.admin.clone().sources.get_snapshot(request).await.unwrap().into_inner().snapshot.unwrap();
+        let read = deployment.ada.clone().sources.get_snapshot(request).await.unwrap().into_inner().snapshot.unwrap();
         assert_eq!(read, both);
         let request = ListSnapshotsRequest { tenant: TENANT.into(), ..Default::default() };
-        let listed = deployment.admin.clone().sources.list_snapshots(request).await.unwrap().into_inner().snapshots;
+        let listed = deployment.ada.clone().sources.list_snapshots(request).await.unwrap().into_inner().snapshots;
         assert_eq!(listed.iter().map(|one| &one.name).collect::<Vec<_>>(), [&both.name, &sealed.name]);
     }
 
@@ -301,19 +301,19 @@ both_engines! {
         deployment.add_source("wiki", &Estate::small()).await;
         deployment.sync("hr").await;
         deployment.sync("wiki").await;
-        let sealed = snapshot(&deployment.admin).await;
-        let then = all_grants(&deployment.admin, &[], 1_000).await;
+        let sealed = snapshot(&deployment.ada).await;
+        let then = all_grants(&deployment.ada, &[], 1_000).await;
         let mut later = Estate::small();
         later.grants.clear();
         later.grant("cid", "crew");
         later.person("ada").class = "privileged";
         later.write(&deployment.files("hr"));
         deployment.sync("hr").await;
-        assert_ne!(all_grants(&deployment.admin, &[], 1_000).await, then);
-        let (grants, none) = streamed(&deployment.admin, &sealed.name, false).await;
+        assert_ne!(all_grants(&deployment.ada, &[], 1_000).await, then);
+        let (grants, none) = streamed(&deployment.ada, &sealed.name, false).await;
         assert_eq!(grants, then);
         assert!(none.is_empty());
-        let (none, leaves) = streamed(&deployment.admin, &sealed.name, true).await;
+        let (none, leaves) = streamed(&deployment.ada, &sealed.name, true).await;
         assert!(none.is_empty());
         assert_eq!(leaves, then.iter().flat_map(|grant| grant.leaf.clone()).collect::<Vec<_>>());
         for one in &sealed.sources {
@@ -325,7 +325,7 @@ both_engines! {
             tenant: TENANT.into(),
             grant_keys: then.iter().map(|grant| grant.leaf[..40].to_vec()).collect(),
         };
-        let now = deployment.admin.clone().inventory.batch_get_grants(request).await.unwrap().into_inner().grants;
+        let now = deployment.ada.clone().inventory.batch_get_grants(request).await.unwrap().into_inner().grants;
         assert_eq!(now.len(), then.len());
         for (now, then) in now.iter().zip(&then) {
             assert_eq!(now.name, then.name);
@@ -341,7 +341,7 @@ both_engines! {
         let mut estate = Estate::small();
         deployment.add_source("hr", &estate).await;
         let before = deployment.sync("hr").await;
-        let all: Vec<GrantKey> = all_grants(&deployment.admin, &[], 0).await.iter().map(|grant| leaf(grant).key).collect();
+        let all: Vec<GrantKey> = all_grants(&deployment.ada, &[], 0).await.iter().map(|grant| leaf(grant).key).collect();
         estate.grants.remove(&("cid".into(), "root".into()));
         estate.write(&deployment.files("hr"));
         let after = deployment.sync("hr").await;
@@ -381,7 +381,7 @@ both_engines! {
         deployment.add_source("hr", &Estate::small()).await;
         deployment.sync("hr").await;
         let mut ada = deployment.clients_of(&name_of("ada")).await;
-        let ownerless = all_grants(&deployment.admin, &["OWNERLESS"], 0).await;
+        let ownerless = all_grants(&deployment.ada, &["OWNERLESS"], 0).await;
         let root = ownerless[0].entitlement.clone().unwrap();
         let set = |object: &str, owner: &str| SetOwnerRequest { object: object.into(), owner: owner.into(), request_id: "r".into() };
         let answer = ada.inventory.set_owner(set(&root.name, &name_of("ada"))).await.unwrap().into_inner();
@@ -396,8 +396,8 @@ both_engines! {
         let unknown = "tenants/acme/accounts/01890000-0000-7000-8000-000000000000";
         assert_eq!(refused(unknown, &name_of("ada")).await, Code::NotFound);
         deployment.sync("hr").await;
-        assert_eq!(all_grants(&deployment.admin, &["OWNERLESS"], 0).await, []);
-        let privileged = all_grants(&deployment.admin, &["PRIVILEGED"], 0).await;
+        assert_eq!(all_grants(&deployment.ada, &["OWNERLESS"], 0).await, []);
+        let privileged = all_grants(&deployment.ada, &["PRIVILEGED"], 0).await;
         assert_eq!(privileged[0].entitlement.as_ref().unwrap().owner_key, "ada@example.org");
         let records = logged(&deployment.service).await;
         let owned = records.iter().find_map(|(_, payload)| match payload {
@@ -414,27 +414,27 @@ both_engines! {
         let deployment = Deployment::start(db).await;
         let mut estate = Estate::small();
         deployment.add_source("hr", &estate).await;
-        let (none, start) = changes(&deployment.admin, "").await.unwrap();
+        let (none, start) = changes(&deployment.ada, "").await.unwrap();
         assert_eq!(none, []);
         let first = deployment.sync("hr").await;
-        let (added, _) = changes(&deployment.admin, &start).await.unwrap();
+        let (added, _) = changes(&deployment.ada, &start).await.unwrap();
         assert_eq!(added.len(), 6);
         assert!(added.iter().all(|(change, _)| change.kind() == ChangeKind::Added && change.leaf_before.is_empty() && change.sync == first.name));
         // From the middle on, the rest comes and nothing twice.
-        let (rest, end) = changes(&deployment.admin, &added[2].1).await.unwrap();
+        let (rest, end) = changes(&deployment.ada, &added[2].1).await.unwrap();
         assert_eq!(rest, added[3..]);
         estate.grants.remove(&("cid".into(), "root".into()));
         estate.grant("bob", "staff").purpose = "other".into();
         estate.write(&deployment.files("hr"));
         deployment.sync("hr").await;
-        let (later, _) = changes(&deployment.admin, &end).await.unwrap();
+        let (later, _) = changes(&deployment.ada, &end).await.unwrap();
         let kinds: BTreeSet<i32> = later.iter().map(|(change, _)| change.kind).collect();
         assert_eq!((later.len(), kinds), (2, [ChangeKind::Changed.into(), ChangeKind::Removed.into()].into()));
-        let refused = changes(&deployment.admin, "AAAA").await.unwrap_err();
+        let refused = changes(&deployment.ada, "AAAA").await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);
         // Who stays is woken by the seal.
         let request = WatchChangesRequest { tenant: TENANT.into(), resume_token: end, until_caught_up: false };
-        let mut stream = deployment.admin.clone().inventory.watch_changes(request).await.unwrap().into_inner();
+        let mut stream = deployment.ada.clone().inventory.watch_changes(request).await.unwrap().into_inner();
         let mut seen = Vec::new();
         while let Some(change) = stream.message().await.unwrap().unwrap().change {
             seen.push(change);
@@ -452,13 +452,13 @@ both_engines! {
         let settings = InventoryConfig { change_feed_syncs: 1, ..InventoryConfig::default() };
         let deployment = Deployment::start_with(db, settings).await;
         deployment.add_source("hr", &Estate::small()).await;
-        let (_, start) = changes(&deployment.admin, "").await.unwrap();
+        let (_, start) = changes(&deployment.ada, "").await.unwrap();
         deployment.sync("hr").await;
-        assert_eq!(changes(&deployment.admin, &start).await.unwrap().0.len(), 6);
+        assert_eq!(changes(&deployment.ada, &start).await.unwrap().0.len(), 6);
         deployment.sync("hr").await;
-        let expired = changes(&deployment.admin, &start).await.unwrap_err();
+        let expired = changes(&deployment.ada, &start).await.unwrap_err();
         assert_eq!((expired.code(), reason(&expired).as_str()), (Code::OutOfRange, "RESUME_TOKEN_EXPIRED"));
-        assert_eq!(changes(&deployment.admin, "").await.unwrap().0, []);
+        assert_eq!(changes(&deployment.ada, "").await.unwrap().0, []);
     }
 
     /// A bundle gets the leaves of every COMPLETE sync, as they were sealed, and the name of the source.
@@ -471,7 +471,7 @@ both_engines! {
         estate.write(&deployment.files("hr"));
         sealed.push(deployment.sync("hr").await);
         // Only what is in the ledger is disclosed.
-        let mut sources = deployment.admin.clone().sources;
+        let mut sources = deployment.ada.clone().sources;
         loop {
             let request = GetSyncRequest { name: sealed[1].name.clone() };
             let sync = sources.get_sync(request).await.unwrap().into_inner().sync.unwrap();
@@ -481,7 +481,7 @@ both_engines! {
             tokio::task::yield_now().await;
         }
         let request = StreamDisclosuresRequest { tenant: TENANT.into() };
-        let mut stream = deployment.admin.clone().disclosures.stream_disclosures(request).await.unwrap().into_inner();
+        let mut stream = deployment.ada.clone().disclosures.stream_disclosures(request).await.unwrap().into_inner();
         let (mut names, mut blobs) = (Vec::new(), Vec::new());
         while let Some(part) = stream.message().await.unwrap() {
             match part.disclosure.unwrap() {

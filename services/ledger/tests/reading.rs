@@ -224,7 +224,7 @@ both_engines! {
         append(&mut ledger.client("services/recertification"), "acme", records).await;
         let explain = async |grant: String, at_ms: Option<i64>| {
             let at_time = at_ms.map(counterfoil_chassis::clock::timestamp);
-            let mut client = ledger.client("operators/admin");
+            let mut client = ledger.client("services/recertification");
             let answer = client.explain_access(ExplainAccessRequest { grant, at_time }).await;
             answer.map(tonic::Response::into_inner)
         };
@@ -244,7 +244,7 @@ both_engines! {
         assert_eq!(first.evidence_sha256, [[3; 32]]);
         for event in &answer.events {
             let request = GetEntryRequest { tenant: ACME.to_owned(), selector: Some(Selector::Index(event.index)) };
-            let entry = ledger.client("operators/admin").get_entry(request).await.unwrap().into_inner().entry.unwrap();
+            let entry = ledger.client("services/recertification").get_entry(request).await.unwrap().into_inner().entry.unwrap();
             let text = std::str::from_utf8(&event.tlog_proof).unwrap();
             assert_eq!(proof::verify(text, &leaf_hash(&entry.entry), &vkey).unwrap().0, event.index);
         }

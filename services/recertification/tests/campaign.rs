@@ -318,9 +318,12 @@ counterfoil_chassis::both_engines! {
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "CAMPAIGN_STATE"));
         assert_eq!(world.close(&campaign).await.unwrap_err().code(), Code::FailedPrecondition);
         let request = EndReviewRequest { name: campaign.clone(), request_id: String::new() };
+        let mut nemo = world.of("nemo").await.campaigns;
+        let refused = nemo.end_review(request.clone()).await.unwrap_err();
+        assert_eq!(reason(&refused), "NO_DECISION_RIGHT", "an operator holds no right by its role");
         let mut admin = world.admin.campaigns.clone();
         let refused = admin.end_review(request).await.unwrap_err();
-        assert_eq!(reason(&refused), "NO_DECISION_RIGHT", "an operator of the deployment holds no right");
+        assert_eq!(refused.code(), Code::PermissionDenied, "the deployment's administrator governs no tenant");
         world.stop().await;
     }
 }

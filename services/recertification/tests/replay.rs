@@ -116,7 +116,7 @@ impl World {
     async fn judge(&self) -> Vec<Judgement> {
         timeout(PATIENCE, self.inventory_is_logged()).await.unwrap();
         let mut blobs = Attachments::default();
-        for client in &self.admin.disclosures {
+        for client in &self.olga.disclosures {
             let request = StreamDisclosuresRequest {
                 tenant: TENANT.into(),
             };
@@ -142,7 +142,7 @@ impl World {
             from_index: 0,
             follow: false,
         };
-        let mut ledger = self.admin.ledger.clone();
+        let mut ledger = self.olga.ledger.clone();
         let mut stream = ledger.stream_entries(request).await.unwrap().into_inner();
         let mut replay = Replay::new();
         while let Some(answer) = stream.message().await.unwrap() {

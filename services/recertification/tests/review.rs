@@ -322,7 +322,7 @@ counterfoil_chassis::both_engines! {
         }
         let decided = records.iter().find(|record| record.r#type.ends_with(".ReviewDecided")).unwrap();
         let held = ListDecisionRightsRequest { tenant: TENANT.into(), page_size: 1000, ..Default::default() };
-        let held = world.admin.rights.clone().list_decision_rights(held).await.unwrap().into_inner();
+        let held = world.olga.rights.clone().list_decision_rights(held).await.unwrap().into_inner();
         let rights = held.decision_rights.iter();
         let review = rights.filter(|right| right.grantee == principal_name("rita") && right.action == 1);
         let cited = &decided.accountability.as_ref().unwrap().authority;
@@ -378,7 +378,7 @@ counterfoil_chassis::both_engines! {
         let item = world.item(&campaign, "cid", "crew").await;
         let rita = world.of("rita").await;
         let request = EndPrincipalRequest { name: principal_name("rita"), request_id: String::new() };
-        world.admin.principals.clone().end_principal(request).await.unwrap();
+        world.olga.principals.clone().end_principal(request).await.unwrap();
         let refused = rita.decide(decision(&item, Decision::Accept)).await.unwrap_err();
         assert!(matches!(refused.code(), Code::Unauthenticated | Code::PermissionDenied), "{refused}");
         assert!(world.of_type::<v1::ReviewDecided>("ReviewDecided").await.is_empty());
@@ -399,7 +399,7 @@ impl World {
     }
 
     async fn revoke_rights(&self, grantee: &str) {
-        let mut rights = self.admin.rights.clone();
+        let mut rights = self.olga.rights.clone();
         let request = ListDecisionRightsRequest {
             tenant: TENANT.into(),
             page_size: 1000,

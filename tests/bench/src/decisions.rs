@@ -5,7 +5,6 @@
 use anyhow::ensure;
 use counterfoil::{client::Clients, quickstart};
 use counterfoil_proto::{
-    authority::IssueTokenRequest,
     inventory::{CreateSnapshotRequest, StartSyncRequest, WatchSyncRequest},
     recertification::{
         ActivateCampaignRequest, BatchDecideItemsRequest, Campaign, CreateCampaignRequest,
@@ -30,18 +29,7 @@ pub(crate) async fn run(items: usize) -> anyhow::Result<()> {
     let data_dir = folder.path().join("data");
     let suite = cycle::start(&data_dir).await?;
     let admin = Clients::open(&suite.endpoints, &suite.endpoints.token()?)?;
-    quickstart::prepare(&admin, &estate, &data_dir).await?;
-    let request = IssueTokenRequest {
-        principal: format!("tenants/{TENANT}/principals/owner"),
-        ttl_seconds: 3_600,
-    };
-    let token = admin
-        .principals()?
-        .issue_token(request)
-        .await?
-        .into_inner()
-        .token;
-    let owner = admin.as_caller(&token)?;
+    let owner = quickstart::prepare(&admin, &estate, &data_dir).await?;
     let open = open_items(&owner).await?;
     ensure!(
         open.len() == items,

@@ -26,8 +26,8 @@ pub(crate) async fn run(grants: usize) -> anyhow::Result<()> {
     synthetic::write(&estate, grants)?;
     let data_dir = folder.path().join("data");
     let suite = cycle::start(&data_dir).await?;
-    let clients = Clients::open(&suite.endpoints, &suite.endpoints.token()?)?;
-    quickstart::prepare(&clients, &estate, &data_dir).await?;
+    let admin = Clients::open(&suite.endpoints, &suite.endpoints.token()?)?;
+    let clients = quickstart::prepare(&admin, &estate, &data_dir).await?;
     let before = peak_memory_mib()?;
     let (first, sync) = timed(sync(&clients)).await?;
     let count = sync.set_count;

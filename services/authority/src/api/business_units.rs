@@ -116,7 +116,7 @@ pub(super) async fn get_business_unit_owner(
     request: proto::GetBusinessUnitOwnerRequest,
 ) -> Result<proto::GetBusinessUnitOwnerResponse, ApiError> {
     let name = BusinessUnitName::parse_field("name", &request.name)?;
-    caller.require_tenant(&name.tenant)?;
+    api.require_readable(caller, &name.tenant).await?;
     let id = convert::id("name", BusinessUnitId::parse(&name.business_unit))?;
     let at_ms = convert::moment("at_time", request.at_time.as_ref())?.unwrap_or(i64::MAX);
     let mut reader = api.reader().await?;

@@ -2,7 +2,7 @@
 //! the same transaction, and receipts in the answer.
 
 use counterfoil_chassis::{
-    ApiError, Caller, EmittedRecord, RecordDraft, WriteTx,
+    ApiError, Caller, EmittedRecord, RecordDraft, Role, WriteTx,
     idempotency::{self, Begun, Fresh},
 };
 use counterfoil_evidence::v1::Accountability;
@@ -12,9 +12,26 @@ use prost::{Message, Name};
 use super::{Api, EVIDENCE_PATIENCE};
 use crate::{
     error::Refusal,
-    model::{ids::PrincipalId, principal::OrganizationKind, tenant::Tenant},
+    model::{
+        ids::PrincipalId,
+        principal::OrganizationKind,
+        tenant::{Tenant, is_set_up_by_deployment},
+    },
     store,
 };
+
+/// Short name of the rpc that ends the set-up of a tenant.
+pub(super) const ACTIVATE_TENANT: &str = "ActivateTenant";
+
+/// Refuses the deployment's administrator where a tenant governs itself: after its onboarding its governance is neither theirs
+/// to change nor to read.
+pub(super) fn require_governing(caller: &Caller, tenant: &Tenant) -> Result<(), ApiError> {
+    let of_deployment = caller.tenant().is_none() && caller.has(Role::Administrator);
+    if of_deployment && !is_set_up_by_deployment(tenant.state) {
+        return Err(Refusal::TenantGovernsItself.into());
+    }
+    Ok(())
+}
 
 /// A change in the making. Dropped without [`Api::finish`], it leaves nothing.
 pub(super) struct Change {
@@ -85,7 +102,8 @@ impl Api {
     /// Begins a change of a tenant. `method` is the rpc's short name.
     ///
     /// # Errors
-    /// NOT_FOUND when there is no such tenant for the caller.
+    /// NOT_FOUND when there is no such tenant for the caller; PERMISSION_DENIED when it governs itself and the caller is the
+    /// deployment's administrator.
     pub(super) async fn begin<R: Answer>(
         &self,
         caller: &Caller,
@@ -105,6 +123,10 @@ impl Api {
                 return Ok(Asked::Done(self.settled(&tenant.id, answer).await?));
             }
         };
+        // Activating again what is active answers with the activation that happened.
+        if method != ACTIVATE_TENANT {
+            require_governing(caller, &tenant)?;
+        }
         let accountability = accountability(&mut tx, &tenant.id).await?;
         let principal = caller.principal().rsplit('/').next().unwrap_or_default();
         Ok(Asked::New(Box::new(Change {

@@ -82,6 +82,15 @@ impl Api {
         Ok(store::reader(&self.db).await?)
     }
 
+    /// Refuses who may not read the governance of a tenant: strangers as if there were none.
+    async fn require_readable(&self, caller: &Caller, tenant: &str) -> Result<(), ApiError> {
+        caller.require_tenant(tenant)?;
+        let mut reader = self.reader().await?;
+        let found = store::tenants::get(&mut reader, tenant).await?;
+        let found = found.ok_or_else(ApiError::not_found)?;
+        change::require_governing(caller, &found)
+    }
+
     /// The tenant in `field`, if the caller may know that it exists.
     async fn known_tenant(
         &self,
@@ -90,11 +99,7 @@ impl Api {
         name: &str,
     ) -> Result<String, ApiError> {
         let tenant = TenantName::parse_field(field, name)?.tenant;
-        caller.require_tenant(&tenant)?;
-        let mut reader = self.reader().await?;
-        store::tenants::get(&mut reader, &tenant)
-            .await?
-            .ok_or_else(ApiError::not_found)?;
+        self.require_readable(caller, &tenant).await?;
         Ok(tenant)
     }
 }

@@ -68,8 +68,7 @@ pub(super) async fn get_policy(
     caller: &Caller,
     request: proto::GetPolicyRequest,
 ) -> Result<proto::GetPolicyResponse, ApiError> {
-    let tenant = tenant_field(&request.tenant)?;
-    caller.require_tenant(&tenant)?;
+    let tenant = api.known_tenant(caller, "tenant", &request.tenant).await?;
     let mut reader = api.reader().await?;
     let bundle = store::policies::latest(&mut reader, &tenant).await?;
     let bundle = bundle.ok_or_else(ApiError::not_found)?;

@@ -208,7 +208,7 @@ pub(super) async fn get_principal(
     request: proto::GetPrincipalRequest,
 ) -> Result<proto::GetPrincipalResponse, ApiError> {
     let name = PrincipalName::parse_field("name", &request.name)?;
-    caller.require_tenant(&name.tenant)?;
+    api.require_readable(caller, &name.tenant).await?;
     let id = convert::id("name", PrincipalId::parse(&name.principal))?;
     let mut reader = api.reader().await?;
     let found = store::principals::get(&mut reader, &name.tenant, &id).await?;

@@ -13,7 +13,11 @@ use counterfoil_evidence::v1::{GateResult, TenantLifecycleChanged};
 use counterfoil_proto::{authority as proto, ledger::CreateLogRequest};
 use tonic::Code;
 
-use super::{Api, change::Asked, convert};
+use super::{
+    Api,
+    change::{ACTIVATE_TENANT, Asked},
+    convert,
+};
 use crate::{
     error::Refusal,
     model::{
@@ -192,7 +196,7 @@ pub(super) async fn activate_tenant(
 ) -> Result<proto::ActivateTenantResponse, ApiError> {
     let id = TenantName::parse_field("name", &request.name)?.tenant;
     let begun = api
-        .begin(caller, &id, "ActivateTenant", &request.request_id, &request)
+        .begin(caller, &id, ACTIVATE_TENANT, &request.request_id, &request)
         .await?;
     let mut change = match begun {
         Asked::Done(answer) => return Ok(answer),

@@ -31,6 +31,12 @@ impl std::fmt::Debug for Tenant {
     }
 }
 
+/// Whether the tenant still is the deployment's to set up: who runs the machine prepares a tenant, and has no say in it once
+/// it governs itself (A12).
+pub(crate) fn is_set_up_by_deployment(state: TenantState) -> bool {
+    state == TenantState::Onboarding
+}
+
 /// What activating a tenant in this state means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activation {

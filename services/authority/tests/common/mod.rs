@@ -88,6 +88,42 @@ impl Deployment {
         }
     }
 
+    /// Brings tenant "acme" to ACTIVE and answers the clients of ada, who administers it; she has her token from before.
+    pub(crate) async fn active(&self) -> Clients {
+        let mut admin = self.admin.clone();
+        people(&mut admin).await;
+        let rights = &mut admin.rights;
+        rights
+            .set_business_unit_owner(set_owner("all", "ada", "ben"))
+            .await
+            .unwrap();
+        let all = [
+            DecisionAction::Review,
+            DecisionAction::Remediate,
+            DecisionAction::Certify,
+        ];
+        rights
+            .grant_decision_rights(grant(&all.map(|action| right("ada", action, 300))))
+            .await
+            .unwrap();
+        let tenants = &mut admin.tenants;
+        tenants
+            .set_escalation_path(set_path("ben", "ada"))
+            .await
+            .unwrap();
+        tenants
+            .set_retention_policy(set_retention("governance"))
+            .await
+            .unwrap();
+        tenants
+            .publish_policy(publish(Policy::default()))
+            .await
+            .unwrap();
+        let ada = self.clients_of(&name_of("ada")).await;
+        admin.tenants.activate_tenant(activate()).await.unwrap();
+        ada
+    }
+
     /// Clients of a principal of a tenant, by a token issued to it.
     pub(crate) async fn clients_of(&self, principal: &str) -> Clients {
         let request = IssueTokenRequest {

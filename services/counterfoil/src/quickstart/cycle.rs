@@ -41,7 +41,7 @@ const PROBLEMS: [(&[&str], &str); 5] = [
 impl Player<'_> {
     /// Reads every source and seals a snapshot.
     pub(super) async fn snapshot(&self) -> anyhow::Result<Snapshot> {
-        let mut sources = self.admin.sources()?;
+        let mut sources = self.customer()?.sources()?;
         for source in &self.estate.sources {
             let request = StartSyncRequest {
                 source: format!("{}/sources/{}", self.tenant(), source.id),
@@ -93,7 +93,7 @@ impl Player<'_> {
             name: name.to_owned(),
         };
         let mut watch = self
-            .admin
+            .customer()?
             .sources()?
             .watch_sync(request)
             .await
@@ -116,7 +116,7 @@ impl Player<'_> {
                 ..Default::default()
             };
             let page = self
-                .admin
+                .customer()?
                 .inventory()?
                 .list_grants(request)
                 .await
@@ -410,7 +410,7 @@ impl Player<'_> {
             ..Default::default()
         };
         let findings = self
-            .admin
+            .customer()?
             .recon()?
             .list_findings(request)
             .await
@@ -422,7 +422,7 @@ impl Player<'_> {
             ..Default::default()
         };
         let owed = self
-            .admin
+            .customer()?
             .remediations()?
             .list_obligations(request)
             .await

@@ -1,14 +1,18 @@
 //! `counterfoil quickstart`: one whole governance cycle on an estate, from target systems to a bundle that verifies offline.
 //!
 //! Every step first looks at what is there, so a second run, and a run after a crash, continues. Whoever must act is acted
-//! for with a token of their own that lives ten minutes: the admin credential has no decision rights.
+//! for with a token of their own that lives ten minutes: the admin credential only sets the tenant up. Before it is active, its
+//! accountable owner is given a token, kept in the data folder; whatever comes later, the customer does itself.
 
 mod cycle;
 mod onboard;
 mod review;
 mod story;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use anyhow::Context as _;
 use counterfoil_proto::authority::IssueTokenRequest;
@@ -57,6 +61,7 @@ pub async fn play(
     let player = Player {
         estate: Estate::read(directory)?,
         admin,
+        customer: OnceLock::new(),
         directory,
         data_dir,
         story: &story,
@@ -64,25 +69,35 @@ pub async fn play(
     player.play().await
 }
 
-/// Onboards the tenant of an estate and connects its sources, without holding the review.
+/// Onboards the tenant of an estate and connects its sources, without holding the review; answers the clients of the tenant's
+/// accountable owner.
 ///
 /// # Errors
 /// What a service refused.
-pub async fn prepare(admin: &Clients, directory: &Path, data_dir: &Path) -> anyhow::Result<()> {
+pub async fn prepare(
+    admin: &Clients,
+    directory: &Path,
+    data_dir: &Path,
+) -> anyhow::Result<Clients> {
     let story = Story::new(true);
     let player = Player {
         estate: Estate::read(directory)?,
         admin: admin.clone(),
+        customer: OnceLock::new(),
         directory,
         data_dir,
         story: &story,
     };
     player.onboard().await?;
-    player.connect_sources().await
+    player.connect_sources().await?;
+    player.customer().cloned()
 }
 
 struct Player<'a> {
+    /// Who sets tenants up and connects sources to this machine.
     admin: Clients,
+    /// The tenant's accountable owner, once onboarding has come that far.
+    customer: OnceLock<Clients>,
     estate: Estate,
     directory: &'a Path,
     data_dir: &'a Path,
@@ -109,9 +124,10 @@ impl<'a> Player<'a> {
             .await
             .context("closing the campaign")?;
         let bundle = self.data_dir.join("bundles");
-        let exported = crate::bundle::export(&self.admin, &self.tenant(), &bundle, self.data_dir)
-            .await
-            .context("exporting the evidence")?;
+        let exported =
+            crate::bundle::export(self.customer()?, &self.tenant(), &bundle, self.data_dir)
+                .await
+                .context("exporting the evidence")?;
         self.outcome(campaign, exported).await
     }
 
@@ -123,6 +139,11 @@ impl<'a> Player<'a> {
         format!("{}/principals/{id}", self.tenant())
     }
 
+    /// Clients that act as the tenant's accountable owner.
+    fn customer(&self) -> anyhow::Result<&Clients> {
+        self.customer.get().context("the tenant is not onboarded")
+    }
+
     /// Clients that act as a principal of the tenant, for ten minutes.
     async fn as_principal(&self, id: &str) -> anyhow::Result<Clients> {
         let request = IssueTokenRequest {
@@ -130,13 +151,18 @@ impl<'a> Player<'a> {
             ttl_seconds: 600,
         };
         let answer = self
-            .admin
+            .customer()?
             .principals()?
             .issue_token(request)
             .await
             .map_err(explain)?;
         self.admin.as_caller(&answer.into_inner().token)
     }
+}
+
+/// File with the token of a tenant's accountable owner that a quickstart leaves.
+fn customer_token_file(data_dir: &Path, tenant: &str) -> PathBuf {
+    data_dir.join("keys").join(format!("tenant-{tenant}.token"))
 }
 
 /// A request id for a change that is made once.

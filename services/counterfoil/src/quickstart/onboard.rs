@@ -3,26 +3,29 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, bail};
+use counterfoil_chassis::secrets;
 use counterfoil_proto::{
     authority::{
         ActivateTenantRequest, BatchCreatePrincipalsRequest, BusinessUnit,
         CreateOrganizationRequest, CreatePrincipalRequest, CreateTenantRequest, DecisionAction,
         DecisionRight, EscalationLevel, GetPolicyRequest, GetTenantRequest,
-        GrantDecisionRightsRequest, ListBusinessUnitsRequest, ListDecisionRightsRequest,
-        ListPrincipalsRequest, OrganizationKind, Policy, Principal, PrincipalKind,
-        PublishPolicyRequest, RetentionRule, SetBusinessUnitOwnerRequest, SetEscalationPathRequest,
-        SetRetentionPolicyRequest, TenantState,
+        GrantDecisionRightsRequest, IssueTokenRequest, ListBusinessUnitsRequest,
+        ListDecisionRightsRequest, ListPrincipalsRequest, OrganizationKind, Policy, Principal,
+        PrincipalKind, PublishPolicyRequest, RetentionRule, SetBusinessUnitOwnerRequest,
+        SetEscalationPathRequest, SetRetentionPolicyRequest, TenantState,
     },
     inventory::{CreateSourceRequest, ListSourcesRequest, Source},
 };
 use prost_types::Timestamp;
 use tonic::Code;
 
-use super::{Player, request_id};
+use super::{Player, customer_token_file, request_id};
 use crate::cli::explain;
 
 /// Principals and rights in one call.
 const BATCH: usize = 1_000;
+/// How long the token that is left for the accountable owner lives: a year, the longest.
+const CUSTOMER_TOKEN_SECONDS: i64 = 31_536_000;
 
 impl Player<'_> {
     /// Brings the tenant to ACTIVE, whatever of it is there already.
@@ -44,7 +47,7 @@ impl Player<'_> {
                 "{} is governed already; going on.",
                 self.estate.tenant.display_name
             ));
-            return Ok(());
+            return self.hand_over().await;
         }
         self.story
             .chapter(&format!("Onboarding {}", self.estate.tenant.display_name));
@@ -86,6 +89,7 @@ impl Player<'_> {
         self.organizations_and_principals().await?;
         self.accountability().await?;
         self.rules().await?;
+        self.hand_over().await?;
         tenants
             .activate_tenant(ActivateTenantRequest {
                 request_id: request_id(),
@@ -95,6 +99,25 @@ impl Player<'_> {
             .map_err(explain)?;
         self.story
             .tell("Everything is there: the tenant is active.");
+        Ok(())
+    }
+
+    /// Goes on as the tenant's accountable owner: once the tenant is active, the admin credential has no say in it.
+    async fn hand_over(&self) -> anyhow::Result<()> {
+        let file = customer_token_file(self.data_dir, &self.estate.tenant.id);
+        if !file.exists() {
+            let request = IssueTokenRequest {
+                principal: self.principal(&self.estate.tenant.accountable_owner),
+                ttl_seconds: CUSTOMER_TOKEN_SECONDS,
+            };
+            let mut principals = self.admin.principals()?;
+            let issued = principals.issue_token(request).await.map_err(explain)?;
+            // If we crash here: nobody knows that token. The tenant is not active yet, and the next run asks for another.
+            secrets::load_or_create(&file, || Ok(issued.into_inner().token))?;
+        }
+        let customer = self.admin.as_caller(&secrets::read(&file)?)?;
+        // One run hands over once.
+        let _ = self.customer.set(customer);
         Ok(())
     }
 

@@ -106,7 +106,7 @@ impl Player<'_> {
     async fn decide(&self, campaign: &str) -> anyhow::Result<()> {
         let rows = decisions::read(&self.directory.join(&self.estate.campaign.decisions))?;
         let bar = self.story.progress("deciding", rows.len() as u64);
-        let summary = decisions::import(&self.admin, campaign, &rows, true, |done, total| {
+        let summary = decisions::import(self.customer()?, campaign, &rows, true, |done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
         })

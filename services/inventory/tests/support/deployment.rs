@@ -40,6 +40,8 @@ use super::support::{DAY_MS, Estate, NOW_MS};
 pub struct Deployment {
     pub clock: TestClock,
     pub admin: Clients,
+    /// Who operates the tenant, of the customer; before there is one, the administrator of the deployment.
+    pub ada: Clients,
     pub service: Clients,
     pub inventory: Option<Running>,
     pub authority: Running,
@@ -82,7 +84,7 @@ impl Deployment {
     /// With tenant "acme", active.
     pub async fn start(db: TestDatabase) -> Self {
         let mut deployment = Self::without_tenant(db).await;
-        onboard(&mut deployment.admin).await;
+        deployment.onboard().await;
         deployment
     }
 
@@ -140,6 +142,7 @@ impl Deployment {
             .await
             .unwrap();
         Self {
+            ada: Clients::new(&inventory, &authority, &ledger, &admin),
             admin: Clients::new(&inventory, &authority, &ledger, &admin),
             service: Clients::new(&inventory, &authority, &ledger, &peer),
             clock,
@@ -152,13 +155,24 @@ impl Deployment {
         }
     }
 
+    /// Sets tenant "acme" up; ada has her token before it is active.
+    async fn onboard(&mut self) {
+        prepare(&mut self.admin).await;
+        self.ada = self.clients_of(&name_of("ada")).await;
+        let request = ActivateTenantRequest {
+            name: "tenants/acme".into(),
+            request_id: String::new(),
+        };
+        self.admin.tenants.activate_tenant(request).await.unwrap();
+    }
+
     /// Clients of a principal of the tenant.
     pub async fn clients_of(&self, principal: &str) -> Clients {
         let request = IssueTokenRequest {
             principal: principal.to_owned(),
-            ttl_seconds: 0,
+            ttl_seconds: 31_536_000,
         };
-        let issued = self.admin.principals.clone().issue_token(request).await;
+        let issued = self.ada.principals.clone().issue_token(request).await;
         let token = Token::parse(&issued.unwrap().into_inner().token).unwrap();
         let inventory = self.inventory.as_ref().unwrap();
         Clients::new(inventory, &self.authority, &self.ledger, &token)
@@ -216,14 +230,14 @@ impl Deployment {
             source: format!("tenants/acme/sources/{source}"),
             ..StartSyncRequest::default()
         };
-        let mut sources = self.admin.sources.clone();
+        let mut sources = self.ada.sources.clone();
         let started = sources.start_sync(request).await.unwrap().into_inner();
         self.watch(&started.sync.unwrap().name).await
     }
 
     /// Watches a sync to its seal.
     pub async fn watch(&self, name: &str) -> Sync {
-        let mut sources = self.admin.sources.clone();
+        let mut sources = self.ada.sources.clone();
         let request = WatchSyncRequest { name: name.into() };
         let mut watched = sources.watch_sync(request).await.unwrap().into_inner();
         let mut last = None;
@@ -257,6 +271,7 @@ impl Deployment {
         self.admin = clients(&token("operators-admin.token"));
         self.service = clients(&token("services-reconciliation.token"));
         self.inventory = Some(started);
+        self.ada = self.clients_of(&name_of("ada")).await;
     }
 }
 
@@ -273,8 +288,8 @@ pub fn name_of(principal: &str) -> String {
     format!("tenants/acme/principals/{principal}")
 }
 
-/// Tenant "acme" with "ada" (human of the customer, operator), active.
-async fn onboard(admin: &mut Clients) {
+/// Tenant "acme" with "ada" (human of the customer, who administers and operates), ready to be activated.
+async fn prepare(admin: &mut Clients) {
     create_tenant(admin).await;
     let tenant = || "tenants/acme".to_owned();
     let request = SetBusinessUnitOwnerRequest {
@@ -332,11 +347,6 @@ async fn onboard(admin: &mut Clients) {
         request_id: String::new(),
     };
     admin.tenants.publish_policy(request).await.unwrap();
-    let request = ActivateTenantRequest {
-        name: tenant(),
-        request_id: String::new(),
-    };
-    admin.tenants.activate_tenant(request).await.unwrap();
 }
 
 /// Tenant "acme" with "ada", not active.
@@ -360,10 +370,10 @@ pub async fn create_tenant(admin: &mut Clients) {
         };
         admin.principals.create_organization(request).await.unwrap();
     }
-    for (id, role, organization) in [
-        ("ada", "operator", "customer"),
-        ("aud", "auditor", "customer"),
-        ("msp", "operator", "provider"),
+    for (id, roles, organization) in [
+        ("ada", &["tenant-administrator", "operator"][..], "customer"),
+        ("aud", &["auditor"], "customer"),
+        ("msp", &["operator"], "provider"),
     ] {
         let request = CreatePrincipalRequest {
             tenant: "tenants/acme".into(),
@@ -373,7 +383,7 @@ pub async fn create_tenant(admin: &mut Clients) {
                 kind: PrincipalKind::Human.into(),
                 organization: format!("tenants/acme/organizations/{organization}"),
                 identity_key: format!("{id}@example.org"),
-                roles: vec![role.into()],
+                roles: roles.iter().map(|role| (*role).to_owned()).collect(),
                 ..Principal::default()
             }),
             request_id: String::new(),

@@ -77,7 +77,7 @@ pub(crate) struct World {
     pub(crate) clock: TestClock,
     pub(crate) jobs: Jobs,
     pub(crate) admin: Clients,
-    /// Who certifies: the accountable owner.
+    /// Who certifies and administers: the accountable owner. Before there is one, the administrator of the deployment.
     pub(crate) olga: Clients,
     /// Between recertification and inventory.
     pub(crate) inventory_gate: Gate,
@@ -101,7 +101,6 @@ impl World {
     pub(crate) async fn start(database: TestDatabase) -> Self {
         let mut world = Self::bare(database).await;
         world.onboard().await;
-        world.olga = world.of("olga").await;
         world.write_source("hr", &estate());
         world.add_source("hr").await;
         world.sync("hr").await;
@@ -180,7 +179,7 @@ impl World {
             ttl_seconds: 31_536_000,
         };
         let answer = self
-            .admin
+            .olga
             .principals
             .clone()
             .issue_token(request)

@@ -28,7 +28,7 @@ use super::{Clients, DAY_MS, Grant, NOW_MS, PATIENCE, TENANT, World, estate, pri
 const REVIEWERS: [&str; 5] = ["olga", "rita", "ada", "finn", "nemo"];
 
 impl World {
-    pub(super) async fn onboard(&self) {
+    pub(super) async fn onboard(&mut self) {
         let mut tenants = self.admin.tenants.clone();
         let request = CreateTenantRequest {
             tenant_id: "acme".into(),
@@ -65,6 +65,8 @@ impl World {
             request_id: "retention".into(),
         };
         tenants.set_retention_policy(request).await.unwrap();
+        // Once the tenant is active, it governs itself.
+        self.olga = self.of("olga").await;
         let request = ActivateTenantRequest {
             name: TENANT.into(),
             request_id: "activate".into(),
@@ -89,10 +91,10 @@ impl World {
             principals.create_organization(request).await.unwrap();
         }
         for id in ["olga", "rita", "ada", "finn", "sam", "nemo"] {
-            let roles: &[&str] = if id == "olga" {
-                &["tenant-administrator", "operator", "reviewer"]
-            } else {
-                &["reviewer"]
+            let roles: &[&str] = match id {
+                "olga" => &["tenant-administrator", "operator", "reviewer"],
+                "nemo" => &["operator", "reviewer"],
+                _ => &["reviewer"],
             };
             // sam works for the provider.
             let organization = if id == "sam" { "provider" } else { "acme" };

@@ -34,7 +34,7 @@ impl World {
             follow: false,
         };
         let mut entries = self
-            .admin
+            .olga
             .ledger
             .clone()
             .stream_entries(request)
@@ -56,7 +56,7 @@ impl World {
                 tenant: TENANT.into(),
             };
             let mut parts = self
-                .admin
+                .olga
                 .disclosures(service)
                 .stream_disclosures(request)
                 .await

@@ -30,7 +30,7 @@ use tonic::Status;
 use super::world::{Account, DAY_MS, NOW_MS, PATIENCE, TENANT, World, principal_name, write_files};
 
 impl World {
-    pub(super) async fn onboard(&self) {
+    pub(super) async fn onboard(&mut self) {
         let mut tenants = self.admin.tenants.clone();
         let request = CreateTenantRequest {
             tenant_id: "acme".into(),
@@ -61,6 +61,8 @@ impl World {
             request_id: String::new(),
         };
         tenants.set_retention_policy(request).await.unwrap();
+        // Once the tenant is active, it governs itself.
+        self.olga = self.of("olga").await;
         let request = ActivateTenantRequest {
             name: TENANT.into(),
             request_id: String::new(),
@@ -80,7 +82,7 @@ impl World {
             policy: Some(policy),
             request_id: String::new(),
         };
-        self.admin
+        self.olga
             .tenants
             .clone()
             .publish_policy(request)
@@ -168,7 +170,7 @@ impl World {
             decision_rights: vec![right],
             request_id: String::new(),
         };
-        self.admin
+        self.olga
             .rights
             .clone()
             .grant_decision_rights(request)
@@ -178,7 +180,7 @@ impl World {
 
     /// Revokes all rights of a principal.
     pub(super) async fn revoke_rights(&self, grantee: &str) {
-        let mut rights = self.admin.rights.clone();
+        let mut rights = self.olga.rights.clone();
         let request = ListDecisionRightsRequest {
             tenant: TENANT.into(),
             page_size: 1000,

@@ -111,7 +111,7 @@ impl Clients {
 pub(super) struct World {
     pub(super) clock: TestClock,
     pub(super) admin: Clients,
-    /// Who certifies, remediates and is accountable.
+    /// Who certifies, remediates, administers and is accountable. Before there is one, the administrator of the deployment.
     pub(super) olga: Clients,
     /// Who reviews.
     pub(super) finn: Clients,
@@ -201,7 +201,6 @@ impl World {
             world.start_service(service).await;
         }
         world.onboard().await;
-        world.olga = world.of("olga").await;
         world.finn = world.of("finn").await;
         world
     }
@@ -296,7 +295,7 @@ impl World {
             ttl_seconds: 31_536_000,
         };
         let answer = self
-            .admin
+            .olga
             .principals
             .clone()
             .issue_token(request)
