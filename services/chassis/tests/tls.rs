@@ -76,7 +76,7 @@ impl World {
         let files = Files::write(folder.path(), "ledger", &pair, &authority.pem);
         let tls = files.load("ledger", time.clock());
         let admin = Token::generate().unwrap();
-        let caller = Caller::of_deployment("operators/admin", [Role::Administrator]);
+        let caller = Caller::of_tenant("acme", "ada", ["auditor"]);
         let known = StaticToken::new(&admin, caller);
         let introspector = Arc::new(Known(bound_to));
         let authenticator = Authenticator::new(time.clock(), [known], Some(introspector));
