@@ -94,6 +94,13 @@ impl Governed {
         Clients::open(&self.suite.endpoints, &self.token("admin")).unwrap()
     }
 
+    /// Clients of the tenant's accountable owner, who governs it once it is active.
+    fn customer(&self, world: &World) -> Clients {
+        let file = format!("{}/keys/tenant-{}.token", world.id, world.id);
+        let token = std::fs::read_to_string(self.folder.path().join(file)).unwrap();
+        Clients::open(&self.suite.endpoints, token.trim()).unwrap()
+    }
+
     /// The token of a service, or of "admin".
     pub fn token(&self, file: &str) -> String {
         let path = self.data_dir().join("keys").join(format!("{file}.token"));
@@ -107,7 +114,7 @@ impl Governed {
             ttl_seconds: 3_600,
         };
         let answer = self
-            .admin()
+            .customer(world)
             .principals()
             .unwrap()
             .issue_token(request)
@@ -122,7 +129,7 @@ impl Governed {
             name: format!("{}/principals/{}-leaver", world.name(), world.id),
             request_id: String::new(),
         };
-        let mut principals = self.admin().principals().unwrap();
+        let mut principals = self.customer(world).principals().unwrap();
         principals.end_principal(request).await.unwrap();
         token
     }
@@ -134,7 +141,7 @@ impl Governed {
             tenant: world.name(),
             token_id: issued.token_id,
         };
-        let mut principals = self.admin().principals().unwrap();
+        let mut principals = self.customer(world).principals().unwrap();
         principals.revoke_token(request).await.unwrap();
         issued.token
     }

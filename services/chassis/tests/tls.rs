@@ -12,7 +12,7 @@ use common::{
     streams,
 };
 use counterfoil_chassis::{
-    ApiError, Caller, CancellationToken, Role, TestClock,
+    ApiError, Caller, CancellationToken, TestClock,
     auth::{
         Authenticator, Bearer, Gate, Introspection, Introspector, PermissionTable, StaticToken,
         Token,
