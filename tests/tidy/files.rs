@@ -89,11 +89,13 @@ fn collect(folder: &Path, prefix: &str, files: &mut Vec<File>) {
     for entry in fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
+        // Files as well as folders: in a linked work tree `.git` is a file, and `target` may be a link.
+        if NOT_OURS.contains(&name.as_str()) {
+            continue;
+        }
         let path = format!("{prefix}{name}");
         if entry.file_type().unwrap().is_dir() {
-            if !NOT_OURS.contains(&name.as_str()) {
-                collect(&entry.path(), &format!("{path}/"), files);
-            }
+            collect(&entry.path(), &format!("{path}/"), files);
         } else if let Ok(text) = fs::read_to_string(entry.path()) {
             files.push(File { path, text });
         }

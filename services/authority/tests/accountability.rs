@@ -57,12 +57,12 @@ both_engines! {
             admin.principals.create_principal(create_principal("eve", "customer", "reviewer")).await.map(|_| ()),
             admin.principals.create_organization(create_organization("more", OrganizationKind::Vendor)).await.map(|_| ()),
             admin.principals.end_principal(EndPrincipalRequest { name: name_of("ben"), request_id: String::new() }).await.map(|_| ()),
-            admin.tenants.publish_policy(publish(Policy::default())).await.map(|_| ()),
+            admin.policies.publish_policy(publish(Policy::default())).await.map(|_| ()),
             admin.tenants.set_escalation_path(set_path("ben", "ada")).await.map(|_| ()),
             admin.tenants.set_retention_policy(set_retention("governance")).await.map(|_| ()),
             admin.rights.list_decision_rights(ListDecisionRightsRequest { tenant: "tenants/acme".into(), ..Default::default() }).await.map(|_| ()),
             admin.principals.get_principal(GetPrincipalRequest { name: name_of("ada") }).await.map(|_| ()),
-            admin.tenants.get_policy(GetPolicyRequest { tenant: "tenants/acme".into() }).await.map(|_| ()),
+            admin.policies.get_policy(GetPolicyRequest { tenant: "tenants/acme".into(), at_time: None }).await.map(|_| ()),
         ];
         for (position, refused) in refusals.into_iter().enumerate() {
             let refused = refused.unwrap_err();
@@ -197,7 +197,7 @@ both_engines! {
         assert_eq!(check(&mut service, "agent", DecisionAction::Review).await.accountable_owner, "");
         admin.rights.set_business_unit_owner(set_owner("all", "ada", "")).await.unwrap();
         admin.rights.set_business_unit_owner(set_owner("sales", "ben", "")).await.unwrap();
-        let policy = admin.tenants.publish_policy(publish(Policy::default())).await.unwrap().into_inner().policy.unwrap();
+        let policy = admin.policies.publish_policy(publish(Policy::default())).await.unwrap().into_inner().policy.unwrap();
         admin.rights.grant_decision_rights(grant(&[right("agent", DecisionAction::Review, 30)])).await.unwrap();
         let held = check(&mut service, "agent", DecisionAction::Review).await;
         assert_eq!((held.accountable_owner, held.policy_hash), (name_of("ada"), policy.bundle_hash.clone()));

@@ -74,7 +74,7 @@ both_engines! {
         expect_missing(&mut admin, &ALL[7..]).await;
         tenants.set_retention_policy(set_retention("governance")).await.unwrap();
         expect_missing(&mut admin, &ALL[8..]).await;
-        tenants.publish_policy(publish(Policy::default())).await.unwrap();
+        admin.policies.publish_policy(publish(Policy::default())).await.unwrap();
 
         let activated = tenants.activate_tenant(activate()).await.unwrap().into_inner();
         let receipt = activated.receipt.unwrap();
@@ -109,7 +109,7 @@ both_engines! {
         admin.rights.grant_decision_rights(grant(&rights)).await.unwrap();
         admin.tenants.set_escalation_path(set_path("ben", "ada")).await.unwrap();
         admin.tenants.set_retention_policy(set_retention("governance")).await.unwrap();
-        admin.tenants.publish_policy(publish(Policy::default())).await.unwrap();
+        admin.policies.publish_policy(publish(Policy::default())).await.unwrap();
         deployment.clock.advance_ms(DAY_MS);
         expect_missing(&mut admin, &ALL[3..6]).await;
     }
@@ -206,20 +206,20 @@ both_engines! {
         let deployment = Deployment::start(db).await;
         let mut admin = deployment.admin.clone();
         people(&mut admin).await;
-        let get = GetPolicyRequest { tenant: "tenants/acme".to_owned() };
-        assert_eq!(admin.tenants.get_policy(get.clone()).await.unwrap_err().code(), Code::NotFound);
-        let first = admin.tenants.publish_policy(publish(Policy::default())).await.unwrap().into_inner();
+        let get = GetPolicyRequest { tenant: "tenants/acme".to_owned(), at_time: None };
+        assert_eq!(admin.policies.get_policy(get.clone()).await.unwrap_err().code(), Code::NotFound);
+        let first = admin.policies.publish_policy(publish(Policy::default())).await.unwrap().into_inner();
         let first = first.policy.unwrap();
         assert_eq!((first.version, first.val_required, first.dormant_after_seconds), (1, 3, 7_776_000));
         let wanted = Policy { threshold_permille: 100, dormant_after_seconds: -1, ..Policy::default() };
-        let second = admin.tenants.publish_policy(publish(wanted)).await.unwrap().into_inner();
+        let second = admin.policies.publish_policy(publish(wanted)).await.unwrap().into_inner();
         assert_eq!(second.receipt.unwrap().state(), EvidenceState::Logged);
         let second = second.policy.unwrap();
         assert_eq!((second.version, second.threshold_permille, second.dormant_after_seconds), (2, 100, -1));
         assert_ne!(first.bundle_hash, second.bundle_hash);
-        assert_eq!(admin.tenants.get_policy(get).await.unwrap().into_inner().policy.unwrap(), second);
+        assert_eq!(admin.policies.get_policy(get).await.unwrap().into_inner().policy.unwrap(), second);
         let bad = Policy { val_required: 5, threshold_permille: 1001, ..Policy::default() };
-        let refused = admin.tenants.publish_policy(publish(bad)).await.unwrap_err();
+        let refused = admin.policies.publish_policy(publish(bad)).await.unwrap_err();
         assert_eq!(fields(&refused), ["policy.threshold_permille", "policy.val_required"]);
 
         let logged = deployment.logged("acme").await;
@@ -265,7 +265,7 @@ both_engines! {
         let mut admin = deployment.admin.clone();
         people(&mut admin).await;
         deployment.ledger.stop().await.unwrap();
-        let published = admin.tenants.publish_policy(publish(Policy::default())).await.unwrap().into_inner();
+        let published = admin.policies.publish_policy(publish(Policy::default())).await.unwrap().into_inner();
         let receipt = published.receipt.unwrap();
         assert_eq!((receipt.state(), receipt.record_hash.len()), (EvidenceState::Pending, 32));
         let refused = admin.tenants.create_tenant(create_tenant("beta")).await.unwrap_err();

@@ -86,8 +86,6 @@ impl TenantService for SmallAuthority {
         create_tenant CreateTenantRequest CreateTenantResponse;
         list_tenants ListTenantsRequest ListTenantsResponse;
         activate_tenant ActivateTenantRequest ActivateTenantResponse;
-        publish_policy PublishPolicyRequest PublishPolicyResponse;
-        get_policy GetPolicyRequest GetPolicyResponse;
         set_escalation_path SetEscalationPathRequest SetEscalationPathResponse;
         set_retention_policy SetRetentionPolicyRequest SetRetentionPolicyResponse;
     }

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use counterfoil_proto::{
     authority::{
         decision_right_service_client::DecisionRightServiceClient,
+        policy_service_client::PolicyServiceClient,
         principal_service_client::PrincipalServiceClient,
         tenant_service_client::TenantServiceClient,
     },
@@ -143,6 +144,7 @@ impl Clients {
     clients! {
         /// Tenants.
         tenants "authority" TenantServiceClient;
+        policies "authority" PolicyServiceClient;
         /// Principals.
         principals "authority" PrincipalServiceClient;
         /// Decision rights.

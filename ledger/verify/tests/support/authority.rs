@@ -118,6 +118,7 @@ fn policy(log: &mut LogBuilder) {
         val_required: 3,
         persistence_offsets_ms: vec![HOUR_MS, 7 * DAY_MS],
         dormant_after_ms: 90 * DAY_MS,
+        ..v1::PolicyRules::default()
     };
     let bundle_hash = Sha256::digest(rules.encode_to_vec()).to_vec();
     let published = v1::PolicyBundlePublished {

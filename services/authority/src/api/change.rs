@@ -127,11 +127,12 @@ impl Api {
         if method != ACTIVATE_TENANT {
             require_governing(caller, &tenant)?;
         }
-        let accountability = accountability(&mut tx, &tenant.id).await?;
+        let now_ms = self.clock.now_ms();
+        let accountability = accountability(&mut tx, &tenant.id, now_ms).await?;
         let principal = caller.principal().rsplit('/').next().unwrap_or_default();
         Ok(Asked::New(Box::new(Change {
             tx,
-            now_ms: self.clock.now_ms(),
+            now_ms,
             actor: caller.actor().to_owned(),
             caller: caller
                 .tenant()
@@ -227,9 +228,10 @@ impl Change {
 async fn accountability(
     tx: &mut WriteTx,
     tenant: &str,
+    now_ms: i64,
 ) -> Result<Option<Accountability>, ApiError> {
     let owner = store::tenures::first(tx.conn(), tenant).await?;
-    let policy = store::policies::latest(tx.conn(), tenant).await?;
+    let policy = store::policies::in_force(tx.conn(), tenant, now_ms).await?;
     if owner.is_none() && policy.is_none() {
         return Ok(None);
     }

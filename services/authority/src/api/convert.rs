@@ -12,7 +12,7 @@ use prost_types::Timestamp;
 use crate::model::{
     gate::Requirement,
     ids::{self, PrincipalId, SourceId},
-    policy::{Bundle, LapseRule, Wanted},
+    policy::{Bundle, LapseRule, RolePermissions, Wanted},
     principal::{Organization, OrganizationKind, Principal, PrincipalKind},
     right::{DecisionAction, Right, SCOPE_SOURCES_MAX, Scope},
     tenant::Tenant,
@@ -115,6 +115,19 @@ pub(super) fn wanted(policy: &proto::Policy) -> Wanted {
         val_required: policy.val_required,
         persistence_offsets: policy.persistence_offsets_seconds.clone(),
         dormant_after: policy.dormant_after_seconds,
+        role_permissions: policy
+            .role_permissions
+            .iter()
+            .map(role_permissions)
+            .collect(),
+        conditions: policy.conditions.clone(),
+    }
+}
+
+fn role_permissions(asked: &proto::RolePermissions) -> RolePermissions {
+    RolePermissions {
+        role: asked.role.clone(),
+        permissions: asked.permissions.clone(),
     }
 }
 
@@ -139,6 +152,16 @@ pub(super) fn policy(bundle: &Bundle) -> proto::Policy {
             0 => -1,
             ms => ms / 1000,
         },
+        effective_time: Some(timestamp(bundle.effective_from_ms)),
+        role_permissions: rules
+            .role_permissions
+            .iter()
+            .map(|kept| proto::RolePermissions {
+                role: kept.role.clone(),
+                permissions: kept.permissions.clone(),
+            })
+            .collect(),
+        conditions: rules.conditions.clone(),
     }
 }
 
@@ -206,6 +229,7 @@ pub(super) fn right(tenant: &str, right: &Right) -> proto::DecisionRight {
         grantor: right.grantor.name(tenant),
         revoke_time: right.revoked_at_ms.map(timestamp),
         record_hash: right.record_hash.to_vec(),
+        excluded_sources: Vec::new(),
     }
 }
 
@@ -269,11 +293,16 @@ mod tests {
             val_required: 2,
             persistence_offsets_seconds: vec![6, 7],
             dormant_after_seconds: -1,
+            role_permissions: vec![proto::RolePermissions {
+                role: "auditor".into(),
+                permissions: vec!["items.get".into()],
+            }],
+            conditions: "forbid(\n  principal,\n  action,\n  resource\n);".into(),
             ..proto::Policy::default()
         };
         let bundle = Bundle {
             version: 9,
-            rules: crate::model::policy::rules(&wanted(&asked)).unwrap(),
+            rules: crate::model::policy::rules(&wanted(&asked), &|_, _| true).unwrap(),
             effective_from_ms: 0,
             record_hash: [0; 32],
         };

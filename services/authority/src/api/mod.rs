@@ -4,6 +4,7 @@
 
 mod business_units;
 mod change;
+mod conditions;
 mod convert;
 mod organizations;
 mod policies;
@@ -14,16 +15,17 @@ mod settings;
 mod tenants;
 mod tokens;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use counterfoil_chassis::disclosure::Disclosures;
 use counterfoil_chassis::{
-    ApiError, Caller, Chassis, Clock, Database, Outbox, StartError, client::ServiceChannel,
-    names::TenantName, pages::Pages, server::MESSAGE_BYTES_MAX,
+    ApiError, Caller, Chassis, Clock, Database, Outbox, StartError, auth::PermissionTable,
+    client::ServiceChannel, names::TenantName, pages::Pages, server::MESSAGE_BYTES_MAX,
 };
 use counterfoil_proto::{
     authority::{
         decision_right_service_server::DecisionRightServiceServer,
+        policy_service_server::PolicyServiceServer,
         principal_service_server::PrincipalServiceServer,
         tenant_service_server::TenantServiceServer,
     },
@@ -43,6 +45,8 @@ pub(crate) struct Api {
     outbox: Outbox,
     clock: Clock,
     pages: Pages,
+    permissions: Arc<PermissionTable>,
+    conditions: conditions::Known,
     ledger: LedgerServiceClient<ServiceChannel>,
 }
 
@@ -54,6 +58,8 @@ impl Api {
             outbox: chassis.outbox.clone(),
             clock: chassis.clock.clone(),
             pages: chassis.pages.clone(),
+            permissions: Arc::new(PermissionTable::of_api()?),
+            conditions: conditions::Known::default(),
             ledger: LedgerServiceClient::new(chassis.ledger()?),
         })
     }
@@ -64,6 +70,9 @@ impl Api {
         routes
             .add_service(
                 TenantServiceServer::new(self.clone()).max_encoding_message_size(MESSAGE_BYTES_MAX),
+            )
+            .add_service(
+                PolicyServiceServer::new(self.clone()).max_encoding_message_size(MESSAGE_BYTES_MAX),
             )
             .add_service(
                 PrincipalServiceServer::new(self.clone())

@@ -1,6 +1,8 @@
-//! The rules in force.
+//! The rules in force: published, read, tried out.
 
-use counterfoil_chassis::{ApiError, Caller, names::tenant_field};
+use std::collections::{BTreeSet, HashMap};
+
+use counterfoil_chassis::{ApiError, Caller, Role, names::tenant_field};
 use counterfoil_evidence::v1::PolicyBundlePublished;
 use counterfoil_proto::authority as proto;
 
@@ -9,10 +11,17 @@ use crate::{
     error::Refusal,
     model::{
         Faults,
-        policy::{self, Bundle},
+        conditions::{Act, Place},
+        ids::PrincipalId,
+        policy::{self, Bundle, PolicyRules},
+        principal::{Principal, ROLES},
+        simulation::{self, CHANGES_MAX, Working},
     },
-    store,
+    store::{self, From, Reader},
 };
+
+/// Rows of one read while a policy is tried out.
+const PAGE_ROWS: i64 = 1_000;
 
 pub(super) async fn publish_policy(
     api: &Api,
@@ -28,19 +37,19 @@ pub(super) async fn publish_policy(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
-    let wanted = request.policy.as_ref();
-    let wanted = wanted.ok_or_else(|| ApiError::invalid("policy", "is required"))?;
-    let rules = policy::rules(&convert::wanted(wanted)).map_err(|wrong| {
-        let mut faults = Faults::default();
-        faults.add_all("policy.", wrong);
-        Refusal::Invalid(faults)
-    })?;
-    let last = store::policies::latest(change.tx.conn(), &tenant).await?;
-    let effective_from_ms = policy::effective_from_ms(last.as_ref(), change.now_ms);
+    let (rules, asked_ms) = api.asked_rules(request.policy.as_ref())?;
+    let now_ms = change.now_ms;
+    let before = store::policies::in_force(change.tx.conn(), &tenant, now_ms).await?;
+    let effective_from_ms = policy::effective_from_ms(before.as_ref(), asked_ms, now_ms)
+        .map_err(|wrong| in_policy(&wrong))?;
     let bundle_hash = policy::bundle_hash(&rules);
-    // The record that publishes a policy is the first under it.
-    change.cite_policy(bundle_hash);
-    let version = last.map_or(1, |last| last.version + 1);
+    // The record that publishes a policy is the first under it, unless it is in force only later.
+    if effective_from_ms <= now_ms
+        || before.is_some_and(|bundle| bundle.effective_from_ms >= now_ms)
+    {
+        change.cite_policy(bundle_hash);
+    }
+    let version = store::policies::last_version(change.tx.conn(), &tenant).await? + 1;
     let payload = PolicyBundlePublished {
         bundle_hash: bundle_hash.to_vec(),
         version,
@@ -69,10 +78,218 @@ pub(super) async fn get_policy(
     request: proto::GetPolicyRequest,
 ) -> Result<proto::GetPolicyResponse, ApiError> {
     let tenant = api.known_tenant(caller, "tenant", &request.tenant).await?;
+    let at_ms = convert::moment("at_time", request.at_time.as_ref())?;
+    let at_ms = at_ms.unwrap_or_else(|| api.clock.now_ms());
     let mut reader = api.reader().await?;
-    let bundle = store::policies::latest(&mut reader, &tenant).await?;
+    let bundle = store::policies::in_force(&mut reader, &tenant, at_ms).await?;
     let bundle = bundle.ok_or_else(ApiError::not_found)?;
     Ok(proto::GetPolicyResponse {
         policy: Some(convert::policy(&bundle)),
     })
+}
+
+pub(super) async fn list_policies(
+    api: &Api,
+    caller: &Caller,
+    request: proto::ListPoliciesRequest,
+) -> Result<proto::ListPoliciesResponse, ApiError> {
+    let tenant = api.known_tenant(caller, "tenant", &request.tenant).await?;
+    let scope = ["ListPolicies", &tenant];
+    let page = api
+        .pages
+        .open(request.page_size, &request.page_token, &scope)?;
+    let after = page.after_text()?.unwrap_or("0").parse();
+    let after =
+        after.map_err(|_| ApiError::invalid("page_token", "is not a token of this list"))?;
+    let limit = i64::from(page.size) + 1;
+    let mut reader = api.reader().await?;
+    let mut rows = store::policies::list(&mut reader, &tenant, after, limit).await?;
+    let next_page_token = page.cut(&mut rows, |row| row.version.to_string().into_bytes());
+    Ok(proto::ListPoliciesResponse {
+        policies: rows.iter().map(convert::policy).collect(),
+        next_page_token,
+    })
+}
+
+pub(super) async fn simulate_policy(
+    api: &Api,
+    caller: &Caller,
+    request: proto::SimulatePolicyRequest,
+) -> Result<proto::SimulatePolicyResponse, ApiError> {
+    let tenant = api.known_tenant(caller, "tenant", &request.tenant).await?;
+    let (rules, asked_ms) = api.asked_rules(request.policy.as_ref())?;
+    let now_ms = api.clock.now_ms();
+    let mut reader = api.reader().await?;
+    let before = store::policies::in_force(&mut reader, &tenant, now_ms).await?;
+    let effective_from_ms = policy::effective_from_ms(before.as_ref(), asked_ms, now_ms)
+        .map_err(|wrong| in_policy(&wrong))?;
+    let broken = |why: String| ApiError::internal(format!("conditions that were accepted: {why}"));
+    let trial = Trial {
+        tenant: &tenant,
+        // Conditions may speak of the time: rights are asked as of the moment at which the bundle would begin.
+        at_ms: effective_from_ms,
+        before: before
+            .map(|bundle| Working::of(bundle.rules))
+            .transpose()
+            .map_err(broken)?,
+        after: Working::of(rules.clone()).map_err(broken)?,
+    };
+    let version = store::policies::last_version(&mut reader, &tenant).await? + 1;
+    let mut answer = proto::SimulatePolicyResponse {
+        policy: Some(convert::policy(&Bundle {
+            version,
+            rules,
+            effective_from_ms,
+            record_hash: [0; 32],
+        })),
+        rules: trial.rules(),
+        ..Default::default()
+    };
+    let table = api.table();
+    let principals = trial.principals(&mut reader, &table, &mut answer).await?;
+    trial.rights(&mut reader, &principals, &mut answer).await?;
+    Ok(answer)
+}
+
+/// Names the fields of a policy as the request has them.
+fn in_policy(wrong: &Faults) -> Refusal {
+    let mut faults = Faults::default();
+    faults.add_all("policy.", wrong.clone());
+    Refusal::Invalid(faults)
+}
+
+impl Api {
+    /// The rules that a request asks for, with their defaults, and from when.
+    fn asked_rules(
+        &self,
+        wanted: Option<&proto::Policy>,
+    ) -> Result<(PolicyRules, Option<i64>), ApiError> {
+        let wanted = wanted.ok_or_else(|| ApiError::invalid("policy", "is required"))?;
+        let holds = |role: &str, permission: &str| {
+            Role::of_tenant(role).is_some_and(|role| self.permissions.holds(role, permission))
+        };
+        let rules = policy::rules(&convert::wanted(wanted), &holds);
+        let rules = rules.map_err(|wrong| in_policy(&wrong))?;
+        let asked = convert::moment("policy.effective_time", wanted.effective_time.as_ref())?;
+        Ok((rules, asked))
+    }
+
+    /// What the deployment's table gives to each role of a tenant.
+    fn table(&self) -> HashMap<String, BTreeSet<&str>> {
+        let roles = ROLES
+            .iter()
+            .filter_map(|name| Some((name, Role::of_tenant(name)?)));
+        let rows = roles
+            .map(|(name, role)| ((*name).to_owned(), self.permissions.of_role(role).collect()));
+        rows.collect()
+    }
+}
+
+/// A policy that is tried out.
+struct Trial<'t> {
+    tenant: &'t str,
+    at_ms: i64,
+    before: Option<Working>,
+    after: Working,
+}
+
+impl Trial<'_> {
+    fn rules(&self) -> Vec<proto::RuleChange> {
+        let before = self.before.as_ref().map(|working| &working.rules);
+        let changed = simulation::rules(before, &self.after.rules).into_iter();
+        let changed = changed.map(|change| proto::RuleChange {
+            field: change.field.to_owned(),
+            before: change.before,
+            after: change.after,
+        });
+        changed.collect()
+    }
+
+    /// Tells what active principals lose and gain, and answers them.
+    async fn principals(
+        &self,
+        reader: &mut Reader,
+        table: &HashMap<String, BTreeSet<&str>>,
+        answer: &mut proto::SimulatePolicyResponse,
+    ) -> Result<HashMap<PrincipalId, Principal>, ApiError> {
+        let mut all = HashMap::new();
+        let mut after = String::new();
+        loop {
+            let from = From {
+                after: &after,
+                limit: PAGE_ROWS,
+            };
+            let page = store::principals::list(reader, self.tenant, from).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id.as_str().to_owned();
+            for principal in page.into_iter().filter(Principal::is_active) {
+                let changed =
+                    simulation::permissions(self.before.as_ref(), &self.after, &principal, table);
+                if let Some(change) = changed {
+                    let change = proto::PermissionChange {
+                        principal: change.principal.name(self.tenant),
+                        lost: change.lost,
+                        gained: change.gained,
+                    };
+                    answer.truncated |= !push(&mut answer.permissions, change);
+                }
+                all.insert(principal.id.clone(), principal);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Tells what the rights that hold would no longer give, or give again.
+    async fn rights(
+        &self,
+        reader: &mut Reader,
+        principals: &HashMap<PrincipalId, Principal>,
+        answer: &mut proto::SimulatePolicyResponse,
+    ) -> Result<(), ApiError> {
+        let mut after = String::new();
+        loop {
+            let from = From {
+                after: &after,
+                limit: PAGE_ROWS,
+            };
+            let page = store::rights::list(reader, self.tenant, from).await?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            after = last.id.as_str().to_owned();
+            for right in page.iter().filter(|right| right.holds(self.at_ms)) {
+                let Some(principal) = principals.get(&right.grantee) else {
+                    continue;
+                };
+                let act = Act {
+                    tenant: self.tenant,
+                    principal,
+                    action: right.action,
+                    now_ms: self.at_ms,
+                };
+                for change in simulation::right(self.before.as_ref(), &self.after, right, act) {
+                    let change = proto::RightChange {
+                        decision_right: change.right.name(self.tenant),
+                        grantee: change.grantee.name(self.tenant),
+                        resource: match &change.place {
+                            Place::Everywhere => format!("tenants/{}", self.tenant),
+                            Place::Source(source) => source.name(self.tenant),
+                        },
+                        forbidden: change.forbidden,
+                        conditions: change.conditions,
+                    };
+                    answer.truncated |= !push(&mut answer.rights, change);
+                }
+            }
+        }
+    }
+}
+
+/// Adds an entry while there is room; false: there was none.
+fn push<T>(list: &mut Vec<T>, entry: T) -> bool {
+    let room = list.len() < CHANGES_MAX;
+    if room {
+        list.push(entry);
+    }
+    room
 }

@@ -18,6 +18,7 @@ use crate::{
     error::Refusal,
     model::{
         Faults,
+        conditions::Act,
         ids::{PrincipalId, RightId},
         right::{DecisionAction, Right, check_new, require_grantable},
     },
@@ -215,11 +216,22 @@ pub(super) async fn check_decision_right(
     };
     rights.retain(|right| right.holds(now_ms));
     let owner = store::tenures::first(tx.conn(), &tenant).await?;
-    let policy = store::policies::latest(tx.conn(), &tenant).await?;
+    let policy = store::policies::in_force(tx.conn(), &tenant, now_ms).await?;
+    let act = Act {
+        tenant: &tenant,
+        principal: &principal,
+        action,
+        now_ms,
+    };
+    let (rights, conditions) = api.conditions.narrow(policy.as_ref(), act, rights)?;
     Ok(proto::CheckDecisionRightResponse {
+        conditions,
         decision_rights: rights
             .iter()
-            .map(|right| convert::right(&tenant, right))
+            .map(|(right, excluded)| proto::DecisionRight {
+                excluded_sources: excluded.iter().map(|source| source.name(&tenant)).collect(),
+                ..convert::right(&tenant, right)
+            })
             .collect(),
         identity_key: principal.identity_key,
         accountable_owner: owner

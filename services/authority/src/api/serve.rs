@@ -2,7 +2,7 @@
 
 use counterfoil_chassis::Caller;
 use counterfoil_proto::authority::{
-    decision_right_service_server::DecisionRightService,
+    decision_right_service_server::DecisionRightService, policy_service_server::PolicyService,
     principal_service_server::PrincipalService, tenant_service_server::TenantService, *,
 };
 use tonic::{Request, Response, Status};
@@ -30,13 +30,20 @@ macro_rules! serve {
 }
 
 serve! {
+    PolicyService {
+        policies::publish_policy(PublishPolicyRequest) -> PublishPolicyResponse;
+        policies::get_policy(GetPolicyRequest) -> GetPolicyResponse;
+        policies::list_policies(ListPoliciesRequest) -> ListPoliciesResponse;
+        policies::simulate_policy(SimulatePolicyRequest) -> SimulatePolicyResponse;
+    }
+}
+
+serve! {
     TenantService {
         tenants::create_tenant(CreateTenantRequest) -> CreateTenantResponse;
         tenants::get_tenant(GetTenantRequest) -> GetTenantResponse;
         tenants::list_tenants(ListTenantsRequest) -> ListTenantsResponse;
         tenants::activate_tenant(ActivateTenantRequest) -> ActivateTenantResponse;
-        policies::publish_policy(PublishPolicyRequest) -> PublishPolicyResponse;
-        policies::get_policy(GetPolicyRequest) -> GetPolicyResponse;
         settings::set_escalation_path(SetEscalationPathRequest) -> SetEscalationPathResponse;
         settings::set_retention_policy(SetRetentionPolicyRequest) -> SetRetentionPolicyResponse;
     }

@@ -63,7 +63,7 @@ impl Requirement {
             Self::RightToCertify => "nobody has a decision right to CERTIFY that is valid now",
             Self::EscalationPath => "no escalation path whose last resort is active",
             Self::RetentionPolicy => "no retention policy for the class \"governance\"",
-            Self::PolicyBundle => "no policy bundle was published",
+            Self::PolicyBundle => "no policy bundle is in force",
         }
     }
 }

@@ -4,12 +4,14 @@
 //! Pure: no async, no I/O, no clock, no message of a service's API. The vocabulary of the records (kinds, actions, states)
 //! is the vocabulary of the rules.
 
+pub(crate) mod conditions;
 pub(crate) mod gate;
 pub(crate) mod ids;
 pub(crate) mod policy;
 pub(crate) mod principal;
 pub(crate) mod right;
 pub(crate) mod settings;
+pub(crate) mod simulation;
 pub(crate) mod tenant;
 pub(crate) mod tenure;
 pub(crate) mod text;

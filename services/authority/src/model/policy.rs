@@ -1,11 +1,11 @@
 //! The rules in force: their defaults, their bounds, and the hash that every record cites.
 
 use counterfoil_evidence::record::decode_canonical;
-pub(crate) use counterfoil_evidence::v1::{LapseRule, PolicyRules};
+pub(crate) use counterfoil_evidence::v1::{LapseRule, PolicyRules, RolePermissions};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::{Faults, RecordHash};
+use super::{Faults, RecordHash, conditions::Conditions, principal::ROLES};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
@@ -20,6 +20,8 @@ const SNAPSHOT_AGE: i64 = 2 * DAY;
 const OFFSETS: [i64; 3] = [HOUR, DAY, 7 * DAY];
 const DORMANT_AFTER: i64 = 90 * DAY;
 const VAL: u32 = 3;
+/// How far ahead a bundle may be published.
+const AHEAD_MS_MAX: i64 = 366 * DAY * 1000;
 
 /// What a policy asks for, in seconds; 0 (or nothing) takes the default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,10 +38,17 @@ pub(crate) struct Wanted {
     pub(crate) persistence_offsets: Vec<i64>,
     /// -1 = never.
     pub(crate) dormant_after: i64,
+    /// Roles that may do less than the deployment's table says.
+    pub(crate) role_permissions: Vec<RolePermissions>,
+    /// Conditions in Cedar.
+    pub(crate) conditions: String,
 }
 
+/// The deployment's table: whether a role holds a permission.
+pub(crate) type Holds<'t> = &'t dyn Fn(&str, &str) -> bool;
+
 /// Fills in the defaults and checks the bounds.
-pub(crate) fn rules(wanted: &Wanted) -> Result<PolicyRules, Faults> {
+pub(crate) fn rules(wanted: &Wanted, holds: Holds<'_>) -> Result<PolicyRules, Faults> {
     let mut faults = Faults::default();
     let mut millis = |field: &str, seconds: i64, default: i64| {
         let seconds = if seconds == 0 { default } else { seconds };
@@ -91,6 +100,8 @@ pub(crate) fn rules(wanted: &Wanted) -> Result<PolicyRules, Faults> {
             Vec::new()
         }
     };
+    let role_permissions = role_permissions(&mut faults, &wanted.role_permissions, holds);
+    let conditions = conditions(&mut faults, &wanted.conditions);
     faults.or(PolicyRules {
         review_interval_max_ms,
         exception_max_ms,
@@ -101,7 +112,50 @@ pub(crate) fn rules(wanted: &Wanted) -> Result<PolicyRules, Faults> {
         val_required,
         persistence_offsets_ms,
         dormant_after_ms,
+        role_permissions,
+        conditions,
     })
+}
+
+/// Conditions in their canonical text.
+fn conditions(faults: &mut Faults, wanted: &str) -> String {
+    match Conditions::parse(wanted) {
+        Ok(conditions) => conditions.text().to_owned(),
+        Err(why) => {
+            faults.add("conditions", why);
+            String::new()
+        }
+    }
+}
+
+/// Roles and permissions in their order; each must be the table's to take away from.
+fn role_permissions(
+    faults: &mut Faults,
+    wanted: &[RolePermissions],
+    holds: Holds<'_>,
+) -> Vec<RolePermissions> {
+    let mut all: Vec<RolePermissions> = wanted.to_vec();
+    all.sort_unstable_by(|a, b| a.role.cmp(&b.role));
+    let once = all.windows(2).all(|pair| pair[0].role != pair[1].role);
+    faults.require(once, "role_permissions", "must name each role once");
+    for one in &mut all {
+        one.permissions.sort_unstable();
+        one.permissions.dedup();
+        let role = &one.role;
+        if !ROLES.contains(&role.as_str()) {
+            let allowed = ROLES.join(", ");
+            faults.add(
+                "role_permissions.role",
+                format!("{role:?} is not one of {allowed}"),
+            );
+            continue;
+        }
+        for permission in one.permissions.iter().filter(|name| !holds(role, name)) {
+            let why = format!("the permission table does not give {permission:?} to {role}");
+            faults.add("role_permissions.permissions", why);
+        }
+    }
+    all
 }
 
 /// The times in milliseconds. `None`: too many, out of bounds, or not ascending.
@@ -140,11 +194,23 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<PolicyRules> {
     decode_canonical(bytes, "policy rules").ok()
 }
 
-/// From when a bundle is in force that is published now: one moment has one policy.
-pub(crate) fn effective_from_ms(last: Option<&Bundle>, now_ms: i64) -> i64 {
-    last.map_or(now_ms, |last| {
-        now_ms.max(last.effective_from_ms.saturating_add(1))
-    })
+/// From when a bundle is in force that is published now: when it is asked for, or now. One moment has one policy: a bundle that
+/// replaces the one in force begins after it began, whatever the clock did.
+pub(crate) fn effective_from_ms(
+    in_force: Option<&Bundle>,
+    asked_ms: Option<i64>,
+    now_ms: i64,
+) -> Result<i64, Faults> {
+    let good = asked_ms
+        .is_none_or(|asked| asked >= now_ms && asked.saturating_sub(now_ms) <= AHEAD_MS_MAX);
+    if !good {
+        let what = "must not be in the past, and at most 366 days ahead";
+        return Err(Faults::one("effective_time", what));
+    }
+    let from_ms = asked_ms.unwrap_or(now_ms);
+    Ok(in_force.map_or(from_ms, |bundle| {
+        from_ms.max(bundle.effective_from_ms.saturating_add(1))
+    }))
 }
 
 #[cfg(test)]
@@ -153,9 +219,62 @@ mod tests {
 
     use super::*;
 
+    /// A table that gives everything to everybody.
+    fn all(_: &str, _: &str) -> bool {
+        true
+    }
+
+    #[test]
+    fn a_bundle_begins_when_asked_and_after_the_one_it_replaces() {
+        let bundle = |effective_from_ms| Bundle {
+            version: 1,
+            rules: PolicyRules::default(),
+            effective_from_ms,
+            record_hash: [0; 32],
+        };
+        assert_eq!(effective_from_ms(None, None, 1_000), Ok(1_000));
+        assert_eq!(
+            effective_from_ms(Some(&bundle(1_500)), None, 1_000),
+            Ok(1_501)
+        );
+        assert_eq!(
+            effective_from_ms(Some(&bundle(500)), Some(9_000), 1_000),
+            Ok(9_000)
+        );
+        assert!(effective_from_ms(None, Some(999), 1_000).is_err());
+        assert!(effective_from_ms(None, Some(1_001 + AHEAD_MS_MAX), 1_000).is_err());
+    }
+
+    #[test]
+    fn a_role_only_keeps_what_the_table_gives_it() {
+        let table =
+            |role: &str, permission: &str| role == "auditor" && permission.ends_with(".get");
+        let of = |role: &str, permissions: &[&str]| RolePermissions {
+            role: role.to_owned(),
+            permissions: permissions.iter().map(|&name| name.to_owned()).collect(),
+        };
+        let wanted = |role_permissions| Wanted {
+            role_permissions,
+            ..Wanted::default()
+        };
+        let kept = rules(
+            &wanted(vec![of("auditor", &["b.get", "a.get", "b.get"])]),
+            &table,
+        )
+        .unwrap();
+        assert_eq!(kept.role_permissions, [of("auditor", &["a.get", "b.get"])]);
+        for refused in [
+            vec![of("auditor", &["a.set"])],
+            vec![of("service", &[])],
+            vec![of("auditor", &[]), of("auditor", &[])],
+        ] {
+            assert!(rules(&wanted(refused), &table).is_err());
+        }
+    }
+
     #[test]
     fn what_is_not_said_takes_its_default() {
-        let rules = rules(&Wanted::default()).unwrap();
+        let rules = rules(&Wanted::default(), &all).unwrap();
         assert_eq!(rules.review_interval_max_ms, 31_536_000_000);
         assert_eq!(rules.exception_max_ms, 7_776_000_000);
         assert_eq!(rules.snapshot_age_max_ms, 172_800_000);
@@ -175,12 +294,12 @@ mod tests {
             dormant_after: -1,
             ..Wanted::default()
         };
-        assert_eq!(rules(&wanted).unwrap().dormant_after_ms, 0);
+        assert_eq!(rules(&wanted, &all).unwrap().dormant_after_ms, 0);
         let wanted = Wanted {
             dormant_after: -2,
             ..Wanted::default()
         };
-        assert!(rules(&wanted).is_err());
+        assert!(rules(&wanted, &all).is_err());
     }
 
     #[test]
@@ -195,7 +314,7 @@ mod tests {
             dormant_after: i64::MIN,
             ..Wanted::default()
         };
-        let faults = rules(&wanted).unwrap_err().into_pairs();
+        let faults = rules(&wanted, &all).unwrap_err().into_pairs();
         let mut fields: Vec<&str> = faults.iter().map(|(field, _)| field.as_str()).collect();
         fields.sort_unstable();
         let all = [
@@ -227,7 +346,7 @@ mod tests {
                 persistence_offsets: offsets.into_iter().collect(),
                 ..Wanted::default()
             };
-            let rules = rules(&wanted).unwrap();
+            let rules = rules(&wanted, &all).unwrap();
             let read = decode(&rules.encode_to_vec()).unwrap();
             prop_assert_eq!(bundle_hash(&read), bundle_hash(&rules));
             prop_assert!(rules.persistence_offsets_ms.windows(2).all(|pair| pair[0] < pair[1]));

@@ -246,20 +246,20 @@ both_engines! {
 
     async fn the_newest_policy_is_in_force_and_a_damaged_one_is_not_taken(db: TestDatabase) {
         let mut tx = acme(&db).await;
-        assert_eq!(policies::latest(tx.conn(), "acme").await.unwrap(), None);
+        assert_eq!(policies::in_force(tx.conn(), "acme", i64::MAX).await.unwrap(), None);
         for version in 1..=3 {
             let wanted = Wanted { threshold_count: version, ..Wanted::default() };
             let bundle = Bundle {
                 version: u64::from(version),
-                rules: policy::rules(&wanted).unwrap(),
+                rules: policy::rules(&wanted, &|_, _| true).unwrap(),
                 effective_from_ms: i64::from(version),
                 record_hash: [5; 32],
             };
             policies::insert(tx.conn(), "acme", &bundle).await.unwrap();
-            assert_eq!(policies::latest(tx.conn(), "acme").await.unwrap(), Some(bundle));
+            assert_eq!(policies::in_force(tx.conn(), "acme", i64::MAX).await.unwrap(), Some(bundle));
         }
         sqlx::query("UPDATE policies SET bundle_hash = $1").bind(vec![0_u8; 32]).execute(tx.conn()).await.unwrap();
-        assert!(policies::latest(tx.conn(), "acme").await.is_err());
+        assert!(policies::in_force(tx.conn(), "acme", i64::MAX).await.is_err());
     }
 
     async fn the_newest_setting_of_each_kind_is_in_force(db: TestDatabase) {
@@ -309,7 +309,7 @@ both_engines! {
         assert_eq!(missing(&mut tx, 50).await, Requirement::ALL[7..]);
         let retention = SettingKind::RetentionPolicy;
         settings::insert(tx.conn(), "acme", retention, &setting(1, ""), 1).await.unwrap();
-        let rules = policy::rules(&Wanted::default()).unwrap();
+        let rules = policy::rules(&Wanted::default(), &|_, _| true).unwrap();
         let bundle = Bundle { version: 1, rules, effective_from_ms: 1, record_hash: [5; 32] };
         policies::insert(tx.conn(), "acme", &bundle).await.unwrap();
         assert_eq!(missing(&mut tx, 50).await, []);

@@ -54,7 +54,7 @@ pub(crate) async fn met(
         Requirement::RetentionPolicy,
         retention.map(|setting| setting.record_hash),
     );
-    let policy = policies::latest(connection, tenant).await?;
+    let policy = policies::in_force(connection, tenant, now_ms).await?;
     met.by(
         Requirement::PolicyBundle,
         policy.map(|bundle| bundle.record_hash),

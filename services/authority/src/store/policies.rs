@@ -1,32 +1,70 @@
 //! Policy bundles.
 
 use prost::Message;
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, any::AnyRow};
 
 use super::row;
 use crate::model::policy::{self, Bundle};
 
-/// The newest bundle.
-pub(crate) async fn latest(
-    connection: &mut AnyConnection,
-    tenant: &str,
-) -> Result<Option<Bundle>, sqlx::Error> {
-    let row = sqlx::query("SELECT * FROM policies WHERE tenant = $1 ORDER BY version DESC LIMIT 1")
-        .bind(tenant)
-        .fetch_optional(connection)
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    let rules = policy::decode(&row::bytes(&row, "rules")?)
+fn read(row: &AnyRow) -> Result<Bundle, sqlx::Error> {
+    let rules = policy::decode(&row::bytes(row, "rules")?)
         .ok_or_else(|| row::damaged("rules", "are no canonical rules"))?;
-    if policy::bundle_hash(&rules) != row::hash(&row, "bundle_hash")? {
+    if policy::bundle_hash(&rules) != row::hash(row, "bundle_hash")? {
         return Err(row::damaged("bundle_hash", "is not the hash of the rules"));
     }
-    Ok(Some(Bundle {
-        version: u64::try_from(row::int(&row, "version")?).unwrap_or(0),
+    Ok(Bundle {
+        version: u64::try_from(row::int(row, "version")?).unwrap_or(0),
         rules,
-        effective_from_ms: row::int(&row, "effective_from_ms")?,
-        record_hash: row::hash(&row, "record_hash")?,
-    }))
+        effective_from_ms: row::int(row, "effective_from_ms")?,
+        record_hash: row::hash(row, "record_hash")?,
+    })
+}
+
+/// The bundle in force at a moment: of those that had begun, the one published last.
+pub(crate) async fn in_force(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    at_ms: i64,
+) -> Result<Option<Bundle>, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT * FROM policies WHERE tenant = $1 AND effective_from_ms <= $2 ORDER BY version DESC LIMIT 1",
+    )
+    .bind(tenant)
+    .bind(at_ms)
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Version of the bundle published last; 0: none was.
+pub(crate) async fn last_version(
+    connection: &mut AnyConnection,
+    tenant: &str,
+) -> Result<u64, sqlx::Error> {
+    let row = sqlx::query("SELECT MAX(version) AS version FROM policies WHERE tenant = $1")
+        .bind(tenant)
+        .fetch_one(connection)
+        .await?;
+    let version = row::optional_int(&row, "version")?.unwrap_or(0);
+    Ok(u64::try_from(version).unwrap_or(0))
+}
+
+/// Bundles after a version, ascending.
+pub(crate) async fn list(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Bundle>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT * FROM policies WHERE tenant = $1 AND version > $2 ORDER BY version LIMIT $3",
+    )
+    .bind(tenant)
+    .bind(after)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(read).collect()
 }
 
 /// Adds a bundle.

@@ -19,6 +19,7 @@ use counterfoil_evidence::{
 use counterfoil_proto::{
     authority::{
         decision_right_service_client::DecisionRightServiceClient,
+        policy_service_client::PolicyServiceClient,
         principal_service_client::PrincipalServiceClient,
         tenant_service_client::TenantServiceClient, *,
     },
@@ -46,6 +47,7 @@ pub(crate) struct Deployment {
 #[derive(Clone)]
 pub(crate) struct Clients {
     pub(crate) tenants: TenantServiceClient<ServiceChannel>,
+    pub(crate) policies: PolicyServiceClient<ServiceChannel>,
     pub(crate) principals: PrincipalServiceClient<ServiceChannel>,
     pub(crate) rights: DecisionRightServiceClient<ServiceChannel>,
     pub(crate) ledger: LedgerServiceClient<ServiceChannel>,
@@ -56,6 +58,7 @@ impl Clients {
         let channel = client::connect(&authority.url(), Some(token)).unwrap();
         Self {
             tenants: TenantServiceClient::new(channel.clone()),
+            policies: PolicyServiceClient::new(channel.clone()),
             principals: PrincipalServiceClient::new(channel.clone()),
             rights: DecisionRightServiceClient::new(channel),
             ledger: LedgerServiceClient::new(client::connect(&ledger.url(), Some(token)).unwrap()),
@@ -115,7 +118,8 @@ impl Deployment {
             .set_retention_policy(set_retention("governance"))
             .await
             .unwrap();
-        tenants
+        let policies = &mut admin.policies;
+        policies
             .publish_policy(publish(Policy::default()))
             .await
             .unwrap();

@@ -71,17 +71,31 @@ impl PermissionTable {
     /// Whether one of the caller's roles holds the permission, and its credential covers it.
     #[must_use]
     pub fn allows(&self, caller: &Caller, permission: &str) -> bool {
-        caller.covers(permission)
-            && self
-                .roles
-                .get(permission)
-                .is_some_and(|holders| holders.iter().any(|role| caller.has(*role)))
+        let mut roles = caller.roles().iter();
+        caller.covers(permission) && roles.any(|role| self.holds(*role, permission))
     }
 
     /// Whether there is such a permission.
     #[must_use]
     pub fn knows(&self, permission: &str) -> bool {
         self.roles.contains_key(permission)
+    }
+
+    /// Whether a role holds the permission.
+    #[must_use]
+    pub fn holds(&self, role: Role, permission: &str) -> bool {
+        self.roles
+            .get(permission)
+            .is_some_and(|holders| holders.contains(&role))
+    }
+
+    /// All permissions that a role holds, ascending.
+    pub fn of_role(&self, role: Role) -> impl Iterator<Item = &str> {
+        let held = self
+            .roles
+            .iter()
+            .filter(move |(_, holders)| holders.contains(&role));
+        held.map(|(permission, _)| permission.as_str())
     }
 
     /// All methods with their permissions and the roles that hold them, for tests.

@@ -34,7 +34,7 @@ impl Player<'_> {
         let request = GetTenantRequest {
             name: self.tenant(),
         };
-        let found = match tenants.get_tenant(request.clone()).await {
+        let found = match tenants.get_tenant(request).await {
             Ok(answer) => answer.into_inner().tenant,
             Err(status) if status.code() == Code::NotFound => None,
             Err(status) => return Err(explain(status)),
@@ -66,25 +66,7 @@ impl Player<'_> {
             request_id: request_id(),
         };
         if found.is_none() {
-            match tenants.activate_tenant(request_activate.clone()).await {
-                Err(refusal) if refusal.code() == Code::FailedPrecondition => {
-                    let tenant = tenants
-                        .get_tenant(request)
-                        .await
-                        .map_err(explain)?
-                        .into_inner();
-                    let missing = tenant
-                        .tenant
-                        .map(|t| t.missing_requirements)
-                        .unwrap_or_default();
-                    self.story.tell(&format!(
-                        "Activation is refused while something is missing: {}.",
-                        missing.join(", ")
-                    ));
-                }
-                Err(status) => return Err(explain(status)),
-                Ok(_) => bail!("a tenant without an accountable owner was activated"),
-            }
+            self.refused_while_incomplete(&request_activate).await?;
         }
         self.organizations_and_principals().await?;
         self.accountability().await?;
@@ -99,6 +81,29 @@ impl Player<'_> {
             .map_err(explain)?;
         self.story
             .tell("Everything is there: the tenant is active.");
+        Ok(())
+    }
+
+    /// Shows that a tenant is not activated before it can be answered for.
+    async fn refused_while_incomplete(
+        &self,
+        request: &ActivateTenantRequest,
+    ) -> anyhow::Result<()> {
+        let mut tenants = self.admin.tenants()?;
+        match tenants.activate_tenant(request.clone()).await {
+            Err(refusal) if refusal.code() == Code::FailedPrecondition => {}
+            Err(status) => return Err(explain(status)),
+            Ok(_) => bail!("a tenant without an accountable owner was activated"),
+        }
+        let request = GetTenantRequest {
+            name: self.tenant(),
+        };
+        let answer = tenants.get_tenant(request).await.map_err(explain)?;
+        let tenant = answer.into_inner().tenant.unwrap_or_default();
+        self.story.tell(&format!(
+            "Activation is refused while something is missing: {}.",
+            tenant.missing_requirements.join(", ")
+        ));
         Ok(())
     }
 
@@ -310,8 +315,10 @@ impl Player<'_> {
         let mut tenants = self.admin.tenants()?;
         let policy = GetPolicyRequest {
             tenant: self.tenant(),
+            at_time: None,
         };
-        if tenants.get_policy(policy).await.is_err() {
+        let mut policies = self.admin.policies()?;
+        if policies.get_policy(policy).await.is_err() {
             let wanted = &self.estate.policy;
             let request = PublishPolicyRequest {
                 tenant: self.tenant(),
@@ -324,7 +331,7 @@ impl Player<'_> {
                 }),
                 request_id: request_id(),
             };
-            tenants.publish_policy(request).await.map_err(explain)?;
+            policies.publish_policy(request).await.map_err(explain)?;
         }
         let levels = self.estate.escalation.iter().map(|level| EscalationLevel {
             principal: self.principal(&level.to),

@@ -5,7 +5,7 @@ use counterfoil_chassis::{
     client::ServiceChannel, error::ApiError, names::tenant_name, tenants::TenantDirectory,
 };
 use counterfoil_proto::authority::{
-    GetPolicyRequest, Policy, tenant_service_client::TenantServiceClient,
+    GetPolicyRequest, Policy, policy_service_client::PolicyServiceClient,
 };
 use tonic::Code;
 
@@ -19,7 +19,7 @@ const SNAPSHOT_AGE_MAX_SECONDS: i64 = 172_800;
 #[derive(Debug, Clone)]
 pub(crate) struct AuthorityRules {
     tenants: TenantDirectory,
-    authority: TenantServiceClient<ServiceChannel>,
+    authority: PolicyServiceClient<ServiceChannel>,
 }
 
 impl AuthorityRules {
@@ -28,13 +28,14 @@ impl AuthorityRules {
     pub(crate) fn new(tenants: TenantDirectory, channel: ServiceChannel) -> Self {
         Self {
             tenants,
-            authority: TenantServiceClient::new(channel),
+            authority: PolicyServiceClient::new(channel),
         }
     }
 
     async fn policy(&self, tenant: &str) -> Result<Option<Policy>, ApiError> {
         let request = GetPolicyRequest {
             tenant: tenant_name(tenant).to_string(),
+            at_time: None,
         };
         match self.authority.clone().get_policy(request).await {
             Ok(answer) => Ok(answer.into_inner().policy),

@@ -19,6 +19,7 @@ use counterfoil_inventory::config::InventoryConfig;
 use counterfoil_proto::{
     authority::{
         decision_right_service_client::DecisionRightServiceClient,
+        policy_service_client::PolicyServiceClient,
         principal_service_client::PrincipalServiceClient,
         tenant_service_client::TenantServiceClient, *,
     },
@@ -59,6 +60,7 @@ pub struct Clients {
     pub inventory: InventoryServiceClient<ServiceChannel>,
     pub disclosures: DisclosureServiceClient<ServiceChannel>,
     pub tenants: TenantServiceClient<ServiceChannel>,
+    pub policies: PolicyServiceClient<ServiceChannel>,
     pub principals: PrincipalServiceClient<ServiceChannel>,
     pub rights: DecisionRightServiceClient<ServiceChannel>,
     pub ledger: LedgerServiceClient<ServiceChannel>,
@@ -73,6 +75,7 @@ impl Clients {
             disclosures: DisclosureServiceClient::new(channel(inventory))
                 .max_decoding_message_size(client::MESSAGE_BYTES_MAX),
             tenants: TenantServiceClient::new(channel(authority)),
+            policies: PolicyServiceClient::new(channel(authority)),
             principals: PrincipalServiceClient::new(channel(authority)),
             rights: DecisionRightServiceClient::new(channel(authority)),
             ledger: LedgerServiceClient::new(channel(ledger)),
@@ -346,7 +349,7 @@ async fn prepare(admin: &mut Clients) {
         policy: Some(Policy::default()),
         request_id: String::new(),
     };
-    admin.tenants.publish_policy(request).await.unwrap();
+    admin.policies.publish_policy(request).await.unwrap();
 }
 
 /// Tenant "acme" with "ada", not active.

@@ -7,6 +7,8 @@ use super::ids::Source;
 pub(crate) struct Right {
     /// Sources it covers; `None` = all.
     pub(crate) sources: Option<Vec<Source>>,
+    /// What conditions of the policy take out of all.
+    pub(crate) excluded: Vec<Source>,
     /// From when, milliseconds.
     pub(crate) valid_from_ms: i64,
     /// Until when, exclusive, milliseconds.
@@ -18,21 +20,19 @@ pub(crate) struct Right {
 impl Right {
     /// Whether it covers the source at that moment.
     pub(crate) fn covers(&self, source: &Source, now_ms: i64) -> bool {
-        self.holds(now_ms)
-            && self
-                .sources
-                .as_ref()
-                .is_none_or(|sources| sources.contains(source))
+        let covered = match &self.sources {
+            None => !self.excluded.contains(source),
+            Some(sources) => sources.contains(source),
+        };
+        covered && self.holds(now_ms)
     }
 
     /// Whether it covers all of these sources at that moment; none named = every source there is.
     pub(crate) fn covers_all(&self, sources: &[Source], now_ms: i64) -> bool {
-        match &self.sources {
-            None => self.holds(now_ms),
-            Some(_) => {
-                !sources.is_empty() && sources.iter().all(|source| self.covers(source, now_ms))
-            }
+        if sources.is_empty() {
+            return self.sources.is_none() && self.excluded.is_empty() && self.holds(now_ms);
         }
+        sources.iter().all(|source| self.covers(source, now_ms))
     }
 
     fn holds(&self, now_ms: i64) -> bool {
@@ -52,6 +52,7 @@ mod tests {
     fn right(sources: Option<&[&str]>) -> Right {
         Right {
             sources: sources.map(|ids| ids.iter().map(|id| Source::of_id(id)).collect()),
+            excluded: Vec::new(),
             valid_from_ms: 10,
             valid_to_ms: 20,
             record_hash: [7; 32],
@@ -65,6 +66,18 @@ mod tests {
             .filter(|now| right(None).covers(&hr, *now))
             .collect();
         assert_eq!(held, (10..20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_conditions_take_out_of_all_is_not_covered() {
+        let (hr, vault) = (Source::of_id("hr"), Source::of_id("vault"));
+        let narrowed = Right {
+            excluded: vec![vault.clone()],
+            ..right(None)
+        };
+        assert!(narrowed.covers(&hr, 10) && !narrowed.covers(&vault, 10));
+        assert!(narrowed.covers_all(std::slice::from_ref(&hr), 10));
+        assert!(!narrowed.covers_all(&[hr, vault], 10) && !narrowed.covers_all(&[], 10));
     }
 
     #[test]

@@ -155,6 +155,7 @@ mod tests {
     fn everywhere() -> Right {
         Right {
             sources: None,
+            excluded: Vec::new(),
             valid_from_ms: 0,
             valid_to_ms: 100,
             record_hash: [1; 32],

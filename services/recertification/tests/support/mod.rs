@@ -25,6 +25,7 @@ use counterfoil_evidence::v1::Record;
 use counterfoil_proto::{
     authority::{
         IssueTokenRequest, decision_right_service_client::DecisionRightServiceClient,
+        policy_service_client::PolicyServiceClient,
         principal_service_client::PrincipalServiceClient,
         tenant_service_client::TenantServiceClient,
     },
@@ -61,6 +62,7 @@ const SERVICES: [&str; 4] = ["authority", "inventory", "recertification", "ledge
 #[derive(Clone)]
 pub(crate) struct Clients {
     pub(crate) tenants: TenantServiceClient<ServiceChannel>,
+    pub(crate) policies: PolicyServiceClient<ServiceChannel>,
     pub(crate) principals: PrincipalServiceClient<ServiceChannel>,
     pub(crate) rights: DecisionRightServiceClient<ServiceChannel>,
     pub(crate) sources: SourceServiceClient<ServiceChannel>,
@@ -321,6 +323,7 @@ fn clients(urls: &BTreeMap<&'static str, String>, token: &Token) -> Clients {
     let to = |service: &str| client::connect(&urls[service], Some(token)).unwrap();
     Clients {
         tenants: TenantServiceClient::new(to("authority")),
+        policies: PolicyServiceClient::new(to("authority")),
         principals: PrincipalServiceClient::new(to("authority")),
         rights: DecisionRightServiceClient::new(to("authority")),
         sources: SourceServiceClient::new(to("inventory")),

@@ -43,7 +43,12 @@ impl World {
             policy: Some(Policy::default()),
             request_id: "policy".into(),
         };
-        tenants.publish_policy(request).await.unwrap();
+        self.admin
+            .policies
+            .clone()
+            .publish_policy(request)
+            .await
+            .unwrap();
         let request = SetEscalationPathRequest {
             tenant: TENANT.into(),
             levels: vec![EscalationLevel {

@@ -13,7 +13,7 @@ use counterfoil_proto::authority::{
     LapseRule as ApiLapseRule, ListDecisionRightsRequest, ListPrincipalsRequest, OrganizationKind,
     Principal as ApiPrincipal, PrincipalKind,
     decision_right_service_client::DecisionRightServiceClient,
-    principal_service_client::PrincipalServiceClient, tenant_service_client::TenantServiceClient,
+    policy_service_client::PolicyServiceClient, principal_service_client::PrincipalServiceClient,
 };
 use tonic::{Code, Status};
 
@@ -30,7 +30,7 @@ const PAGE_SIZE: i32 = 1000;
 /// Asks the authority service. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Authority {
-    tenants: TenantServiceClient<ServiceChannel>,
+    policies: PolicyServiceClient<ServiceChannel>,
     principals: PrincipalServiceClient<ServiceChannel>,
     rights: DecisionRightServiceClient<ServiceChannel>,
 }
@@ -63,7 +63,7 @@ impl Authority {
     /// Asks the service behind `channel`.
     pub(crate) fn new(channel: ServiceChannel) -> Self {
         Self {
-            tenants: TenantServiceClient::new(channel.clone()),
+            policies: PolicyServiceClient::new(channel.clone()),
             principals: PrincipalServiceClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
             rights: DecisionRightServiceClient::new(channel)
@@ -113,9 +113,10 @@ impl Authority {
     pub(crate) async fn policy(&self, tenant: &str) -> Result<Policy, ApiError> {
         let request = GetPolicyRequest {
             tenant: format!("tenants/{tenant}"),
+            at_time: None,
         };
         let policy = self
-            .tenants
+            .policies
             .clone()
             .get_policy(request)
             .await
@@ -252,6 +253,11 @@ fn right(tenant: &str, granted: &DecisionRight) -> Result<Right, ApiError> {
     let revoked = granted.revoke_time.as_ref().and_then(millis);
     Ok(Right {
         sources,
+        excluded: granted
+            .excluded_sources
+            .iter()
+            .filter_map(|source| Source::of_tenant(tenant, source))
+            .collect(),
         valid_from_ms: granted
             .valid_from_time
             .as_ref()

@@ -6,7 +6,7 @@ use counterfoil_proto::authority::{
     CheckDecisionRightRequest, DecisionAction, DecisionRight, GetPolicyRequest,
     GetPrincipalRequest, ListBusinessUnitsRequest, PrincipalKind,
     decision_right_service_client::DecisionRightServiceClient,
-    principal_service_client::PrincipalServiceClient, tenant_service_client::TenantServiceClient,
+    policy_service_client::PolicyServiceClient, principal_service_client::PrincipalServiceClient,
 };
 use tonic::Code;
 
@@ -24,7 +24,7 @@ const PEER: &str = "authority";
 /// Asks the authority service. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Authority {
-    tenants: TenantServiceClient<ServiceChannel>,
+    policies: PolicyServiceClient<ServiceChannel>,
     principals: PrincipalServiceClient<ServiceChannel>,
     rights: DecisionRightServiceClient<ServiceChannel>,
 }
@@ -43,6 +43,8 @@ pub(crate) enum Duty {
 pub(crate) struct Right {
     /// "sources/{source}"; `None`: everywhere.
     sources: Option<Vec<String>>,
+    /// What conditions of the policy take out of everywhere.
+    excluded: Vec<String>,
     valid_from_ms: i64,
     valid_to_ms: i64,
     /// SHA-256 of its record.
@@ -57,9 +59,12 @@ impl Right {
 
     /// Whether it covers all these sources (bare ids).
     pub(crate) fn covers<'s>(&self, sources: impl IntoIterator<Item = &'s String>) -> bool {
-        let covered = |source: &String| match &self.sources {
-            None => true,
-            Some(known) => known.contains(&format!("sources/{source}")),
+        let covered = |source: &String| {
+            let source = format!("sources/{source}");
+            match &self.sources {
+                None => !self.excluded.contains(&source),
+                Some(known) => known.contains(&source),
+            }
         };
         sources.into_iter().all(covered)
     }
@@ -67,7 +72,10 @@ impl Right {
     /// Whether it covers the source with this tag.
     pub(crate) fn covers_tag(&self, tag: SourceTag) -> bool {
         let named = |known: &Vec<String>| known.iter().any(|source| SourceTag::of(source) == tag);
-        self.sources.as_ref().is_none_or(named)
+        match &self.sources {
+            None => !named(&self.excluded),
+            Some(known) => named(known),
+        }
     }
 }
 
@@ -86,7 +94,7 @@ impl Authority {
     /// Asks the service behind `channel`.
     pub(crate) fn new(channel: ServiceChannel) -> Self {
         Self {
-            tenants: TenantServiceClient::new(channel.clone()),
+            policies: PolicyServiceClient::new(channel.clone()),
             principals: PrincipalServiceClient::new(channel.clone()),
             rights: DecisionRightServiceClient::new(channel),
         }
@@ -147,9 +155,10 @@ impl Authority {
     pub(crate) async fn policy(&self, tenant: &str) -> Result<(Rules, Vec<u8>), ApiError> {
         let request = GetPolicyRequest {
             tenant: format!("tenants/{tenant}"),
+            at_time: None,
         };
-        let mut tenants = self.tenants.clone();
-        let answer = tenants.get_policy(request).await;
+        let mut policies = self.policies.clone();
+        let answer = policies.get_policy(request).await;
         let answer = answer.map_err(|status| match status.code() {
             Code::NotFound => {
                 ApiError::failed_precondition("NO_POLICY", "the tenant has no policy in force")
@@ -205,6 +214,11 @@ fn right(tenant: &str, granted: &DecisionRight) -> Result<Right, ApiError> {
                 .filter_map(|scope| local_name(tenant, scope))
                 .collect()
         }),
+        excluded: granted
+            .excluded_sources
+            .iter()
+            .filter_map(|source| local_name(tenant, source))
+            .collect(),
         valid_from_ms: from.map_or(Some(0), millis).unwrap_or(i64::MAX),
         valid_to_ms: to.and_then(millis).unwrap_or(0),
         record_hash: digest(PEER, &granted.record_hash)?,

@@ -83,7 +83,7 @@ impl World {
             request_id: String::new(),
         };
         self.olga
-            .tenants
+            .policies
             .clone()
             .publish_policy(request)
             .await

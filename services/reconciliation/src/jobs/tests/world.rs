@@ -24,6 +24,7 @@ use counterfoil_chassis::{
 use counterfoil_proto::{
     authority::{
         IssueTokenRequest, decision_right_service_client::DecisionRightServiceClient,
+        policy_service_client::PolicyServiceClient,
         principal_service_client::PrincipalServiceClient,
         tenant_service_client::TenantServiceClient,
     },
@@ -69,6 +70,7 @@ const SERVICES: [&str; 5] = [
 #[derive(Clone)]
 pub(super) struct Clients {
     pub(super) tenants: TenantServiceClient<ServiceChannel>,
+    pub(super) policies: PolicyServiceClient<ServiceChannel>,
     pub(super) principals: PrincipalServiceClient<ServiceChannel>,
     pub(super) rights: DecisionRightServiceClient<ServiceChannel>,
     pub(super) sources: SourceServiceClient<ServiceChannel>,
@@ -86,6 +88,7 @@ impl Clients {
         let to = |service: &str| client::connect(&urls[service], Some(&token)).unwrap();
         Self {
             tenants: TenantServiceClient::new(to("authority")),
+            policies: PolicyServiceClient::new(to("authority")),
             principals: PrincipalServiceClient::new(to("authority")),
             rights: DecisionRightServiceClient::new(to("authority")),
             sources: SourceServiceClient::new(to("inventory")),
