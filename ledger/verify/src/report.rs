@@ -343,6 +343,13 @@ pub fn limits(found: &Verification) -> Vec<String> {
     if !found.disclosed.withheld.is_empty() {
         limits.push("What stands in values that are withheld.".to_owned());
     }
+    if !found.facts.conditions.is_empty() {
+        let versions: Vec<String> = found.facts.conditions.iter().map(u64::to_string).collect();
+        limits.push(format!(
+            "That the services held to the conditions of policy version {}: they are in the record, and any implementation of Cedar can ask them.",
+            versions.join(", ")
+        ));
+    }
     limits.push(
         "That a decision was wise: only that it was taken by whom, by what right, on what."
             .to_owned(),

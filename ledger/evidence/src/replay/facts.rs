@@ -35,12 +35,23 @@ pub struct Facts {
     pub exceptions: Vec<ExceptionFacts>,
     /// What is owed and open.
     pub obligations: Vec<ObligationFacts>,
+    /// Versions of the policy that carry conditions, which are held to their hash and not replayed.
+    pub conditions: Vec<u64>,
     /// The newest run that recomputes.
     pub newest_run: Option<RunFacts>,
     /// Grants by situation, in the newest run.
     pub situations: BTreeMap<String, u64>,
     /// Findings that are not resolved, by situation; also those of the newest run that nobody opened.
     pub open_findings: BTreeMap<String, u64>,
+}
+
+fn with_conditions(state: &State) -> Vec<u64> {
+    let published = state.policies.iter().map(|policy| &policy.what);
+    let carrying = published.filter(|bundle| {
+        let rules = bundle.rules.as_ref();
+        rules.is_some_and(|rules| !rules.conditions.is_empty())
+    });
+    carrying.map(|bundle| bundle.version).collect()
 }
 
 /// A source in the newest snapshot.
@@ -182,6 +193,7 @@ pub(super) fn collect(state: &State, deciders: &Deciders, blobs: &dyn Blobs) -> 
         removals: removals(state, deciders, &gone),
         exceptions: exceptions(state),
         obligations: obligations(state),
+        conditions: with_conditions(state),
         newest_run: state
             .newest_run
             .as_ref()
