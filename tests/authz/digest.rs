@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use counterfoil::client::SERVICES;
-use sqlx::{AnyPool, AssertSqlSafe, Executor as _, Row as _, any::AnyPoolOptions};
+use sqlx::{AnyPool, AssertSqlSafe, Connection as _, Executor as _, Row as _, any::AnyPoolOptions};
 
 /// So long a service may take for what it does in the background.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -54,7 +54,7 @@ impl Databases {
         }
     }
 
-    fn pool(&self, service: &str) -> &AnyPool {
+    pub fn pool(&self, service: &str) -> &AnyPool {
         let found = self.pools.iter().find(|(name, _)| *name == service);
         &found.expect("a service").1
     }
@@ -171,6 +171,15 @@ impl Databases {
             .unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
+}
+
+/// Runs statements on a database.
+pub async fn run(url: &str, statements: &'static str) {
+    sqlx::any::install_default_drivers();
+    let mut connection = sqlx::AnyConnection::connect(url).await.unwrap();
+    let done = connection.execute(sqlx::raw_sql(statements)).await;
+    done.unwrap();
+    connection.close().await.unwrap();
 }
 
 /// The tables that differ, with what differs.

@@ -7,7 +7,7 @@ use counterfoil::{
     quickstart,
     up::{Options, Suite},
 };
-use counterfoil_chassis::Clock;
+use counterfoil_chassis::{Clock, testing::postgres};
 use counterfoil_proto::authority::{
     EndPrincipalRequest, IssueTokenRequest, IssueTokenResponse, RevokeTokenRequest,
 };
@@ -17,7 +17,7 @@ use tonic::{Code, transport::Channel};
 
 use crate::{
     api::{self, Rpc},
-    digest::Databases,
+    digest::{self, Databases},
     estate, synth,
     wire::{self, Answer, Headers},
     world::World,
@@ -37,6 +37,8 @@ pub struct Governed {
     pub attacker: World,
     pub victim: World,
     pub databases: Databases,
+    /// Of the PostgreSQL; `None` on SQLite.
+    pub database_url: Option<String>,
     suite: Suite,
     channels: std::collections::BTreeMap<String, Channel>,
     pub folder: TempDir,
@@ -48,17 +50,40 @@ impl Governed {
         Self::start(None).await
     }
 
+    /// On a PostgreSQL with the roles of `deploy/postgres/roles.sql`.
+    pub async fn on_postgres() -> Self {
+        let url = postgres::create_database().await;
+        let superuser = postgres::as_superuser(&url);
+        digest::run(&superuser, include_str!("../../deploy/postgres/roles.sql")).await;
+        Self::start(Some(url)).await
+    }
+
+    /// "SQLite" or "PostgreSQL".
+    pub fn engine(&self) -> &'static str {
+        if self.database_url.is_some() {
+            "PostgreSQL"
+        } else {
+            "SQLite"
+        }
+    }
+
     async fn start(database_url: Option<String>) -> Self {
+        let role = |role| {
+            let url = database_url.as_deref();
+            url.map(|url| postgres::as_role(url, role))
+        };
         let folder = tempfile::tempdir().unwrap();
         let data_dir = folder.path().join("data");
         let options = Options {
             data_dir: data_dir.clone(),
-            database_url: database_url.clone(),
+            database_url: role("counterfoil_app"),
+            migration_database_url: role("counterfoil_owner"),
             any_port: true,
             deployment: None,
         };
         let suite = Suite::start(&options).await.unwrap();
-        let databases = Databases::open(&data_dir, database_url.as_deref()).await;
+        let superuser = database_url.as_deref().map(postgres::as_superuser);
+        let databases = Databases::open(&data_dir, superuser.as_deref()).await;
         let channels = suite.endpoints.services.iter().map(|(service, url)| {
             let channel = Channel::from_shared(url.clone()).unwrap().connect_lazy();
             (service.clone(), channel)
@@ -68,6 +93,7 @@ impl Governed {
             attacker: World::new(ATTACKER, "canary-of-mallory"),
             victim: World::new(VICTIM, "canary-of-victim"),
             databases,
+            database_url,
             channels: channels.collect(),
             suite,
             folder,

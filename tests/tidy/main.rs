@@ -15,4 +15,5 @@ mod demands;
 mod dependencies;
 mod files;
 mod imports;
+mod tenants;
 mod text;

@@ -24,6 +24,8 @@ use crate::{EngineError, Log, LogId};
 pub struct EngineOptions {
     /// Schema of the tables on PostgreSQL, made when missing; `None`: the connection's own. SQLite has none.
     pub schema: Option<String>,
+    /// Address of the database for the role that owns the tables, when the engine itself connects as one that owns nothing.
+    pub owner_url: Option<String>,
     /// Most records of one commit; also of one submission.
     pub batch_records_max: usize,
     /// Most record bytes of one commit; also of one submission.
@@ -40,6 +42,7 @@ impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             schema: None,
+            owner_url: None,
             batch_records_max: 4096,
             batch_bytes_max: 4 << 20,
             linger: Duration::from_millis(1),
@@ -137,7 +140,8 @@ impl Engine {
         clock: Arc<dyn Clock>,
         options: EngineOptions,
     ) -> Result<Self, EngineError> {
-        let store = Store::open(url, options.schema.as_deref()).await?;
+        let owner_url = options.owner_url.as_deref();
+        let store = Store::open(url, owner_url, options.schema.as_deref()).await?;
         let shared = Arc::new(Shared {
             store,
             keys,

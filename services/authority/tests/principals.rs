@@ -205,7 +205,7 @@ both_engines! {
             assert_eq!(fields(&admin.principals.issue_token(request).await.unwrap_err()), ["ttl_seconds"]);
         }
         // What is kept of a token cannot be presented.
-        let mut tx = authority_tables(&deployment).await.read_tx().await.unwrap();
+        let mut tx = authority_tables(&deployment).await.read_tx("acme").await.unwrap();
         let rows = sqlx::query("SELECT sha256 FROM tokens").fetch_all(tx.conn()).await.unwrap();
         assert_eq!(rows.len(), 2);
         for row in rows {

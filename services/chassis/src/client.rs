@@ -11,12 +11,17 @@ use tonic::{
 
 use crate::{
     auth::Token,
+    db::scope,
     telemetry,
     tls::{Connector, Holder, SpiffeId, Tls},
 };
 
 /// Largest message that clients take and give: `SomeServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)`.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+
+/// Header with the tenant that a service acts for. It takes rights away and gives none: a service may see every tenant, and
+/// for this call only the named one. From callers who are bound to a tenant it is not read.
+pub const TENANT_HEADER: &str = "x-counterfoil-tenant";
 
 /// Header with the id of the request that a call belongs to.
 pub const REQUEST_ID_HEADER: &str = "x-request-id";
@@ -61,6 +66,12 @@ impl Interceptor for Credentials {
         }
         if let Ok(id) = telemetry::request_id().parse() {
             request.metadata_mut().insert(REQUEST_ID_HEADER, id);
+        }
+        // What a caller of a tenant asks of one service, that service asks of another for this tenant only.
+        if let Some(tenant) = scope::caller_tenant()
+            && let Ok(tenant) = tenant.parse()
+        {
+            request.metadata_mut().insert(TENANT_HEADER, tenant);
         }
         Ok(request)
     }

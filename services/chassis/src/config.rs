@@ -26,6 +26,10 @@ pub struct ServiceConfig {
     pub listen: SocketAddr,
     /// Database: "sqlite:///path/file.sqlite?mode=rwc" (one file a service) or "postgres://..." (one schema a service).
     pub database_url: String,
+    /// The same PostgreSQL for the role that owns the tables, which runs migrations at start and nothing else; then `database_url`
+    /// is for a role that owns nothing (`deploy/postgres/roles.sql`). Unset: the tables belong to the role of `database_url`.
+    #[serde(default)]
+    pub migration_database_url: Option<String>,
     /// Ed25519 key that signs this service's records; made on first start, mode 0600.
     pub producer_key_file: PathBuf,
     /// Token this service shows to other services, mode 0600. Not needed where no peer is called, or with [`Self::tls`]: peers
@@ -133,6 +137,7 @@ impl ServiceConfig {
             deployment: default_deployment(),
             listen: default_listen(),
             database_url: format!("sqlite://{}?mode=rwc", database.display()),
+            migration_database_url: None,
             producer_key_file: data_dir.join("keys").join(format!("{service}.key")),
             token_file: None,
             tls: None,

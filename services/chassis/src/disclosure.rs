@@ -22,7 +22,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    auth::Caller, error::ApiError, names::tenant_field, outbox::Outbox, server::MESSAGE_BYTES_MAX,
+    auth::Caller, db::scope, error::ApiError, names::tenant_field, outbox::Outbox,
+    server::MESSAGE_BYTES_MAX,
 };
 
 /// Largest part of an attachment on the wire.
@@ -95,7 +96,7 @@ impl DisclosureService for Disclosures {
         // Small, so that a slow reader holds little; dropped by the reader, it ends the task at its next part.
         let (answers, receiver) = mpsc::channel(4);
         let disclosures = self.clone();
-        tokio::spawn(async move {
+        scope::spawn(async move {
             let told = answers.clone();
             match disclosures.send_all(&tenant, answers).await {
                 Ok(()) | Err(Ended::Reader) => {}
@@ -126,7 +127,7 @@ impl Disclosures {
     async fn require_known(&self, tenant: &str) -> Result<(), ApiError> {
         let known = sqlx::query("SELECT 1 FROM tenant_logs WHERE tenant = $1")
             .bind(tenant)
-            .fetch_optional(self.outbox.db().reader())
+            .fetch_optional(self.outbox.db().read(tenant).await?.conn())
             .await?;
         known.map(|_| ()).ok_or_else(ApiError::not_found)
     }
@@ -137,7 +138,7 @@ impl Disclosures {
         )
         .bind(tenant)
         .bind(self.outbox.stream())
-        .fetch_optional(self.outbox.db().reader())
+        .fetch_optional(self.outbox.db().read(tenant).await?.conn())
         .await?;
         let last = delivered.unwrap_or(0);
         let mut sent: HashSet<Vec<u8>> = HashSet::new();
@@ -169,7 +170,7 @@ impl Disclosures {
         .bind(tenant)
         .bind(after)
         .bind(through)
-        .fetch_all(self.outbox.db().reader())
+        .fetch_all(self.outbox.db().read(tenant).await?.conn())
         .await?;
         for row in rows {
             let opening = Opening {
@@ -198,7 +199,7 @@ impl Disclosures {
         .bind(self.outbox.stream())
         .bind(after)
         .bind(through)
-        .fetch_all(self.outbox.db().reader())
+        .fetch_all(self.outbox.db().read(tenant).await?.conn())
         .await?;
         let mut blobs = Vec::new();
         for row in rows {
@@ -249,7 +250,7 @@ impl Disclosures {
             .bind(tenant)
             .bind(sha256)
             .bind(number)
-            .fetch_optional(self.outbox.db().reader())
+            .fetch_optional(self.outbox.db().read(tenant).await?.conn())
             .await?;
             match part {
                 Some(part) => sender.push(&part).await?,

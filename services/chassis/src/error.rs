@@ -264,6 +264,11 @@ impl From<sqlx::Error> for ApiError {
             let retry = Duration::from_millis(200);
             return Self::unavailable("DATABASE_BUSY", "the database is busy", retry);
         }
+        if crate::db::is_another_tenants(&error) {
+            // The first wall has a hole: a handler wrote in the name of a tenant that is not its caller's.
+            tracing::error!(alarm = "TENANT_CROSSED", %error, "the database refused a row of another tenant");
+            return Self::not_found();
+        }
         Self::internal(error)
     }
 }

@@ -173,21 +173,25 @@ impl Relay {
 
     /// Tenants with records that have no receipt.
     async fn sweep(&self) -> Vec<String> {
-        let rows = sqlx::query(
-            "SELECT s.tenant FROM outbox_streams s \
-             LEFT JOIN outbox_relay d ON d.tenant = s.tenant AND d.stream = s.stream \
-             WHERE s.stream = $1 AND s.last_seq > COALESCE(d.delivered_seq, 0)",
-        )
-        .bind(self.outbox.stream())
-        .fetch_all(self.outbox.db().reader())
-        .await;
-        match rows {
-            Ok(rows) => rows.iter().filter_map(|row| row.try_get(0).ok()).collect(),
+        match self.undelivered().await {
+            Ok(tenants) => tenants,
             Err(error) => {
                 tracing::warn!(%error, "the outbox cannot be searched");
                 Vec::new()
             }
         }
+    }
+
+    async fn undelivered(&self) -> Result<Vec<String>, sqlx::Error> {
+        let reason = "the relay looks for records that wait";
+        sqlx::query_scalar(
+            "SELECT s.tenant FROM outbox_streams s \
+             LEFT JOIN outbox_relay d ON d.tenant = s.tenant AND d.stream = s.stream \
+             WHERE s.stream = $1 AND s.last_seq > COALESCE(d.delivered_seq, 0)",
+        )
+        .bind(self.outbox.stream())
+        .fetch_all(self.outbox.db().read_everything(reason).await?.conn())
+        .await
     }
 
     /// Sends until nothing is left, however long the ledger is away. A tenant holds a permit while it sends and not while it
@@ -281,7 +285,7 @@ impl Relay {
         .bind(tenant)
         .bind(self.outbox.stream())
         .bind(BATCH_RECORDS_MAX)
-        .fetch_all(self.outbox.db().reader())
+        .fetch_all(self.outbox.db().read(tenant).await?.conn())
         .await?;
         let Some(first) = rows.first() else {
             return Ok(None);

@@ -112,6 +112,31 @@ impl std::fmt::Debug for Face {
     }
 }
 
+/// The database, up to date, as the role that the service works as.
+async fn open_database(
+    config: &ServiceConfig,
+    service: &'static str,
+    migrations: &[Migrations],
+    clock: &Clock,
+) -> Result<Database, DatabaseError> {
+    if let Some(url) = &config.migration_database_url {
+        let owner = Database::connect(url, service).await?;
+        owner.migrate(migrations, clock.now_ms()).await?;
+        owner.close().await;
+    }
+    let db = Database::connect(&config.database_url, service).await?;
+    // Finds nothing to do when the owner has just done it, and needs no right to do it then.
+    db.migrate(migrations, clock.now_ms()).await?;
+    if db.second_wall().await? == Some(false) {
+        tracing::warn!(
+            service,
+            "the database role is a superuser or bypasses row-level security: nothing but the service's own statements keeps \
+             tenants apart; deploy/postgres/roles.sql makes a role that is neither"
+        );
+    }
+    Ok(db)
+}
+
 impl Chassis {
     /// Binds the listener, opens and migrates the database, reads the keys.
     ///
@@ -135,8 +160,7 @@ impl Chassis {
             None if tls.is_some() => server::bind_any(config.listen).await?,
             None => server::bind(config.listen).await?,
         };
-        let db = Database::connect(&config.database_url, service).await?;
-        db.migrate(migrations, clock.now_ms()).await?;
+        let db = open_database(&config, service, migrations, &clock).await?;
         let name = format!("{}/services/{service}", config.deployment);
         let key = ProducerKey::load_or_create(&config.producer_key_file, &name)?;
         let pages = Pages::new(&key.derive_secret("pages"));

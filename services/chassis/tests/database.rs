@@ -39,7 +39,7 @@ const COLUMNS: [&str; 4] = ["tenant", "id", "name", "body"];
 
 async fn count(db: &TestDatabase) -> i64 {
     sqlx::query_scalar("SELECT COUNT(*) FROM items")
-        .fetch_one(db.reader())
+        .fetch_one(db.read("acme").await.unwrap().conn())
         .await
         .unwrap()
 }
@@ -112,7 +112,7 @@ both_engines! {
 
     async fn a_read_transaction_sees_one_state(db: TestDatabase) {
         db.migrate(&[ITEMS]).await;
-        let mut read = db.read_tx().await.unwrap();
+        let mut read = db.read_tx("acme").await.unwrap();
         let count = "SELECT COUNT(*) FROM items";
         let before: i64 = sqlx::query_scalar(count).fetch_one(read.conn()).await.unwrap();
         let mut tx = db.write_tx("acme").await.unwrap();
@@ -186,7 +186,7 @@ async fn two_schemas_of_one_postgresql_do_not_see_each_other() {
         .unwrap();
     other.migrate(&[], 0).await.unwrap();
     let missing = sqlx::query("SELECT 1 FROM items")
-        .fetch_optional(other.reader())
+        .fetch_optional(other.read("acme").await.unwrap().conn())
         .await;
     assert!(missing.is_err());
 }

@@ -103,7 +103,7 @@ both_engines! {
         emission.finish(&mut tx).await.unwrap();
         tx.commit().await.unwrap();
         let bytes: Vec<u8> = sqlx::query_scalar("SELECT record FROM outbox_records WHERE seq = 2")
-            .fetch_one(db.reader()).await.unwrap();
+            .fetch_one(db.read("acme").await.unwrap().conn()).await.unwrap();
         let record = decode_record(&bytes).unwrap();
         assert_eq!(record.accountability.unwrap().causes, [first.record_hash.to_vec()]);
         assert_eq!(record.prev_record_hash, first.record_hash);
@@ -115,7 +115,7 @@ both_engines! {
         emit_one(&db, &outbox, 77).await;
         let row = sqlx::query("SELECT record, salt, value FROM outbox_records r JOIN disclosures d \
             ON d.tenant = r.tenant AND d.record_id = r.record_id AND d.stream_seq = r.seq")
-            .fetch_one(db.reader()).await.unwrap();
+            .fetch_one(db.read("acme").await.unwrap().conn()).await.unwrap();
         let bytes: Vec<u8> = row.try_get("record").unwrap();
         let salt: [u8; 32] = row.try_get::<Vec<u8>, _>("salt").unwrap().try_into().unwrap();
         let value: Vec<u8> = row.try_get("value").unwrap();

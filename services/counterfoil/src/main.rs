@@ -35,6 +35,10 @@ fn command() -> anyhow::Result<Command> {
                 .long("database-url")
                 .value_name("URL")
                 .help("PostgreSQL for all services, one schema each, instead of SQLite files"),
+            Arg::new("migration-database-url")
+                .long("migration-database-url")
+                .value_name("URL")
+                .help("The same PostgreSQL for the role that owns the tables, when the other role owns nothing"),
             Arg::new("deployment")
                 .long("deployment")
                 .value_name("NAME")
@@ -124,6 +128,7 @@ fn options(arguments: &ArgMatches, any_port: bool) -> anyhow::Result<Options> {
     Ok(Options {
         data_dir: PathBuf::from(text(arguments, "data-dir").context("--data-dir")?),
         database_url: text(arguments, "database-url"),
+        migration_database_url: text(arguments, "migration-database-url"),
         deployment: text(arguments, "deployment"),
         any_port,
     })

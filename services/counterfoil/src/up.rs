@@ -40,6 +40,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// PostgreSQL for all services (one schema each) instead of SQLite files.
     pub database_url: Option<String>,
+    /// The same PostgreSQL for the role that owns the tables, when that of `database_url` owns nothing.
+    pub migration_database_url: Option<String>,
     /// Any free ports instead of the known ones.
     pub any_port: bool,
     /// First part of log origins and key names.
@@ -213,6 +215,9 @@ fn config(
     if let Some(database_url) = &options.database_url {
         config.database_url.clone_from(database_url);
     }
+    config
+        .migration_database_url
+        .clone_from(&options.migration_database_url);
     if let Some(deployment) = &options.deployment {
         config.deployment.clone_from(deployment);
     }

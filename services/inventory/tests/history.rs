@@ -16,7 +16,7 @@ use counterfoil_inventory::store::{
     syncs::{State, SyncRow},
 };
 use observed::{assert_streams_again, explained, naive};
-use support::{Estate, Lab};
+use support::{Estate, Lab, TENANT};
 
 /// An estate that is anything, over few names so that syncs meet each other's.
 fn any_estate() -> impl proptest::strategy::Strategy<Value = Estate> {
@@ -78,7 +78,7 @@ async fn check_history(estates: Vec<Estate>) {
             .map(|key| (key, before.get(&key).copied(), after.get(&key).copied()))
             .filter(|(_, before, after)| before != after)
             .collect();
-        let found = changes::of_sync(&lab.db, source.source_no, sync.seq.unwrap(), &[])
+        let found = changes::of_sync(&lab.db, TENANT, source.source_no, sync.seq.unwrap(), &[])
             .await
             .unwrap();
         let found: Vec<_> = found

@@ -165,7 +165,7 @@ async fn a_server_that_dies_in_the_middle_leaves_the_inventory_as_it_was() {
     // The first accounts are written after some 4,000 of the 12,000.
     loop {
         let written: i64 = sqlx::query_scalar("SELECT count(*) FROM accounts")
-            .fetch_one(lab.db.reader())
+            .fetch_one(lab.db.read(TENANT).await.unwrap().conn())
             .await
             .unwrap();
         if written > 0 {
@@ -189,7 +189,7 @@ async fn a_server_that_dies_in_the_middle_leaves_the_inventory_as_it_was() {
     );
     assert!(sync.counts.read.accounts >= 4_000, "{:?}", sync.counts);
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM accounts")
-        .fetch_one(lab.db.reader())
+        .fetch_one(lab.db.read(TENANT).await.unwrap().conn())
         .await
         .unwrap();
     assert_eq!(left, 0);

@@ -7,14 +7,15 @@ mod support;
 
 use std::time::Duration;
 
-use counterfoil_chassis::{Database, Engine, both_engines, testing::TestDatabase};
+use counterfoil_chassis::{
+    Database, Engine, ReadTx, WriteTx, both_engines, db::READERS_MAX, testing::TestDatabase,
+};
 use counterfoil_inventory::{
     config::InventoryConfig,
     error::Result,
     jobs::{Progress, SyncJob},
     store::syncs::{self, State, SyncRow},
 };
-use sqlx::{Any, Transaction, pool::PoolConnection};
 use support::{Estate, Gate, Lab, TENANT};
 use tokio::task::JoinHandle;
 
@@ -63,25 +64,25 @@ async fn outlive_a_lease(lab: &Lab, id: &str) {
 
 /// What keeps everybody from reading the grants of the current inventory.
 enum Barrier {
-    Sqlite(Vec<PoolConnection<Any>>),
-    Postgres(Transaction<'static, Any>),
+    Sqlite(Vec<ReadTx>),
+    Postgres(WriteTx),
 }
 
 impl Barrier {
     async fn close(db: &Database) -> Self {
-        let pool = db.reader();
         match db.engine() {
             Engine::Sqlite => {
                 let mut all = Vec::new();
-                for _ in 0..pool.options().get_max_connections() {
-                    all.push(pool.acquire().await.unwrap());
+                for _ in 0..READERS_MAX {
+                    all.push(db.read(TENANT).await.unwrap());
                 }
                 Self::Sqlite(all)
             }
             Engine::Postgres => {
-                let mut tx = pool.begin().await.unwrap();
+                // Another tenant's transaction: the tenant's own lock stays free.
+                let mut tx = db.write_tx("barrier").await.unwrap();
                 let lock = "LOCK TABLE grants IN ACCESS EXCLUSIVE MODE";
-                sqlx::query(lock).execute(&mut *tx).await.unwrap();
+                sqlx::query(lock).execute(tx.conn()).await.unwrap();
                 Self::Postgres(tx)
             }
         }

@@ -47,7 +47,7 @@ both_engines! {
         let mut found = Vec::new();
         let mut after = Vec::new();
         loop {
-            let page = changes::of_sync(&lab.db, no, 2, &after).await.unwrap();
+            let page = changes::of_sync(&lab.db, TENANT, no, 2, &after).await.unwrap();
             let Some(last) = page.last() else { break };
             after = last.key.to_vec();
             found.extend(page);
@@ -76,15 +76,15 @@ both_engines! {
         let mut tx = lab.db.write_tx(TENANT).await.unwrap();
         grants::add(&mut tx, no, i64::MAX - 1, written.clone()).await.unwrap();
         tx.commit().await.unwrap();
-        let read = grants::at(&lab.db, no, i64::MAX - 1, &[], 10).await.unwrap();
+        let read = grants::at(&lab.db, TENANT, no, i64::MAX - 1, &[], 10).await.unwrap();
         assert_eq!(read.len(), 4);
         for (read, written) in read.iter().zip(written.iter().rev()) {
             assert_eq!((read.key, read.value, read.flags), (written.key, written.value, written.flags));
             assert_eq!((read.first_seq, read.last_used_ms), (i64::MAX - 1, written.last_used_ms));
         }
-        let page = grants::at(&lab.db, no, i64::MAX - 1, &read[1].key, 1).await.unwrap();
+        let page = grants::at(&lab.db, TENANT, no, i64::MAX - 1, &read[1].key, 1).await.unwrap();
         assert_eq!(page, read[2..3]);
-        assert_eq!(grants::at(&lab.db, no, 1, &[], 10).await.unwrap(), []);
+        assert_eq!(grants::at(&lab.db, TENANT, no, 1, &[], 10).await.unwrap(), []);
     }
 
     /// What a sync that was not sealed wrote goes without a trace, whatever it was.
@@ -100,10 +100,10 @@ both_engines! {
         grants::take_back(&mut tx, no, 1).await.unwrap();
         stage::clear(&mut tx, no).await.unwrap();
         tx.commit().await.unwrap();
-        let left = grants::at(&lab.db, no, 1, &[], 10).await.unwrap();
+        let left = grants::at(&lab.db, TENANT, no, 1, &[], 10).await.unwrap();
         assert_eq!(left.iter().map(|one| (one.key, one.value)).collect::<Vec<_>>(), [(grant(1, 1).key, [1; 32]), (grant(2, 1).key, [1; 32])]);
-        assert_eq!(grants::at(&lab.db, no, 9, &[], 10).await.unwrap(), left);
-        assert_eq!(stage.get(&lab.db, 0, 0).await.unwrap(), None);
+        assert_eq!(grants::at(&lab.db, TENANT, no, 9, &[], 10).await.unwrap(), left);
+        assert_eq!(stage.get(&lab.db, TENANT, 0, 0).await.unwrap(), None);
     }
 
     /// One sync waits and one runs a source; who takes it first has it.

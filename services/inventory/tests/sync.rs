@@ -27,7 +27,7 @@ use support::{Estate, Lab, TENANT};
 
 async fn records(lab: &Lab) -> Vec<(v1::Record, v1::SourceSyncSealed)> {
     let rows = sqlx::query("SELECT record FROM outbox_records ORDER BY seq")
-        .fetch_all(lab.db.reader())
+        .fetch_all(lab.db.read(TENANT).await.unwrap().conn())
         .await
         .unwrap();
     rows.iter()
@@ -104,7 +104,7 @@ both_engines! {
         assert_eq!(first.set_root, second.set_root);
         assert_eq!(ids_before, ids(&lab, "hr", Kind::Account).await);
         let source = lab.source("hr").await;
-        let changes = changes::of_sync(&lab.db, source.source_no, second.seq.unwrap(), &[]).await.unwrap();
+        let changes = changes::of_sync(&lab.db, TENANT, source.source_no, second.seq.unwrap(), &[]).await.unwrap();
         assert_eq!(changes, []);
         assert_eq!((first.seal_no, second.seal_no), (Some(1), Some(2)));
     }
@@ -331,7 +331,7 @@ both_engines! {
         assert_eq!(sync.state, State::Complete);
         assert_eq!(explained(&lab, "hr").await, naive(&estate));
         assert_streams_again(&lab, &sync).await;
-        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM staged_chunks").fetch_one(lab.db.reader()).await.unwrap();
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM staged_chunks").fetch_one(lab.db.read(TENANT).await.unwrap().conn()).await.unwrap();
         assert_eq!(left, 0);
     }
 

@@ -75,6 +75,7 @@ async fn open(
     let chassis = Chassis::start(setup).await?;
     let mut options = EngineOptions {
         schema: Some(SERVICE.to_owned()),
+        owner_url: chassis.config.migration_database_url.clone(),
         ..EngineOptions::default()
     };
     if let Some(bytes) = config.ledger.queue_bytes_max {

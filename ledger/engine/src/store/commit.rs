@@ -5,7 +5,7 @@ use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
-use super::{ROWS_PER_STATEMENT, Store, to_db};
+use super::{Dialect, ROWS_PER_STATEMENT, Store, to_db};
 use crate::admission::SubjectKey;
 use crate::faults::{FaultPoint, Faults, Verdict};
 use crate::model::StreamHead;
@@ -91,7 +91,7 @@ impl Store {
     ) -> Result<(), CommitError> {
         // If we crash anywhere before the commit: nothing of the batch is there, nobody was told, clients send it again.
         let before = Step::reach(faults, FaultPoint::Begin)?;
-        let mut transaction = self.write.begin().await.map_err(CommitError::at("begin"))?;
+        let mut transaction = self.begin(logs).await.map_err(CommitError::at("begin"))?;
         before.done()?;
         let before = Step::reach(faults, FaultPoint::SwapHeads)?;
         for log in logs {
@@ -113,6 +113,18 @@ impl Store {
             .await
             .map_err(CommitError::at("commit"))?;
         before.done()
+    }
+
+    /// Begins to write to these logs. On PostgreSQL the transaction names them, and sees no others.
+    async fn begin(&self, logs: &[LogCommit]) -> Result<Transaction<'static, Any>, sqlx::Error> {
+        match self.dialect {
+            Dialect::Sqlite => self.write.begin().await,
+            Dialect::Postgres => {
+                let ids: Vec<String> = logs.iter().map(|log| log.log.to_string()).collect();
+                let begin = format!("BEGIN; SET LOCAL counterfoil.logs = '{}'", ids.join(","));
+                self.write.begin_with(AssertSqlSafe(begin)).await
+            }
+        }
     }
 
     async fn insert_entries(

@@ -4,7 +4,7 @@ use counterfoil_tlog::VerifierKey;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::{Store, get};
+use super::{Dialect, Store, get, set};
 use crate::EngineError;
 use crate::model::{Head, LogId, LogInfo};
 
@@ -25,6 +25,11 @@ impl Store {
     pub(crate) async fn insert_log(&self, log: &NewLog<'_>) -> Result<(), EngineError> {
         let failed = |error: sqlx::Error| EngineError::storage("create log", &error);
         let mut transaction = self.write.begin().await.map_err(failed)?;
+        if self.dialect == Dialect::Postgres {
+            set(&mut transaction, "counterfoil.tenant", log.tenant)
+                .await
+                .map_err(failed)?;
+        }
         let row = sqlx::query(
             "INSERT INTO logs (tenant, origin, vkey, registrar_vkey, created_at_ms) \
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING log_id",
@@ -39,6 +44,11 @@ impl Store {
         .map_err(failed)?;
         if let Some(row) = row {
             let id: i64 = row.try_get("log_id").map_err(failed)?;
+            if self.dialect == Dialect::Postgres {
+                set(&mut transaction, "counterfoil.logs", &id.to_string())
+                    .await
+                    .map_err(failed)?;
+            }
             sqlx::query(
                 "INSERT INTO log_heads (log_id, size, root, frontier, checkpoint, recorded_at_ms) \
                  VALUES ($1, $2, $3, $4, $5, $6)",
@@ -63,7 +73,7 @@ impl Store {
             "SELECT log_id, tenant, origin, vkey, registrar_vkey FROM logs WHERE tenant = $1",
         )
         .bind(tenant)
-        .fetch_optional(&self.read)
+        .fetch_optional(&mut *self.reading_tenant(tenant).await?)
         .await
         .map_err(|error| EngineError::storage("find log", &error))?
         .map(|row| log_info(&row))
@@ -73,7 +83,7 @@ impl Store {
     /// The tenants that have a log, in order of creation.
     pub(crate) async fn tenants(&self) -> Result<Vec<String>, EngineError> {
         sqlx::query("SELECT tenant FROM logs ORDER BY log_id")
-            .fetch_all(&self.read)
+            .fetch_all(&mut *self.reading_tenant("*").await?)
             .await
             .map_err(|error| EngineError::storage("list logs", &error))?
             .iter()

@@ -7,16 +7,18 @@ mod commit;
 mod logs;
 mod read;
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use sqlx::any::{AnyPoolOptions, AnyRow};
-use sqlx::{AnyPool, AssertSqlSafe, Executor as _, Row as _};
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Executor as _, Row as _, Transaction};
 
 pub(crate) use commit::{CommitError, EntryRow, KeyRow, LogCommit, TileRow};
 pub(crate) use logs::NewLog;
 pub(crate) use read::{EntryQuery, KnownRecord};
 
-use crate::EngineError;
+use crate::{EngineError, LogId};
 
 /// Connections for reading.
 const READERS: u32 = 4;
@@ -43,7 +45,12 @@ impl Store {
     /// Opens the database and brings its tables up to date.
     ///
     /// `schema` is the schema of its tables on PostgreSQL, made when missing; SQLite has none.
-    pub(crate) async fn open(url: &str, schema: Option<&str>) -> Result<Self, EngineError> {
+    /// `owner_url` is the address under which the tables' owner connects, when `url` is that of a role that owns nothing.
+    pub(crate) async fn open(
+        url: &str,
+        owner_url: Option<&str>,
+        schema: Option<&str>,
+    ) -> Result<Self, EngineError> {
         sqlx::any::install_default_drivers();
         let dialect = if url.starts_with("sqlite:") {
             Dialect::Sqlite
@@ -60,20 +67,8 @@ impl Store {
             Dialect::Postgres => 2,
         };
         let setup = setup(dialect, schema)?;
+        migrate(owner_url.unwrap_or(url), &setup, dialect, schema).await?;
         let write = pool(url, &setup, writers).await?;
-        let mut migrator = match dialect {
-            Dialect::Sqlite => sqlx::migrate!("migrations/sqlite"),
-            Dialect::Postgres => sqlx::migrate!("migrations/postgres"),
-        };
-        // A table of its own: the service around the engine keeps its migrations in the same database.
-        migrator.dangerous_set_table_name("log_migrations");
-        migrator
-            .run(&write)
-            .await
-            .map_err(|error| EngineError::Storage {
-                step: "migrate",
-                message: error.to_string(),
-            })?;
         let read = pool(url, &setup, READERS).await?;
         Ok(Self {
             write,
@@ -100,16 +95,124 @@ fn setup(dialect: Dialect, schema: Option<&str>) -> Result<Arc<str>, EngineError
                 .into(),
         ),
         (Dialect::Postgres, None) => Ok("SET synchronous_commit = on;".into()),
-        (Dialect::Postgres, Some(schema)) if schema.bytes().all(plain) => Ok(format!(
-            "SET synchronous_commit = on; CREATE SCHEMA IF NOT EXISTS {schema}; \
-             SET search_path TO {schema};"
-        )
-        .into()),
+        (Dialect::Postgres, Some(schema)) if schema.bytes().all(plain) => {
+            Ok(format!("SET synchronous_commit = on; SET search_path TO {schema};").into())
+        }
         (Dialect::Postgres, Some(schema)) => Err(EngineError::Storage {
             step: "open",
             message: format!("schema {schema:?} must be a-z, 0-9 and '_'"),
         }),
     }
+}
+
+/// Brings the tables up to date. Who may not make tables may still find that nothing is to be done.
+async fn migrate(
+    url: &str,
+    setup: &Arc<str>,
+    dialect: Dialect,
+    schema: Option<&str>,
+) -> Result<(), EngineError> {
+    let failed = |error: sqlx::Error| EngineError::storage("migrate", &error);
+    let mut migrator = match dialect {
+        Dialect::Sqlite => sqlx::migrate!("migrations/sqlite"),
+        Dialect::Postgres => sqlx::migrate!("migrations/postgres"),
+    };
+    // A table of its own: the service around the engine keeps its migrations in the same database.
+    migrator.dangerous_set_table_name("log_migrations");
+    let pool = pool(url, setup, 1).await?;
+    if dialect == Dialect::Postgres {
+        let there: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'log_migrations'")
+                .fetch_one(&pool)
+                .await
+                .map_err(failed)?;
+        if there == 1 {
+            let newest: i64 =
+                sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM log_migrations")
+                    .fetch_one(&pool)
+                    .await
+                    .map_err(failed)?;
+            if migrator.iter().all(|one| one.version <= newest) {
+                pool.close().await;
+                return Ok(());
+            }
+        } else if let Some(schema) = schema {
+            let create = AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {schema}"));
+            pool.execute(sqlx::raw_sql(create)).await.map_err(failed)?;
+        }
+    }
+    let migrated = migrator.run(&pool).await;
+    pool.close().await;
+    migrated.map_err(|error| EngineError::Storage {
+        step: "migrate",
+        message: error.to_string(),
+    })
+}
+
+/// Reads of named logs.
+pub(crate) enum Reading {
+    Connection(PoolConnection<Any>),
+    Transaction(Transaction<'static, Any>),
+}
+
+impl Deref for Reading {
+    type Target = AnyConnection;
+
+    fn deref(&self) -> &AnyConnection {
+        match self {
+            Self::Connection(connection) => connection,
+            Self::Transaction(transaction) => transaction,
+        }
+    }
+}
+
+impl DerefMut for Reading {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        match self {
+            Self::Connection(connection) => connection,
+            Self::Transaction(transaction) => transaction,
+        }
+    }
+}
+
+impl Store {
+    /// Reads of one log. On PostgreSQL the transaction names it, and sees no other.
+    async fn reading(&self, log: LogId) -> Result<Reading, EngineError> {
+        let failed = |error: sqlx::Error| EngineError::storage("begin reading", &error);
+        Ok(match self.dialect {
+            Dialect::Sqlite => Reading::Connection(self.read.acquire().await.map_err(failed)?),
+            Dialect::Postgres => {
+                let begin = format!("BEGIN READ ONLY; SET LOCAL counterfoil.logs = '{log}'");
+                let begun = self.read.begin_with(AssertSqlSafe(begin)).await;
+                Reading::Transaction(begun.map_err(failed)?)
+            }
+        })
+    }
+
+    /// Reads of which log a tenant has; of all tenants for `*`.
+    async fn reading_tenant(&self, tenant: &str) -> Result<Reading, EngineError> {
+        let failed = |error: sqlx::Error| EngineError::storage("begin reading", &error);
+        Ok(match self.dialect {
+            Dialect::Sqlite => Reading::Connection(self.read.acquire().await.map_err(failed)?),
+            Dialect::Postgres => {
+                let mut transaction = self.read.begin().await.map_err(failed)?;
+                set(&mut transaction, "counterfoil.tenant", tenant)
+                    .await
+                    .map_err(failed)?;
+                Reading::Transaction(transaction)
+            }
+        })
+    }
+}
+
+/// Makes a setting until the transaction ends.
+async fn set(connection: &mut AnyConnection, name: &str, value: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT set_config($1, $2, true)")
+        .bind(name)
+        .bind(value)
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 async fn pool(url: &str, setup: &Arc<str>, connections: u32) -> Result<AnyPool, EngineError> {

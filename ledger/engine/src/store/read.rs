@@ -42,7 +42,7 @@ impl Store {
             "SELECT size, root, frontier, checkpoint, recorded_at_ms FROM log_heads WHERE log_id = $1",
         )
         .bind(log.id.0)
-        .fetch_optional(&self.read)
+        .fetch_optional(&mut *self.reading(log.id).await?)
         .await
         .map_err(|error| EngineError::storage("read head", &error))?
         .ok_or_else(|| EngineError::damaged(&log.origin, "it has no head"))?;
@@ -62,7 +62,7 @@ impl Store {
     ) -> Result<BTreeMap<String, StreamHead>, EngineError> {
         sqlx::query("SELECT stream, last_seq, last_record_hash FROM log_streams WHERE log_id = $1")
             .bind(log.0)
-            .fetch_all(&self.read)
+            .fetch_all(&mut *self.reading(log).await?)
             .await
             .map_err(|error| EngineError::storage("read streams", &error))?
             .iter()
@@ -83,7 +83,7 @@ impl Store {
              FROM log_producer_keys WHERE log_id = $1",
         )
         .bind(log.id.0)
-        .fetch_all(&self.read)
+        .fetch_all(&mut *self.reading(log.id).await?)
         .await
         .map_err(|error| EngineError::storage("read keys", &error))?;
         let mut book = KeyBook::new(&log.registrar);
@@ -131,7 +131,7 @@ impl Store {
                 query = query.bind(id.as_slice());
             }
             let rows = query
-                .fetch_all(&self.read)
+                .fetch_all(&mut *self.reading(log).await?)
                 .await
                 .map_err(|error| EngineError::storage("look up record ids", &error))?;
             for row in &rows {
@@ -184,7 +184,7 @@ impl Store {
         }
         statement
             .bind(i64::from(query.limit))
-            .fetch_all(&self.read)
+            .fetch_all(&mut *self.reading(log.id).await?)
             .await
             .map_err(|error| EngineError::storage("read entries", &error))?
             .iter()
@@ -204,7 +204,7 @@ impl Store {
         )
         .bind(log.id.0)
         .bind(record_id.as_slice())
-        .fetch_optional(&self.read)
+        .fetch_optional(&mut *self.reading(log.id).await?)
         .await
         .map_err(|error| EngineError::storage("read entry", &error))?
         .map(|row| stored_entry(log, &row))
@@ -225,7 +225,7 @@ impl Store {
         .bind(log.0)
         .bind(to_db(from)?)
         .bind(to_db(end)?)
-        .fetch_all(&self.read)
+        .fetch_all(&mut *self.reading(log).await?)
         .await
         .map_err(|error| EngineError::storage("read leaf hashes", &error))?
         .iter()
@@ -244,7 +244,7 @@ impl Store {
             .bind(log.0)
             .bind(i64::from(level))
             .bind(to_db(n)?)
-            .fetch_optional(&self.read)
+            .fetch_optional(&mut *self.reading(log).await?)
             .await
             .map_err(|error| EngineError::storage("read tile", &error))?
             .map(|row| get(&row, "hashes"))
@@ -265,7 +265,7 @@ impl Store {
         .bind(log.0)
         .bind(to_db(from)?)
         .bind(to_db(end)?)
-        .fetch_all(&self.read)
+        .fetch_all(&mut *self.reading(log).await?)
         .await
         .map_err(|error| EngineError::storage("count types", &error))?
         .iter()
@@ -295,7 +295,7 @@ impl Store {
         .bind(log.id.0)
         .bind(stream)
         .bind(to_db(size)?)
-        .fetch_optional(&self.read)
+        .fetch_optional(&mut *self.reading(log.id).await?)
         .await
         .map_err(|error| EngineError::storage("read stream", &error))?
         .map(|row| stored_entry(log, &row))
@@ -318,7 +318,7 @@ impl Store {
         .bind(log.id.0)
         .bind(record_type)
         .bind(to_db(size)?)
-        .fetch_optional(&self.read)
+        .fetch_optional(&mut *self.reading(log.id).await?)
         .await
         .map_err(|error| EngineError::storage("read type", &error))?
         .map(|row| stored_entry(log, &row))

@@ -119,7 +119,7 @@ pub(super) async fn get_business_unit_owner(
     api.require_readable(caller, &name.tenant).await?;
     let id = convert::id("name", BusinessUnitId::parse(&name.business_unit))?;
     let at_ms = convert::moment("at_time", request.at_time.as_ref())?.unwrap_or(i64::MAX);
-    let mut reader = api.reader().await?;
+    let mut reader = api.db.read(&name.tenant).await?;
     let found = store::tenures::at(&mut reader, &name.tenant, &id, at_ms).await?;
     let found = found.ok_or_else(ApiError::not_found)?;
     Ok(proto::GetBusinessUnitOwnerResponse {
@@ -137,7 +137,7 @@ pub(super) async fn list_business_units(
     let page = api
         .pages
         .open(request.page_size, &request.page_token, &scope)?;
-    let mut reader = api.reader().await?;
+    let mut reader = api.db.read(&tenant).await?;
     let mut rows = store::tenures::list(&mut reader, &tenant, From::page(&page)?).await?;
     let next_page_token = page.cut(&mut rows, |row| row.business_unit.as_str().into());
     Ok(proto::ListBusinessUnitsResponse {

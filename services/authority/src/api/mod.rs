@@ -33,7 +33,7 @@ use counterfoil_proto::{
 };
 use tonic::service::Routes;
 
-use crate::store::{self, Reader};
+use crate::store;
 
 /// How long an answer waits for its records to be in the ledger. What is not there by then is answered as PENDING.
 const EVIDENCE_PATIENCE: Duration = Duration::from_secs(2);
@@ -86,15 +86,10 @@ impl Api {
         routes.routes()
     }
 
-    /// A connection for reading.
-    async fn reader(&self) -> Result<Reader, ApiError> {
-        Ok(store::reader(&self.db).await?)
-    }
-
     /// Refuses who may not read the governance of a tenant: strangers as if there were none.
     async fn require_readable(&self, caller: &Caller, tenant: &str) -> Result<(), ApiError> {
         caller.require_tenant(tenant)?;
-        let mut reader = self.reader().await?;
+        let mut reader = self.db.read(tenant).await?;
         let found = store::tenants::get(&mut reader, tenant).await?;
         let found = found.ok_or_else(ApiError::not_found)?;
         change::require_governing(caller, &found)

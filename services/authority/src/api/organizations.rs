@@ -65,7 +65,7 @@ pub(super) async fn list_organizations(
     let page = api
         .pages
         .open(request.page_size, &request.page_token, &scope)?;
-    let mut reader = api.reader().await?;
+    let mut reader = api.db.read(&tenant).await?;
     let mut rows = store::organizations::list(&mut reader, &tenant, From::page(&page)?).await?;
     let next_page_token = page.cut(&mut rows, |row| row.id.as_str().into());
     Ok(proto::ListOrganizationsResponse {

@@ -80,7 +80,7 @@ pub(super) async fn get_policy(
     let tenant = api.known_tenant(caller, "tenant", &request.tenant).await?;
     let at_ms = convert::moment("at_time", request.at_time.as_ref())?;
     let at_ms = at_ms.unwrap_or_else(|| api.clock.now_ms());
-    let mut reader = api.reader().await?;
+    let mut reader = api.db.read(&tenant).await?;
     let bundle = store::policies::in_force(&mut reader, &tenant, at_ms).await?;
     let bundle = bundle.ok_or_else(ApiError::not_found)?;
     Ok(proto::GetPolicyResponse {
@@ -102,7 +102,7 @@ pub(super) async fn list_policies(
     let after =
         after.map_err(|_| ApiError::invalid("page_token", "is not a token of this list"))?;
     let limit = i64::from(page.size) + 1;
-    let mut reader = api.reader().await?;
+    let mut reader = api.db.read(&tenant).await?;
     let mut rows = store::policies::list(&mut reader, &tenant, after, limit).await?;
     let next_page_token = page.cut(&mut rows, |row| row.version.to_string().into_bytes());
     Ok(proto::ListPoliciesResponse {
@@ -119,7 +119,7 @@ pub(super) async fn simulate_policy(
     let tenant = api.known_tenant(caller, "tenant", &request.tenant).await?;
     let (rules, asked_ms) = api.asked_rules(request.policy.as_ref())?;
     let now_ms = api.clock.now_ms();
-    let mut reader = api.reader().await?;
+    let mut reader = api.db.read(&tenant).await?;
     let before = store::policies::in_force(&mut reader, &tenant, now_ms).await?;
     let effective_from_ms = policy::effective_from_ms(before.as_ref(), asked_ms, now_ms)
         .map_err(|wrong| in_policy(&wrong))?;

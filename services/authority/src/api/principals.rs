@@ -210,7 +210,7 @@ pub(super) async fn get_principal(
     let name = PrincipalName::parse_field("name", &request.name)?;
     api.require_readable(caller, &name.tenant).await?;
     let id = convert::id("name", PrincipalId::parse(&name.principal))?;
-    let mut reader = api.reader().await?;
+    let mut reader = api.db.read(&name.tenant).await?;
     let found = store::principals::get(&mut reader, &name.tenant, &id).await?;
     let found = found.ok_or_else(ApiError::not_found)?;
     Ok(proto::GetPrincipalResponse {
@@ -228,7 +228,7 @@ pub(super) async fn list_principals(
     let page = api
         .pages
         .open(request.page_size, &request.page_token, &scope)?;
-    let mut reader = api.reader().await?;
+    let mut reader = api.db.read(&tenant).await?;
     let mut rows = store::principals::list(&mut reader, &tenant, From::page(&page)?).await?;
     let next_page_token = page.cut(&mut rows, |row| row.id.as_str().into());
     Ok(proto::ListPrincipalsResponse {

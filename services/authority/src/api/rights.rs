@@ -180,7 +180,7 @@ pub(super) async fn list_decision_rights(
     let page = api
         .pages
         .open(request.page_size, &request.page_token, &scope)?;
-    let mut reader = api.reader().await?;
+    let mut reader = api.db.read(&tenant).await?;
     let mut rows = store::rights::list(&mut reader, &tenant, From::page(&page)?).await?;
     let next_page_token = page.cut(&mut rows, |row| row.id.as_str().into());
     Ok(proto::ListDecisionRightsResponse {
@@ -207,7 +207,7 @@ pub(super) async fn check_decision_right(
         return Err(ApiError::invalid("action", "is required"));
     }
     let now_ms = api.clock.now_ms();
-    let mut tx = api.db.read_tx().await?;
+    let mut tx = api.db.read_tx(&tenant).await?;
     let found = store::principals::get(tx.conn(), &tenant, &id).await?;
     let principal = found.ok_or_else(ApiError::not_found)?;
     let mut rights = match principal.is_active() {

@@ -143,7 +143,7 @@ pub(super) async fn get_tenant(
 ) -> Result<proto::GetTenantResponse, ApiError> {
     let id = TenantName::parse_field("name", &request.name)?.tenant;
     caller.require_tenant(&id)?;
-    let mut reader = api.reader().await?;
+    let mut reader = api.db.read(&id).await?;
     let tenant = store::tenants::get(&mut reader, &id).await?;
     let tenant = tenant.ok_or_else(ApiError::not_found)?;
     let missing = match activation(tenant.state) {
@@ -167,14 +167,18 @@ pub(super) async fn list_tenants(
     let page = api
         .pages
         .open(request.page_size, &request.page_token, &scope)?;
-    let mut reader = api.reader().await?;
     let mut tenants = match caller.tenant() {
-        Some(own) => store::tenants::get(&mut reader, own)
-            .await?
-            .into_iter()
-            .collect(),
+        Some(own) => {
+            let mut reader = api.db.read(own).await?;
+            let own = store::tenants::get(&mut reader, own).await?;
+            own.into_iter().collect()
+        }
         None => {
             let from = From::page(&page)?;
+            let mut reader = api
+                .db
+                .read_everything("the tenants of the deployment")
+                .await?;
             store::tenants::list(&mut reader, from).await?
         }
     };

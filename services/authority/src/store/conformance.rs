@@ -138,10 +138,12 @@ both_engines! {
 
     async fn lists_come_in_byte_order_and_go_on_after_a_place(db: TestDatabase) {
         db.migrate(&[MIGRATIONS]).await;
-        let mut tx = db.write_tx("a").await.unwrap();
         for id in ["ab", "a-c", "a0", "b"] {
+            let mut tx = db.write_tx(id).await.unwrap();
             tenants::insert(tx.conn(), &tenant(id), &[7; 16]).await.unwrap();
+            tx.commit().await.unwrap();
         }
+        let mut tx = db.read_everything("all tenants").await.unwrap();
         let found = tenants::list(tx.conn(), From { after: "", limit: 3 }).await.unwrap();
         let ids: Vec<&str> = found.iter().map(|one| one.id.as_str()).collect();
         assert_eq!(ids, ["a-c", "a0", "ab"]);

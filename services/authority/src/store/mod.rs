@@ -16,20 +16,14 @@ pub(crate) mod tokens;
 #[cfg(test)]
 mod conformance;
 
-use counterfoil_chassis::{ApiError, Database, db::Migrations, pages::Page};
-use sqlx::{Any, pool::PoolConnection};
+use counterfoil_chassis::{ApiError, db::Migrations, pages::Page};
 
 /// The tables of this service.
 pub(crate) const MIGRATIONS: Migrations =
     counterfoil_chassis::migrations!("authority", "0001_authority.sql");
 
-/// A connection for single reads.
-pub(crate) type Reader = PoolConnection<Any>;
-
-/// Takes a connection for single reads.
-pub(crate) async fn reader(db: &Database) -> Result<Reader, sqlx::Error> {
-    db.reader().acquire().await
-}
+/// Reads of one tenant: `api.db.read(&tenant)`.
+pub(crate) type Reader = counterfoil_chassis::ReadTx;
 
 /// A place in a list and how many rows to read from there.
 #[derive(Debug, Clone, Copy)]

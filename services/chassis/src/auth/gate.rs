@@ -23,8 +23,14 @@ use tracing::Instrument;
 use super::{
     Authenticator, Caller, Credential, PermissionTable,
     cut::{Admission, Cut, Way},
+    scoped::Scoped,
 };
-use crate::{client::REQUEST_ID_HEADER, error::ApiError, telemetry};
+use crate::{
+    client::{REQUEST_ID_HEADER, TENANT_HEADER},
+    db::scope,
+    error::ApiError,
+    telemetry,
+};
 
 const HEALTH_PREFIX: &str = "/grpc.health.v1.Health/";
 
@@ -231,14 +237,30 @@ where
         .extensions_mut()
         .insert(RequestContext { request_id });
     let out = if plain { Way::OutPlain } else { Way::OutGrpc };
+    let tenant = admission
+        .as_ref()
+        .and_then(|admission| bound_to(&admission.identified.caller, request.headers()));
     // A handler that panics fails its call, not the connection with all others on it.
-    match AssertUnwindSafe(inner.call(request)).catch_unwind().await {
-        Ok(response) => Ok(response?.map(|body| cut(body, out))),
+    match AssertUnwindSafe(scope::serve(tenant.clone(), inner.call(request)))
+        .catch_unwind()
+        .await
+    {
+        Ok(response) => Ok(response?.map(|body| cut(Scoped::wrap(body, tenant), out))),
         Err(_) => Ok(refusal(
             ApiError::internal("a handler panicked").into(),
             plain,
         )),
     }
+}
+
+/// The tenant that a call is bound to: the caller's own, or the one that a service says it acts for.
+fn bound_to(caller: &Caller, headers: &HeaderMap) -> Option<Arc<str>> {
+    let acts_for = || {
+        headers
+            .get(TENANT_HEADER)
+            .and_then(|value| value.to_str().ok())
+    };
+    caller.tenant().or_else(acts_for).map(Arc::from)
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {

@@ -18,6 +18,7 @@ mod cut;
 mod gate;
 mod permissions;
 mod remote;
+mod scoped;
 mod token;
 
 pub use authenticator::{

@@ -5,7 +5,7 @@
 use sha2::{Digest, Sha256};
 use sqlx::Row;
 
-use super::{Database, DatabaseError, Engine, WriteTx};
+use super::{Database, DatabaseError, Engine, WriteTx, wall};
 
 /// The migrations of one service. Make it with [`crate::migrations!`].
 #[derive(Debug, Clone, Copy)]
@@ -64,16 +64,33 @@ pub(super) async fn run(
         Engine::Sqlite => TABLE_SQLITE,
         Engine::Postgres => TABLE_POSTGRES,
     };
-    sqlx::raw_sql(table).execute(tx.conn()).await?;
+    if !db.has_table(&mut tx, "schema_migrations").await? {
+        sqlx::raw_sql(table).execute(tx.conn()).await?;
+    }
+    let mut pending = Vec::new();
     for set in std::iter::once(&OWN).chain(sets) {
-        run_set(&mut tx, set, now_ms).await?;
+        pending.extend(missing(&mut tx, set).await?);
+    }
+    let postgres = db.engine() == Engine::Postgres;
+    if postgres && !pending.is_empty() {
+        wall::lower(tx.conn(), db.schema()).await?;
+    }
+    for (set, file) in pending {
+        run_file(&mut tx, set, file, now_ms).await?;
+    }
+    if postgres {
+        wall::raise(tx.conn(), db.schema()).await?;
     }
     // If we crash here: nothing has happened, the next start runs the same files.
     tx.commit().await?;
     Ok(())
 }
 
-async fn run_set(tx: &mut WriteTx, set: &Migrations, now_ms: i64) -> Result<(), DatabaseError> {
+/// The files of a set that have not run.
+async fn missing<'s>(
+    tx: &mut WriteTx,
+    set: &'s Migrations,
+) -> Result<Vec<(&'s str, &'s MigrationFile)>, DatabaseError> {
     let failed = |name: &str, reason: String| DatabaseError::Migration {
         set: set.set.to_owned(),
         name: name.to_owned(),
@@ -107,21 +124,34 @@ async fn run_set(tx: &mut WriteTx, set: &Migrations, now_ms: i64) -> Result<(), 
             }
         }
     }
-    for file in set.files.iter().skip(rows.len()) {
-        let text = text(file, tx.engine());
-        sqlx::raw_sql(text)
-            .execute(tx.conn())
-            .await
-            .map_err(|error| failed(file.name, error.to_string()))?;
-        sqlx::query("INSERT INTO schema_migrations (migration_set, name, sha256, applied_at_ms) VALUES ($1, $2, $3, $4)")
-            .bind(set.set)
-            .bind(file.name)
-            .bind(Sha256::digest(text).to_vec())
-            .bind(now_ms)
-            .execute(tx.conn())
-            .await?;
-        tracing::info!(set = set.set, name = file.name, "migrated");
-    }
+    let missing = set.files.iter().skip(rows.len());
+    Ok(missing.map(|file| (set.set, file)).collect())
+}
+
+async fn run_file(
+    tx: &mut WriteTx,
+    set: &str,
+    file: &MigrationFile,
+    now_ms: i64,
+) -> Result<(), DatabaseError> {
+    let text = text(file, tx.engine());
+    let failed = |error: sqlx::Error| DatabaseError::Migration {
+        set: set.to_owned(),
+        name: file.name.to_owned(),
+        reason: error.to_string(),
+    };
+    sqlx::raw_sql(text)
+        .execute(tx.conn())
+        .await
+        .map_err(failed)?;
+    sqlx::query("INSERT INTO schema_migrations (migration_set, name, sha256, applied_at_ms) VALUES ($1, $2, $3, $4)")
+        .bind(set)
+        .bind(file.name)
+        .bind(Sha256::digest(text).to_vec())
+        .bind(now_ms)
+        .execute(tx.conn())
+        .await?;
+    tracing::info!(set, name = file.name, "migrated");
     Ok(())
 }
 

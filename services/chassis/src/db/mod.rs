@@ -4,13 +4,16 @@
 //! - A write transaction belongs to one tenant and holds the tenant's lock from its first statement to its end. On SQLite
 //!   there is one writer at all; on PostgreSQL an advisory lock gives the same order within a tenant. What is read inside
 //!   of a write transaction can therefore not change before it commits, on both engines, without retries.
+//! - A transaction sees one tenant: the one it names, or its caller's ([`scope`]). PostgreSQL enforces it ([`wall`]).
 //! - Only i64, bytes and text (and NULL) go in and out: what `sqlx::Any` carries on both engines.
 //! - Statements are `$N` texts on both engines. The bulk paths ([`bulk`]) write anonymous `?` on SQLite, where a thousand
 //!   named parameters would cost a hundred times more.
 
 pub mod bulk;
 mod migrate;
+pub mod scope;
 mod tx;
+mod wall;
 
 use std::{sync::Arc, time::Duration};
 
@@ -71,6 +74,11 @@ struct Inner {
     statements: StatementCache,
 }
 
+/// Connections that read at once; on PostgreSQL as many write.
+pub const READERS_MAX: u32 = 8;
+/// The tenant of those who read all of them.
+const EVERYTHING: &str = "*";
+
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Database {
@@ -95,10 +103,11 @@ impl Database {
         };
         let (writer, reader) = match engine {
             Engine::Sqlite => sqlite_pools(url).await?,
-            Engine::Postgres => {
-                let pool = postgres_pool(url, schema).await?;
-                (pool.clone(), pool)
-            }
+            // Apart, so that those who wait for a tenant's lock never keep from reading who holds it.
+            Engine::Postgres => (
+                postgres_pool(url, schema).await?,
+                postgres_pool(url, schema).await?,
+            ),
         };
         let inner = Inner {
             engine,
@@ -118,23 +127,57 @@ impl Database {
         self.inner.engine
     }
 
-    /// For single reading statements: `query.fetch_all(db.reader())`.
-    #[must_use]
-    pub fn reader(&self) -> &AnyPool {
-        &self.inner.reader
-    }
-
-    /// Several reads of one state.
+    /// Reads of a tenant, each of the newest state: `query.fetch_all(db.read(tenant).await?.conn())`.
     ///
     /// # Errors
     /// When no connection is free in time.
-    pub async fn read_tx(&self) -> Result<ReadTx, sqlx::Error> {
-        let begin = match self.inner.engine {
-            Engine::Sqlite => "BEGIN",
-            Engine::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-        };
-        let tx = self.inner.reader.begin_with(begin).await?;
-        Ok(ReadTx::new(tx, self.clone()))
+    pub async fn read(&self, tenant: &str) -> Result<ReadTx, sqlx::Error> {
+        self.begin_read(&scope::bound(tenant), "BEGIN READ ONLY")
+            .await
+    }
+
+    /// Several reads of one state of a tenant.
+    ///
+    /// # Errors
+    /// When no connection is free in time.
+    pub async fn read_tx(&self, tenant: &str) -> Result<ReadTx, sqlx::Error> {
+        let tenant = scope::bound(tenant);
+        match self.inner.engine {
+            Engine::Sqlite => {
+                let tx = self.inner.reader.begin_with("BEGIN").await?;
+                Ok(ReadTx::of_state(tx, self.clone()))
+            }
+            Engine::Postgres => {
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                self.begin_read(&tenant, begin).await
+            }
+        }
+    }
+
+    /// Reads of all tenants, for the few who must look for work or for a name before they know whose it is. `reason` says
+    /// why; a tidy test lists who may. For a caller of a tenant it still reads that tenant alone.
+    ///
+    /// # Errors
+    /// When no connection is free in time.
+    pub async fn read_everything(&self, reason: &'static str) -> Result<ReadTx, sqlx::Error> {
+        tracing::trace!(reason, "reading across tenants");
+        self.begin_read(&scope::bound(EVERYTHING), "BEGIN READ ONLY")
+            .await
+    }
+
+    async fn begin_read(&self, tenant: &str, begin: &str) -> Result<ReadTx, sqlx::Error> {
+        match self.inner.engine {
+            // Without a setting to make there is no need of a transaction.
+            Engine::Sqlite => {
+                let connection = self.inner.reader.acquire().await?;
+                Ok(ReadTx::of_connection(connection, self.clone()))
+            }
+            Engine::Postgres => {
+                let begin = begin_as(begin, tenant)?;
+                let tx = self.inner.reader.begin_with(begin).await?;
+                Ok(ReadTx::of_state(tx, self.clone()))
+            }
+        }
     }
 
     /// A write transaction of a tenant. It waits for the one before it; dropped without a commit, it leaves nothing.
@@ -156,7 +199,7 @@ impl Database {
         loop {
             let begun = match self.inner.engine {
                 Engine::Sqlite => self.inner.writer.begin_with("BEGIN IMMEDIATE").await,
-                Engine::Postgres => self.begin_postgres(lock).await,
+                Engine::Postgres => self.begin_postgres(tenant, lock).await,
             };
             match begun {
                 Ok(tx) => return Ok(WriteTx::new(tx, self.clone(), tenant)),
@@ -170,9 +213,11 @@ impl Database {
 
     async fn begin_postgres(
         &self,
+        tenant: &str,
         lock: Option<i64>,
     ) -> Result<sqlx::Transaction<'static, sqlx::Any>, sqlx::Error> {
-        let mut tx = self.inner.writer.begin().await?;
+        let begin = begin_as("BEGIN", &scope::bound(tenant))?;
+        let mut tx = self.inner.writer.begin_with(begin).await?;
         if let Some(key) = lock {
             sqlx::query("SELECT pg_advisory_xact_lock($1)")
                 .bind(key)
@@ -188,6 +233,20 @@ impl Database {
     /// When one fails, has changed since it ran, or is unknown to this program.
     pub async fn migrate(&self, sets: &[Migrations], now_ms: i64) -> Result<(), DatabaseError> {
         migrate::run(self, sets, now_ms).await
+    }
+
+    /// Whether PostgreSQL hides other tenants' rows from the role that is connected; `None`: SQLite, which cannot.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn second_wall(&self) -> Result<Option<bool>, sqlx::Error> {
+        match self.inner.engine {
+            Engine::Sqlite => Ok(None),
+            Engine::Postgres => {
+                let mut connection = self.inner.reader.acquire().await?;
+                Ok(Some(wall::holds(&mut connection).await?))
+            }
+        }
     }
 
     /// Closes all connections.
@@ -208,9 +267,41 @@ impl Database {
         i64::from_be_bytes(key)
     }
 
+    fn schema(&self) -> &str {
+        &self.inner.schema
+    }
+
+    /// Whether a table is there, told without the right to make it.
+    async fn has_table(&self, tx: &mut WriteTx, table: &str) -> Result<bool, sqlx::Error> {
+        let sql = match self.inner.engine {
+            Engine::Sqlite => {
+                "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = $1"
+            }
+            Engine::Postgres => {
+                "SELECT COUNT(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = $1"
+            }
+        };
+        let found: i64 = sqlx::query_scalar(sql)
+            .bind(table)
+            .fetch_one(tx.conn())
+            .await?;
+        Ok(found > 0)
+    }
+
     fn statements(&self) -> &StatementCache {
         &self.inner.statements
     }
+}
+
+/// A `BEGIN` that names the tenant, in one message to the server; the setting ends with the transaction.
+fn begin_as(begin: &str, tenant: &str) -> Result<sqlx::AssertSqlSafe<String>, sqlx::Error> {
+    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
+    if tenant != EVERYTHING && !tenant.bytes().all(harmless) {
+        return Err(sqlx::Error::Protocol("a malformed tenant id".to_owned()));
+    }
+    Ok(sqlx::AssertSqlSafe(format!(
+        "{begin}; SET LOCAL counterfoil.tenant = '{tenant}'"
+    )))
 }
 
 async fn sqlite_pools(url: &str) -> Result<(AnyPool, AnyPool), sqlx::Error> {
@@ -231,7 +322,7 @@ async fn sqlite_pools(url: &str) -> Result<(AnyPool, AnyPool), sqlx::Error> {
             })
     };
     let writer = options().max_connections(1).connect(url).await?;
-    let reader = options().max_connections(8).connect(url).await?;
+    let reader = options().max_connections(READERS_MAX).connect(url).await?;
     Ok((writer, reader))
 }
 
@@ -240,7 +331,7 @@ async fn postgres_pool(url: &str, schema: &str) -> Result<AnyPool, sqlx::Error> 
         format!("SET search_path TO {schema}; SET lock_timeout = '30s';").into();
     let pool = AnyPoolOptions::new()
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .max_connections(16)
+        .max_connections(READERS_MAX)
         .after_connect(move |connection, _| {
             let search_path = Arc::clone(&search_path);
             Box::pin(async move {
@@ -251,6 +342,14 @@ async fn postgres_pool(url: &str, schema: &str) -> Result<AnyPool, sqlx::Error> 
         })
         .connect(url)
         .await?;
+    let there: Option<String> = sqlx::query_scalar("SELECT to_regnamespace($1)::text")
+        .bind(schema)
+        .fetch_one(&pool)
+        .await?;
+    // A role that owns nothing may not even ask to make what is there.
+    if there.is_some() {
+        return Ok(pool);
+    }
     let mut tx = pool.begin().await?;
     // Two replicas that start at once would both try to create it. 1129270854 is "CFOF".
     sqlx::query("SELECT pg_advisory_xact_lock(1129270854)")
@@ -260,6 +359,16 @@ async fn postgres_pool(url: &str, schema: &str) -> Result<AnyPool, sqlx::Error> 
     sqlx::raw_sql(create).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(pool)
+}
+
+/// Whether PostgreSQL refused a row because it is of another tenant than the transaction.
+#[must_use]
+pub fn is_another_tenants(error: &sqlx::Error) -> bool {
+    let refused = |error: &dyn sqlx::error::DatabaseError| {
+        error.code().is_some_and(|code| code == "42501")
+            && error.message().contains("row-level security")
+    };
+    error.as_database_error().is_some_and(refused)
 }
 
 /// Whether the same call may succeed a moment later: busy, serialization failure, deadlock, lost or missing connection.

@@ -1,32 +1,69 @@
 //! Transactions.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    ops::{Deref, DerefMut},
+};
 
-use sqlx::{Any, AnyConnection, Transaction};
+use sqlx::{Any, AnyConnection, Transaction, pool::PoolConnection};
 
 use super::{Database, Engine, bulk::StatementCache};
 
-/// Several reads of one state.
+/// Reads of one tenant.
 #[derive(Debug)]
 pub struct ReadTx {
-    tx: Transaction<'static, Any>,
+    from: From,
     db: Database,
 }
 
+#[derive(Debug)]
+enum From {
+    /// Each statement reads the newest state.
+    Connection(PoolConnection<Any>),
+    Transaction(Transaction<'static, Any>),
+}
+
 impl ReadTx {
-    pub(super) fn new(tx: Transaction<'static, Any>, db: Database) -> Self {
-        Self { tx, db }
+    pub(super) fn of_connection(connection: PoolConnection<Any>, db: Database) -> Self {
+        let from = From::Connection(connection);
+        Self { from, db }
+    }
+
+    pub(super) fn of_state(tx: Transaction<'static, Any>, db: Database) -> Self {
+        let from = From::Transaction(tx);
+        Self { from, db }
     }
 
     /// Where to run statements: `query.fetch_all(tx.conn())`.
     pub fn conn(&mut self) -> &mut AnyConnection {
-        &mut self.tx
+        match &mut self.from {
+            From::Connection(connection) => connection,
+            From::Transaction(tx) => tx,
+        }
     }
 
     /// Which engine it is.
     #[must_use]
     pub fn engine(&self) -> Engine {
         self.db.engine()
+    }
+}
+
+impl Deref for ReadTx {
+    type Target = AnyConnection;
+
+    fn deref(&self) -> &AnyConnection {
+        match &self.from {
+            From::Connection(connection) => connection,
+            From::Transaction(tx) => tx,
+        }
+    }
+}
+
+impl DerefMut for ReadTx {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        self.conn()
     }
 }
 

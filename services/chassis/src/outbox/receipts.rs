@@ -50,7 +50,7 @@ impl Outbox {
         record_ids: &[RecordId],
     ) -> Result<HashMap<RecordId, Receipt>, ApiError> {
         let db = self.db();
-        let mut connection = db.reader().acquire().await?;
+        let mut connection = db.read(tenant).await?;
         let keys = record_ids.iter().map(Vec::as_slice);
         let rows = select_in(&mut connection, db.engine(), SELECT, &[tenant.into()], keys).await?;
         let mut found = HashMap::with_capacity(rows.len());

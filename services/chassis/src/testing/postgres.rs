@@ -16,6 +16,10 @@ use std::{
 
 use sqlx::{Connection, Executor};
 
+/// Who may do everything in the cluster.
+const SUPERUSER: &str = "postgres";
+/// Who owns the databases of the tests.
+const OWNER: &str = "counterfoil";
 const MISSING: &str = "PostgreSQL is needed for this test: run ./tests/run, which installs it";
 
 /// Makes an empty database and answers its address.
@@ -37,21 +41,34 @@ pub async fn create_database() -> String {
     });
     let name = format!("t{}", uuid::Uuid::new_v4().simple());
     sqlx::any::install_default_drivers();
-    let mut admin = sqlx::AnyConnection::connect(&url(folder, "postgres"))
+    let mut admin = sqlx::AnyConnection::connect(&url(folder, SUPERUSER, "postgres"))
         .await
         .expect("the cluster answers");
-    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    // Owned by a role that is no superuser, so that row-level security stands in its way as it does for a service.
+    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name} OWNER {OWNER}"));
     admin
         .execute(sqlx::raw_sql(create))
         .await
         .expect("a database is created");
     admin.close().await.expect("the connection closes");
-    url(folder, &name)
+    url(folder, OWNER, &name)
 }
 
-fn url(folder: &Path, database: &str) -> String {
+/// The same database as a superuser, whom nothing hides a row from; for tests that look past the services.
+#[must_use]
+pub fn as_superuser(url: &str) -> String {
+    as_role(url, SUPERUSER)
+}
+
+/// The same database as another role.
+#[must_use]
+pub fn as_role(url: &str, role: &str) -> String {
+    url.replacen(&format!("//{OWNER}@"), &format!("//{role}@"), 1)
+}
+
+fn url(folder: &Path, role: &str, database: &str) -> String {
     format!(
-        "postgres://postgres@localhost/{database}?host={}",
+        "postgres://{role}@localhost/{database}?host={}",
         folder.display()
     )
 }
@@ -95,6 +112,10 @@ fn start() -> Result<PathBuf, String> {
     pg_ctl.args(["-w", "-t", "60", "-o", &options, "start"]);
     watch(root, &programs, &folder)?;
     run(&mut pg_ctl, &folder)?;
+    let mut psql = as_postgres(root, &programs.join("psql"));
+    psql.arg("-h").arg(&folder);
+    psql.args(["-U", SUPERUSER, "-d", "postgres", "-c"]);
+    run(psql.arg(format!("CREATE ROLE {OWNER} LOGIN")), &folder)?;
     Ok(folder)
 }
 

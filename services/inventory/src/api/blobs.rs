@@ -28,14 +28,14 @@ impl BlobSource for Api {
         let Some(sync) = syncs::by_blob(&self.db, tenant, &blob.sha256).await? else {
             return Ok(None);
         };
-        let source = sources::by_number(&self.db, sync.source_no).await?;
+        let source = sources::by_number(&self.db, tenant, sync.source_no).await?;
         let tag = source.ok_or(Error::Damaged("source of a sync"))?.tag;
         let (source_no, seq) = (sync.source_no, sync.seq.unwrap_or(0));
-        let db = self.db.clone();
+        let (db, tenant) = (self.db.clone(), tenant.to_owned());
         let parts = futures::stream::try_unfold(Vec::new(), move |after: Vec<u8>| {
-            let db = db.clone();
+            let (db, tenant) = (db.clone(), tenant.clone());
             async move {
-                let page = grants::at(&db, source_no, seq, &after, PAGE).await?;
+                let page = grants::at(&db, &tenant, source_no, seq, &after, PAGE).await?;
                 let Some(last) = page.last() else {
                     return Ok(None);
                 };

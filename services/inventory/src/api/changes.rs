@@ -1,6 +1,8 @@
 //! The change feed.
 
-use counterfoil_chassis::{ApiError, Caller, clock::timestamp, names::tenant_field, pages::Page};
+use counterfoil_chassis::{
+    ApiError, Caller, clock::timestamp, db::scope, names::tenant_field, pages::Page,
+};
 use counterfoil_evidence::leaf::SourceTag;
 use counterfoil_proto::inventory::{Change, ChangeKind, WatchChangesRequest, WatchChangesResponse};
 use futures::{StreamExt, stream::BoxStream};
@@ -80,7 +82,7 @@ pub(super) async fn watch_changes(
         position,
         answers: answers.clone(),
     };
-    tokio::spawn(async move {
+    scope::spawn(async move {
         if let Err(error) = feed.run(request.until_caught_up).await {
             // The reader may have left in the meantime.
             let _ = answers.send(Err(error.into())).await;
@@ -140,11 +142,12 @@ impl Feed {
                 key: Vec::new(),
             };
         }
-        let source = sources::by_number(&self.api.db, sync.source_no).await?;
+        let source = sources::by_number(&self.api.db, &self.tenant, sync.source_no).await?;
         let tag = source.ok_or(Error::Damaged("source of a sync"))?.tag;
         loop {
             let after = &self.position.key;
-            let page = changes::of_sync(&self.api.db, sync.source_no, seq, after).await?;
+            let page =
+                changes::of_sync(&self.api.db, &self.tenant, sync.source_no, seq, after).await?;
             if page.is_empty() {
                 break;
             }

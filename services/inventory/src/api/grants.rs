@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use counterfoil_chassis::{ApiError, Caller, names::tenant_field};
+use counterfoil_chassis::{ApiError, Caller, db::scope, names::tenant_field};
 use counterfoil_evidence::leaf::{GrantFlags, GrantKey, SourceTag};
 use counterfoil_proto::inventory::{
     BatchGetGrantsRequest, BatchGetGrantsResponse, Grant, ListGrantsRequest, ListGrantsResponse,
@@ -185,13 +185,13 @@ pub(super) async fn stream_snapshot_grants(
         .ok_or_else(ApiError::not_found)?;
     let (answers, receiver) = mpsc::channel(super::STREAM_AHEAD);
     let api = api.clone();
-    tokio::spawn(async move {
+    scope::spawn(async move {
         for source in &snapshot.sources {
             let SourceStanding::Sealed(sealed) = &source.standing else {
                 continue;
             };
             let sent = if request.leaves_only {
-                send_leaves(&api, source, sealed, &answers).await
+                send_leaves(&api, &name.tenant, source, sealed, &answers).await
             } else {
                 send_grants(&api, &name.tenant, source, sealed, &answers).await
             };
@@ -248,6 +248,7 @@ async fn send_grants(
 
 async fn send_leaves(
     api: &Api,
+    tenant: &str,
     source: &SnapshotSourceRow,
     sealed: &SealedSync,
     answers: &Answers,
@@ -255,7 +256,7 @@ async fn send_leaves(
     let mut after = Vec::new();
     let mut sent = 0_u64;
     loop {
-        let rows = grants::at(&api.db, source.source_no, sealed.seq, &after, BATCH).await?;
+        let rows = grants::at(&api.db, tenant, source.source_no, sealed.seq, &after, BATCH).await?;
         let Some(last) = rows.last() else { break };
         after = last.key.to_vec();
         sent += u64::try_from(rows.len()).unwrap_or(0);

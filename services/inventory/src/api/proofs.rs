@@ -88,7 +88,7 @@ pub(super) async fn prove_grants(
             return Err(ApiError::failed_precondition("SYNC_NOT_SEALED", message));
         }
     }
-    let source = sources::by_number(&api.db, row.source_no)
+    let source = sources::by_number(&api.db, &row.tenant, row.source_no)
         .await?
         .ok_or_else(ApiError::not_found)?;
     let place = api.sets.place(&row.sync);
@@ -124,7 +124,7 @@ impl Api {
         let mut blob = Vec::with_capacity(leaves.saturating_mul(GRANT_LEAF_LEN));
         let mut after = Vec::new();
         loop {
-            let page = grants::at(&self.db, row.source_no, seq, &after, PAGE).await?;
+            let page = grants::at(&self.db, &row.tenant, row.source_no, seq, &after, PAGE).await?;
             let Some(last) = page.last() else { break };
             after = last.key.to_vec();
             for grant in &page {

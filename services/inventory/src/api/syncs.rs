@@ -3,6 +3,7 @@
 use counterfoil_chassis::{
     ApiError, Caller,
     clock::millis,
+    db::scope,
     idempotency::{self, Begun},
     names::{new_id, tenant_field},
 };
@@ -154,7 +155,7 @@ pub(super) async fn watch_sync(
     api.sync(&name).await?;
     let (answers, receiver) = mpsc::channel(STREAM_AHEAD);
     let api = api.clone();
-    tokio::spawn(async move {
+    scope::spawn(async move {
         let mut listener = api.bell.listen();
         let mut shown = None;
         loop {

@@ -178,7 +178,7 @@ impl SyncJob {
         let (Some(lease), Some(row)) = (claimed, row) else {
             return Ok(None);
         };
-        let source = sources::by_number(&self.shop.db, row.source_no).await?;
+        let source = sources::by_number(&self.shop.db, tenant, row.source_no).await?;
         let source = source.ok_or(Error::Damaged("source of a sync"))?;
         let shop = self.shop.clone();
         Ok(Some(Ingest::new(shop, lease, source, rules, row.purpose)))

@@ -29,6 +29,7 @@ const VERSIONS_MAX: i64 = 4096;
 /// When the database fails.
 pub async fn of_sync(
     db: &Database,
+    tenant: &str,
     source_no: i64,
     seq: i64,
     after: &[u8],
@@ -42,7 +43,7 @@ pub async fn of_sync(
     .bind(after.to_vec())
     .bind(seq)
     .bind(VERSIONS_MAX)
-    .fetch_all(db.reader())
+    .fetch_all(db.read(tenant).await?.conn())
     .await?;
     let full = i64::try_from(rows.len()).unwrap_or(VERSIONS_MAX) == VERSIONS_MAX;
     let mut changes: Vec<ChangeRow> = Vec::with_capacity(rows.len());

@@ -39,6 +39,7 @@ pub enum Kind {
 /// When the database fails.
 pub async fn known(
     db: &Database,
+    tenant: &str,
     kind: Kind,
     source_no: i64,
     mut take: impl FnMut(Known),
@@ -53,7 +54,8 @@ pub async fn known(
              FROM entitlements WHERE source_no = $1 ORDER BY first_seq"
         }
     };
-    let mut rows = sqlx::query(sql).bind(source_no).fetch(db.reader());
+    let mut connection = db.read(tenant).await?;
+    let mut rows = sqlx::query(sql).bind(source_no).fetch(connection.conn());
     while let Some(row) = rows.try_next().await? {
         take(Known {
             id: bytes(&row, "id")?,
@@ -79,7 +81,7 @@ pub async fn ended_elsewhere(db: &Database, tenant: &str, source_no: i64) -> Res
     )
     .bind(tenant)
     .bind(source_no)
-    .fetch_all(db.reader())
+    .fetch_all(db.read(tenant).await?.conn())
     .await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }

@@ -167,6 +167,7 @@ const PAGE_POSTGRES: &str = "SELECT string_agg(encode(key, 'hex') || encode(valu
 /// When the database fails.
 pub async fn at(
     db: &Database,
+    tenant: &str,
     source_no: i64,
     seq: i64,
     after: &[u8],
@@ -181,7 +182,7 @@ pub async fn at(
         .bind(after.to_vec())
         .bind(seq)
         .bind(limit)
-        .fetch_one(db.reader())
+        .fetch_one(db.read(tenant).await?.conn())
         .await?;
     let page = page.unwrap_or_default();
     let mut grants = page
@@ -320,7 +321,7 @@ pub async fn list(db: &Database, tenant: &str, slice: Slice<'_>) -> Result<Vec<L
     .bind(i64::from(slice.flags.0))
     .bind(slice.limit)
     .bind(tenant)
-    .fetch_all(db.reader())
+    .fetch_all(db.read(tenant).await?.conn())
     .await?;
     rows.iter().map(listed).collect()
 }
@@ -345,20 +346,20 @@ pub async fn by_keys(
          LEFT JOIN identities i ON i.tenant = ? AND i.identity_key = a.identity_key \
          WHERE g.source_no = ? AND g.first_seq <= ? AND g.gone_seq > ? AND g.key IN ({list})"
     );
-    let (tenant, seq) = (BulkValue::from(tenant), BulkValue::from(seq));
+    let (own, seq) = (BulkValue::from(tenant), BulkValue::from(seq));
     let fixed = [
-        tenant.clone(),
+        own.clone(),
         seq.clone(),
         seq.clone(),
-        tenant.clone(),
+        own.clone(),
         seq.clone(),
         seq.clone(),
-        tenant,
+        own,
         source_no.into(),
         seq.clone(),
         seq,
     ];
-    let mut connection = db.reader().acquire().await?;
+    let mut connection = db.read(tenant).await?;
     let rows = select_in(&mut connection, db.engine(), template, &fixed, keys).await?;
     rows.iter().map(listed).collect()
 }

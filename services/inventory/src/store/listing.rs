@@ -110,7 +110,7 @@ pub async fn list_accounts(
     .bind(source_no)
     .bind(i64::from(orphaned))
     .bind(limit)
-    .fetch_all(db.reader())
+    .fetch_all(db.read(tenant).await?.conn())
     .await?;
     let listed = |row: &AnyRow| {
         Ok(ListedAccount {
@@ -148,7 +148,7 @@ pub async fn list_entitlements(
     .bind(source_no)
     .bind(i64::from(ownerless))
     .bind(limit)
-    .fetch_all(db.reader())
+    .fetch_all(db.read(tenant).await?.conn())
     .await?;
     let listed = |row: &AnyRow| {
         Ok(ListedEntitlement {
@@ -214,7 +214,7 @@ pub async fn list_identities(
     .bind(tenant)
     .bind(after.to_vec())
     .bind(limit)
-    .fetch_all(db.reader())
+    .fetch_all(db.read(tenant).await?.conn())
     .await?;
     let mut identities = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -224,7 +224,7 @@ pub async fn list_identities(
             accounts: Vec::new(),
         });
     }
-    let mut connection = db.reader().acquire().await?;
+    let mut connection = db.read(tenant).await?;
     let template = concat!(
         "SELECT a.account AS id, ",
         account_columns!(),

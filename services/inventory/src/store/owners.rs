@@ -41,7 +41,7 @@ pub async fn set(
 pub async fn all(db: &Database, tenant: &str) -> Result<HashMap<String, String>> {
     let rows = sqlx::query("SELECT object, owner_key FROM owners WHERE tenant = $1")
         .bind(tenant)
-        .fetch_all(db.reader())
+        .fetch_all(db.read(tenant).await?.conn())
         .await?;
     let pair = |row: &sqlx::any::AnyRow| Ok((row.try_get(0)?, row.try_get(1)?));
     rows.iter().map(pair).collect()

@@ -145,7 +145,7 @@ async fn with_sources(
     tenant: &str,
     mut snapshots: Vec<SnapshotRow>,
 ) -> Result<Vec<SnapshotRow>> {
-    let mut connection = db.reader().acquire().await?;
+    let mut connection = db.read(tenant).await?;
     let ids = snapshots.iter().map(|one| one.snapshot.as_str());
     let fixed = [tenant.into()];
     let rows = select_in(&mut connection, db.engine(), SELECT_SOURCES, &fixed, ids).await?;
@@ -173,7 +173,7 @@ pub async fn get(db: &Database, tenant: &str, id: &str) -> Result<Option<Snapsho
     )
     .bind(tenant)
     .bind(id)
-    .fetch_optional(db.reader())
+    .fetch_optional(db.read(tenant).await?.conn())
     .await?;
     let Some(row) = row else { return Ok(None) };
     let mut found = with_sources(db, tenant, vec![snapshot(&row)?]).await?;
@@ -197,7 +197,7 @@ pub async fn list(
     .bind(tenant)
     .bind(before)
     .bind(limit)
-    .fetch_all(db.reader())
+    .fetch_all(db.read(tenant).await?.conn())
     .await?;
     let snapshots = rows.iter().map(snapshot).collect::<Result<Vec<_>>>()?;
     with_sources(db, tenant, snapshots).await

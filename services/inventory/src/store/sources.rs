@@ -145,7 +145,7 @@ pub async fn get(db: &Database, tenant: &str, id: &str) -> Result<Option<SourceR
     let row = sqlx::query(select_source!("WHERE s.tenant = $1 AND s.source = $2"))
         .bind(tenant)
         .bind(id)
-        .fetch_optional(db.reader())
+        .fetch_optional(db.read(tenant).await?.conn())
         .await?;
     row.as_ref().map(source).transpose()
 }
@@ -154,10 +154,10 @@ pub async fn get(db: &Database, tenant: &str, id: &str) -> Result<Option<SourceR
 ///
 /// # Errors
 /// When the database fails.
-pub async fn by_number(db: &Database, source_no: i64) -> Result<Option<SourceRow>> {
+pub async fn by_number(db: &Database, tenant: &str, source_no: i64) -> Result<Option<SourceRow>> {
     let row = sqlx::query(select_source!("WHERE s.source_no = $1"))
         .bind(source_no)
-        .fetch_optional(db.reader())
+        .fetch_optional(db.read(tenant).await?.conn())
         .await?;
     row.as_ref().map(source).transpose()
 }
@@ -185,7 +185,7 @@ pub async fn list(db: &Database, tenant: &str, after: &str, limit: i64) -> Resul
     .bind(tenant)
     .bind(after)
     .bind(limit)
-    .fetch_all(db.reader())
+    .fetch_all(db.read(tenant).await?.conn())
     .await?;
     rows.iter().map(source).collect()
 }
@@ -197,7 +197,7 @@ pub async fn list(db: &Database, tenant: &str, after: &str, limit: i64) -> Resul
 pub async fn all_by_tag(db: &Database, tenant: &str) -> Result<Vec<SourceRow>> {
     let rows = sqlx::query(select_source!("WHERE s.tenant = $1 ORDER BY s.tag"))
         .bind(tenant)
-        .fetch_all(db.reader())
+        .fetch_all(db.read(tenant).await?.conn())
         .await?;
     rows.iter().map(source).collect()
 }

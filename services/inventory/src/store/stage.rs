@@ -46,7 +46,13 @@ impl Stage {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn get(&self, db: &Database, run: i64, chunk: i64) -> Result<Option<Vec<u8>>> {
+    pub async fn get(
+        &self,
+        db: &Database,
+        tenant: &str,
+        run: i64,
+        chunk: i64,
+    ) -> Result<Option<Vec<u8>>> {
         let row = sqlx::query(
             "SELECT content FROM staged_chunks WHERE source_no = $1 AND seq = $2 AND run = $3 AND chunk = $4",
         )
@@ -54,7 +60,7 @@ impl Stage {
         .bind(self.seq)
         .bind(run)
         .bind(chunk)
-        .fetch_optional(db.reader())
+        .fetch_optional(db.read(tenant).await?.conn())
         .await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }

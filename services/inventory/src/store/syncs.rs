@@ -237,7 +237,7 @@ pub async fn get(db: &Database, tenant: &str, id: &str) -> Result<Option<SyncRow
     let row = sqlx::query(select_sync!("WHERE y.tenant = $1 AND y.sync = $2"))
         .bind(tenant)
         .bind(id)
-        .fetch_optional(db.reader())
+        .fetch_optional(db.read(tenant).await?.conn())
         .await?;
     row.as_ref().map(sync).transpose()
 }
@@ -275,7 +275,7 @@ pub async fn list(
     .bind(source_no)
     .bind(before)
     .bind(limit)
-    .fetch_all(db.reader())
+    .fetch_all(db.read(tenant).await?.conn())
     .await?;
     rows.iter().map(sync).collect()
 }
@@ -290,7 +290,7 @@ pub async fn by_blob(db: &Database, tenant: &str, sha256: &[u8]) -> Result<Optio
     ))
     .bind(tenant)
     .bind(sha256.to_vec())
-    .fetch_optional(db.reader())
+    .fetch_optional(db.read(tenant).await?.conn())
     .await?;
     row.as_ref().map(sync).transpose()
 }
@@ -311,7 +311,7 @@ pub async fn sealed_from(
     .bind(tenant)
     .bind(seal_no)
     .bind(limit)
-    .fetch_all(db.reader())
+    .fetch_all(db.read(tenant).await?.conn())
     .await?;
     rows.iter().map(sync).collect()
 }
@@ -323,7 +323,7 @@ pub async fn sealed_from(
 pub async fn last_seal_no(db: &Database, tenant: &str) -> Result<i64> {
     let row = sqlx::query("SELECT last_seal_no FROM feeds WHERE tenant = $1")
         .bind(tenant)
-        .fetch_optional(db.reader())
+        .fetch_optional(db.read(tenant).await?.conn())
         .await?;
     Ok(row.map_or(Ok(0), |row| row.try_get(0))?)
 }
@@ -370,7 +370,7 @@ pub async fn due(db: &Database, now_ms: i64, limit: i64) -> Result<Vec<(String, 
     )
     .bind(now_ms)
     .bind(limit)
-    .fetch_all(db.reader())
+    .fetch_all(db.read_everything("syncs that may begin").await?.conn())
     .await?;
     pairs(&rows)
 }
@@ -384,7 +384,7 @@ pub async fn abandoned(db: &Database, lease_ms: i64) -> Result<Vec<(String, Stri
         "SELECT tenant, sync FROM syncs WHERE state = 2 AND lease_until_ms <= $1 ORDER BY sync",
     )
     .bind(lease_ms)
-    .fetch_all(db.reader())
+    .fetch_all(db.read_everything("syncs that were left").await?.conn())
     .await?;
     pairs(&rows)
 }

@@ -378,7 +378,7 @@ impl Lab {
         let mut after = Vec::new();
         loop {
             // A small page, so that there are several.
-            let page = grants::at(&self.db, source.source_no, seq, &after, 7)
+            let page = grants::at(&self.db, TENANT, source.source_no, seq, &after, 7)
                 .await
                 .unwrap();
             let Some(last) = page.last() else {

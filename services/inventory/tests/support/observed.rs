@@ -23,7 +23,7 @@ use super::support::{Estate, Lab, TENANT};
 pub async fn ids(lab: &Lab, source: &str, kind: Kind) -> HashMap<String, Id> {
     let source_no = lab.source(source).await.source_no;
     let mut ids = HashMap::new();
-    entities::known(&lab.db, kind, source_no, |known| {
+    entities::known(&lab.db, TENANT, kind, source_no, |known| {
         ids.insert(known.native_id, known.id);
     })
     .await

@@ -1,6 +1,6 @@
 //! What the service's own records name by hash: the descriptor sets of R86. Its records commit to nothing else.
 
-use counterfoil_chassis::{ApiError, Caller};
+use counterfoil_chassis::{ApiError, Caller, db::scope};
 use counterfoil_engine::{EntryFilter, Log};
 use counterfoil_evidence::catalogue::Payload;
 use counterfoil_evidence::v1::SchemaRegistered;
@@ -33,7 +33,7 @@ impl Api {
         let (sender, receiver) = mpsc::channel(2);
         let api = self.clone();
         let shutdown = self.shutdown.clone();
-        tokio::spawn(async move {
+        scope::spawn(async move {
             let sending = api.send_schemas(&log, &sender);
             if let Some(Err(error)) = shutdown.run_until_cancelled(sending).await {
                 // The reader may have left in the meantime.

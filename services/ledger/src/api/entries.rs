@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use counterfoil_chassis::{ApiError, Caller, clock::timestamp};
+use counterfoil_chassis::{ApiError, Caller, clock::timestamp, db::scope};
 use counterfoil_engine::{EngineError, EntryFilter, Log, StoredEntry};
 use counterfoil_evidence::record::decode_entry;
 use counterfoil_proto::ledger::{
@@ -120,7 +120,7 @@ impl Api {
         // Small, so that a slow reader holds little.
         let (sender, receiver) = mpsc::channel(16);
         let shutdown = self.shutdown.clone();
-        tokio::spawn(async move {
+        scope::spawn(async move {
             let sending = send_tail(&log, request.from_index, request.follow, &sender);
             if let Some(Err(error)) = shutdown.run_until_cancelled(sending).await {
                 // The reader may have left in the meantime.

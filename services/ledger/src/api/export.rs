@@ -1,6 +1,6 @@
 //! Taking a log away, file by file.
 
-use counterfoil_chassis::{ApiError, Caller};
+use counterfoil_chassis::{ApiError, Caller, db::scope};
 use counterfoil_engine::Export;
 use counterfoil_proto::ledger::{ExportLogRequest, ExportLogResponse};
 use tokio::sync::mpsc;
@@ -30,7 +30,7 @@ impl Api {
         let export = log.export(size).await.map_err(told)?;
         let (sender, receiver) = mpsc::channel(2);
         let shutdown = self.shutdown.clone();
-        tokio::spawn(async move {
+        scope::spawn(async move {
             let sending = send_files(export, &sender);
             if let Some(Err(error)) = shutdown.run_until_cancelled(sending).await {
                 // The reader may have left in the meantime.

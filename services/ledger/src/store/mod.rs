@@ -54,7 +54,7 @@ pub(crate) async fn producers(db: &Database) -> Result<Vec<Producer>, sqlx::Erro
     sqlx::query(
         "SELECT key_id, principal, stream, vkey FROM producers ORDER BY registered_at_ms, key_id",
     )
-    .fetch_all(db.reader())
+    .fetch_all(db.read(DEPLOYMENT).await?.conn())
     .await?
     .iter()
     .map(read_producer)
@@ -100,7 +100,7 @@ pub(crate) async fn statements(
 ) -> Result<BTreeSet<String>, sqlx::Error> {
     sqlx::query("SELECT statement FROM statements WHERE tenant = $1")
         .bind(tenant)
-        .fetch_all(db.reader())
+        .fetch_all(db.read(tenant).await?.conn())
         .await?
         .iter()
         .map(|row| row.try_get("statement"))
@@ -114,7 +114,7 @@ pub(crate) async fn tenants_told(
 ) -> Result<BTreeSet<String>, sqlx::Error> {
     sqlx::query("SELECT tenant FROM statements WHERE statement = $1")
         .bind(statement)
-        .fetch_all(db.reader())
+        .fetch_all(db.read_everything("who was told a statement").await?.conn())
         .await?
         .iter()
         .map(|row| row.try_get("tenant"))
@@ -146,7 +146,7 @@ pub(crate) async fn schema(
 ) -> Result<Option<Vec<u8>>, sqlx::Error> {
     sqlx::query("SELECT descriptor_set FROM schemas WHERE schema_hash = $1")
         .bind(schema_hash)
-        .fetch_optional(db.reader())
+        .fetch_optional(db.read(DEPLOYMENT).await?.conn())
         .await?
         .map(|row| row.try_get("descriptor_set"))
         .transpose()

@@ -3,6 +3,7 @@
 use counterfoil_chassis::{
     auth::Caller,
     clock::millis,
+    db::scope,
     error::ApiError,
     idempotency::{self, Begun},
     names::{check_id, new_id, tenant_field},
@@ -129,7 +130,7 @@ impl CampaignService for Api {
         let patience = self.context.settings.stream_patience();
         let leave = self.context.streams.enter(&tenant, patience).await?;
         let (answers, receiver) = mpsc::channel(ANSWERS_AHEAD);
-        tokio::spawn(self.clone().send_decided(tenant, leave, answers));
+        scope::spawn(self.clone().send_decided(tenant, leave, answers));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
@@ -309,7 +310,7 @@ impl Api {
                 Ok::<_, ApiError>((created.parse::<i64>().map_err(|_| refused())?, id))
             })
             .transpose()?;
-        let mut tx = self.context.db.read_tx().await?;
+        let mut tx = self.context.db.read_tx(&tenant).await?;
         let mut found = campaigns::list(tx.conn(), &tenant, after, page.size + 1).await?;
         let next_page_token = page.cut(&mut found, |last| {
             let definition = &last.definition;
@@ -327,7 +328,7 @@ impl Api {
 
     /// Reads a campaign for an answer.
     pub(super) async fn read_campaign(&self, key: &CampaignKey) -> Result<ApiCampaign, ApiError> {
-        let mut tx = self.context.db.read_tx().await?;
+        let mut tx = self.context.db.read_tx(&key.tenant).await?;
         self.shown(tx.conn(), key).await
     }
 

@@ -131,7 +131,7 @@ impl Api {
     ) -> Result<Bench, ApiError> {
         let tenant = &key.tenant;
         let keys: Vec<GrantKey> = proposals.iter().flatten().map(|one| one.key).collect();
-        let mut connection = self.context.db.reader().acquire().await?;
+        let mut connection = self.context.db.read(tenant).await?;
         let campaign = campaigns::get(&mut connection, key)
             .await?
             .ok_or_else(ApiError::not_found)?;

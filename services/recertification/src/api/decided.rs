@@ -35,7 +35,7 @@ impl Api {
         caller.require_tenant(&tenant)?;
         self.context.tenants.require(&tenant).await?;
         let keys = grant_keys(&request.grant_keys)?;
-        let mut tx = self.context.db.read_tx().await?;
+        let mut tx = self.context.db.read_tx(&tenant).await?;
         let engine = self.context.db.engine();
         let mut newest = Newest::default();
         let mut grants = Vec::new();
@@ -68,7 +68,7 @@ async fn send_pages(
     answers: &Answers,
     patience: Duration,
 ) -> Result<(), ApiError> {
-    let mut tx = db.read_tx().await?;
+    let mut tx = db.read_tx(tenant).await?;
     let mut newest = Newest::default();
     let mut ready: Vec<DecidedGrant> = Vec::with_capacity(ANSWER_GRANTS);
     let mut after = None;

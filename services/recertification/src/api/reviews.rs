@@ -102,7 +102,7 @@ impl Api {
             .pages
             .open(request.page_size, &request.page_token, &scope)?;
         let after = page.after.clone().unwrap_or_default();
-        let mut tx = self.context.db.read_tx().await?;
+        let mut tx = self.context.db.read_tx(&key.tenant).await?;
         if !campaigns::exists(tx.conn(), &key).await? {
             return Err(ApiError::not_found());
         }
@@ -146,7 +146,7 @@ impl Api {
         key: &CampaignKey,
         grant: &GrantKey,
     ) -> Result<PresentedItem, ApiError> {
-        let mut connection = self.context.db.reader().acquire().await?;
+        let mut connection = self.context.db.read(&key.tenant).await?;
         let found = items::get(&mut connection, key, grant).await?;
         found.ok_or_else(ApiError::not_found)
     }
@@ -241,7 +241,7 @@ impl Api {
         found: &PresentedItem,
         to: &Principal,
     ) -> Result<Stamp, ApiError> {
-        let mut connection = self.context.db.reader().acquire().await?;
+        let mut connection = self.context.db.read(&key.tenant).await?;
         let campaign = campaigns::get(&mut connection, key)
             .await?
             .ok_or_else(ApiError::not_found)?;

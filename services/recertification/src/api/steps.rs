@@ -73,7 +73,7 @@ impl Api {
     }
 
     pub(super) async fn require_campaign(&self, key: &CampaignKey) -> Result<Campaign, ApiError> {
-        let mut connection = self.context.db.reader().acquire().await?;
+        let mut connection = self.context.db.read(&key.tenant).await?;
         campaigns::get(&mut connection, key)
             .await?
             .ok_or_else(ApiError::not_found)
@@ -243,7 +243,7 @@ impl Api {
     async fn came_back(&self, key: &CampaignKey) -> Result<HashSet<GrantKey>, ApiError> {
         let mut removed = Vec::new();
         let mut after = Vec::new();
-        let mut connection = self.context.db.reader().acquire().await?;
+        let mut connection = self.context.db.read(&key.tenant).await?;
         loop {
             let page = items::ended(&mut connection, key, &after, BATCH_ITEMS).await?;
             let Some(last) = page.last() else { break };

@@ -60,12 +60,12 @@ pub(crate) async fn lapse_all(
     let key = &campaign.definition.key;
     // A lapse is never a human decision, also when a human ended the review (I-30).
     let stamp = stamp.by_rule();
-    let mut connection = context.db.reader().acquire().await?;
+    let mut connection = context.db.read(&key.tenant).await?;
     let sources = campaigns::sources(&mut connection, key).await?;
     drop(connection);
     let mut after = Vec::new();
     loop {
-        let mut connection = context.db.reader().acquire().await?;
+        let mut connection = context.db.read(&key.tenant).await?;
         let state = ItemState::Routed;
         let batch = items::next_in_state(&mut connection, key, state, &after, BATCH_ITEMS).await?;
         // Held during the calls below, connections could run out while everyone waits for one more.

@@ -31,7 +31,8 @@ pub struct Progress {
 
 /// Ends reviews that are due and takes up what was cut off, in all tenants. One campaign that fails does not keep the others.
 pub(crate) async fn run_once(context: &Context) -> Result<Progress, ApiError> {
-    let mut connection = context.db.reader().acquire().await?;
+    let reason = "reviews that are due or were cut off";
+    let mut connection = context.db.read_everything(reason).await?;
     let now_ms = context.clock.now_ms();
     let mut unfinished = campaigns::unfinished(&mut connection, now_ms).await?;
     drop(connection);
@@ -62,7 +63,7 @@ async fn resume(
     if state == CampaignState::Staging {
         return staging::resume(context, key).await;
     }
-    let mut connection = context.db.reader().acquire().await?;
+    let mut connection = context.db.read(&key.tenant).await?;
     let campaign = campaigns::get(&mut connection, key)
         .await?
         .ok_or(StoreError::Damaged("campaign"))?;

@@ -217,7 +217,7 @@ counterfoil_chassis::both_engines! {
         let rows = vec![decision(3, Disposition::Decided(Decision::Reduce), 8)];
         items::decide(&mut tx, &key("q3"), rows).await.unwrap();
         tx.commit().await.unwrap();
-        let mut connection = db.reader().acquire().await.unwrap();
+        let mut connection = db.read(TENANT).await.unwrap();
         let mut counts: Vec<_> = items::counts(&mut connection, &key("q3"))
             .await
             .unwrap()

@@ -208,7 +208,7 @@ impl World {
         .unwrap();
         let rows =
             sqlx::query("SELECT record FROM outbox_records WHERE tenant = 'acme' ORDER BY seq")
-                .fetch_all(db.reader())
+                .fetch_all(db.read("acme").await.unwrap().conn())
                 .await
                 .unwrap();
         let records = rows

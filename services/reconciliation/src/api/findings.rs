@@ -70,7 +70,7 @@ impl Api {
             .decision(&tenant.id, caller, Duty::Except)
             .await?;
         let key = {
-            let mut connection = self.context.db.reader().acquire().await?;
+            let mut connection = self.context.db.read(&tenant.id).await?;
             let found = store::findings::get(&mut connection, &tenant.id, &name.finding).await?;
             found.ok_or_else(ApiError::not_found)?.key
         };

@@ -110,7 +110,7 @@ impl Api {
         run: &Run,
     ) -> Result<BTreeMap<GrantKey, GrantFacts>, ApiError> {
         let findings = {
-            let mut connection = self.context.db.reader().acquire().await?;
+            let mut connection = self.context.db.read(tenant).await?;
             store::findings::removable(&mut connection, tenant, &run.id, REMOVABLE).await?
         };
         let keys: Vec<GrantKey> = findings.iter().map(|finding| finding.key).collect();

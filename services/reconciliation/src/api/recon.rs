@@ -86,7 +86,7 @@ impl ReconService for Api {
 
 impl Api {
     pub(super) async fn run(&self, name: &ReconRunName) -> Result<Run, ApiError> {
-        let mut connection = self.context.db.reader().acquire().await?;
+        let mut connection = self.context.db.read(&name.tenant).await?;
         let found = store::runs::get(&mut connection, &name.tenant, &name.recon_run).await?;
         found.ok_or_else(ApiError::not_found)
     }

@@ -121,7 +121,7 @@ impl Api {
         let snapshot = context.inventory.snapshot(&full_name).await?;
         let decided = context.recertification.decided(tenant).await?;
         let live = {
-            let mut connection = context.db.reader().acquire().await?;
+            let mut connection = context.db.read(tenant).await?;
             store::findings::live(&mut connection, tenant).await?
         };
         let watched: HashSet<GrantKey> = live.iter().map(|finding| finding.key).collect();

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use counterfoil_chassis::{error::ApiError, names::tenant_field};
+use counterfoil_chassis::{db::scope, error::ApiError, names::tenant_field};
 use counterfoil_proto::reconciliation::{
     ExecuteRemediationRequest, ExecuteRemediationResponse, GetRemediationRequest,
     GetRemediationResponse, ListActionsRequest, ListActionsResponse, ListObligationsRequest,
@@ -95,7 +95,7 @@ impl RemediationService for Api {
         let (remediation, verified) = read(&self.context, &key).await?;
         let (sender, receiver) = mpsc::channel(4);
         let context = Arc::clone(&self.context);
-        tokio::spawn(watch(context, key, bell, (remediation, verified), sender));
+        scope::spawn(watch(context, key, bell, (remediation, verified), sender));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -135,7 +135,7 @@ impl Api {
         let next_page_token = page.cut(&mut found, |one| one.id.clone().into_bytes());
         let last = found.first().map_or("", |one| one.id.as_str());
         let first = found.last().map_or("", |one| one.id.as_str());
-        let mut connection = db.reader().acquire().await?;
+        let mut connection = db.read(tenant).await?;
         let verified =
             store::actions::verified_counts(&mut connection, tenant, first, last).await?;
         let shown = |one: &Remediation| {
@@ -173,7 +173,7 @@ impl Api {
 
 /// A remediation and how many of its actions are verified.
 async fn read(context: &Context, key: &RemediationKey) -> Result<(Remediation, u64), ApiError> {
-    let mut connection = context.db.reader().acquire().await?;
+    let mut connection = context.db.read(&key.tenant).await?;
     let found = store::remediations::get(&mut connection, key).await?;
     let remediation = found.ok_or_else(ApiError::not_found)?;
     let (tenant, id) = (&key.tenant, &key.remediation);

@@ -108,7 +108,7 @@ impl Api {
     /// The actions of a held plan on which somebody has decided anew since it was made.
     async fn superseded(&self, key: &RemediationKey) -> Result<Vec<Action>, ApiError> {
         let actions = {
-            let mut connection = self.context.db.reader().acquire().await?;
+            let mut connection = self.context.db.read(&key.tenant).await?;
             store::actions::all(&mut connection, key).await?
         };
         let keys: Vec<GrantKey> = actions.iter().map(|action| action.key).collect();
@@ -170,7 +170,7 @@ impl Api {
         let key = Self::remediation_key(caller, "name", &request.name)?;
         let tenant = self.context.tenants.require_active(&key.tenant).await?;
         let sources = {
-            let mut connection = self.context.db.reader().acquire().await?;
+            let mut connection = self.context.db.read(&key.tenant).await?;
             store::actions::sources(&mut connection, &key).await?
         };
         // The principals of a source may have changed since it was planned.

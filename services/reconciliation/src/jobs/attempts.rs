@@ -66,7 +66,7 @@ pub(super) async fn settle_interrupted(job: &Job<'_>) -> Result<(), JobError> {
 pub(super) async fn on_source(job: &Job<'_>, source: &str) -> Result<(), JobError> {
     let mut open = {
         let states = ActionState::all_that(|state| state.may_attempt(0));
-        let mut connection = job.context.db.reader().acquire().await?;
+        let mut connection = job.context.db.read(&job.key.tenant).await?;
         store::actions::of_source(&mut connection, &job.key, source, &states).await?
     };
     open.retain(|action| action.state.may_attempt(action.tries));

@@ -52,7 +52,7 @@ async fn breach(
     overdue: &[Obligation],
 ) -> Result<u64, JobError> {
     let remediation = {
-        let mut connection = context.db.reader().acquire().await?;
+        let mut connection = context.db.read(&key.tenant).await?;
         store::remediations::get(&mut connection, key).await?
     };
     let remediation = remediation.ok_or_else(ApiError::not_found)?;

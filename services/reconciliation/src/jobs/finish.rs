@@ -199,7 +199,7 @@ pub(super) async fn report_all_late(context: &Context) -> Result<u64, ApiError> 
 /// Tells recertification what it could not be told when the remediation ended. False: it still does not answer.
 async fn report_late(context: &Context, key: &RemediationKey) -> Result<bool, JobError> {
     let actions = {
-        let mut connection = context.db.reader().acquire().await?;
+        let mut connection = context.db.read(&key.tenant).await?;
         store::actions::all(&mut connection, key).await?
     };
     match report(context, key, &actions).await {

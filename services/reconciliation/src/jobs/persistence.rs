@@ -32,7 +32,7 @@ pub(super) async fn one(
     owed: &[Obligation],
 ) -> Result<Done, JobError> {
     let (remediation, actions) = {
-        let mut connection = context.db.reader().acquire().await?;
+        let mut connection = context.db.read(&key.tenant).await?;
         let found = store::remediations::get(&mut connection, key).await?;
         let states = [ActionState::Verified, ActionState::Regressed];
         let actions = store::actions::of_source(&mut connection, key, source, &states).await?;

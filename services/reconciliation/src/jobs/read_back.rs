@@ -19,7 +19,7 @@ use crate::{
 pub(super) async fn on_source(job: &Job<'_>, source: &str) -> Result<(), JobError> {
     let actions = {
         let states = ActionState::all_that(ActionState::wants_read_back);
-        let mut connection = job.context.db.reader().acquire().await?;
+        let mut connection = job.context.db.read(&job.key.tenant).await?;
         store::actions::of_source(&mut connection, &job.key, source, &states).await?
     };
     if actions.is_empty() {

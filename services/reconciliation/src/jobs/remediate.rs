@@ -165,7 +165,7 @@ impl<'c> Job<'c> {
     }
 
     async fn sources(&self) -> Result<BTreeSet<String>, JobError> {
-        let mut connection = self.context.db.reader().acquire().await?;
+        let mut connection = self.context.db.read(&self.key.tenant).await?;
         Ok(store::actions::sources(&mut connection, &self.key).await?)
     }
 
@@ -198,7 +198,7 @@ impl<'c> Job<'c> {
 
     /// All actions.
     pub(super) async fn actions(&self) -> Result<Vec<Action>, JobError> {
-        let mut connection = self.context.db.reader().acquire().await?;
+        let mut connection = self.context.db.read(&self.key.tenant).await?;
         Ok(store::actions::all(&mut connection, &self.key).await?)
     }
 }

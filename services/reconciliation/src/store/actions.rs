@@ -235,7 +235,7 @@ pub(crate) async fn list(
     .bind(&key.remediation)
     .bind(after.unwrap_or_default().to_vec())
     .bind(limit)
-    .fetch_all(db.reader())
+    .fetch_all(db.read(&key.tenant).await?.conn())
     .await?;
     rows.iter().map(action).collect()
 }

@@ -317,7 +317,7 @@ pub(crate) async fn list(
     .bind(filter.situation)
     .bind(filter.state)
     .bind(limit)
-    .fetch_all(db.reader())
+    .fetch_all(db.read(tenant).await?.conn())
     .await?;
     rows.iter().map(finding).collect()
 }

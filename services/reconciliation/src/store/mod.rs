@@ -118,7 +118,7 @@ pub(crate) async fn last_record(db: &counterfoil_chassis::Database, tenant: &str
         "SELECT record_id FROM outbox_records WHERE tenant = $1 ORDER BY seq DESC LIMIT 1",
     )
     .bind(tenant)
-    .fetch_all(db.reader())
+    .fetch_all(db.read(tenant).await.unwrap().conn())
     .await
     .unwrap();
     rows.iter()

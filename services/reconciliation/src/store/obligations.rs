@@ -91,7 +91,7 @@ pub(crate) async fn overdue(db: &Database, due_ms: i64) -> Result<Vec<Obligation
     )
     .bind(ObligationState::Open as i64)
     .bind(due_ms)
-    .fetch_all(db.reader())
+    .fetch_all(db.read_everything("obligations that are overdue").await?.conn())
     .await?;
     rows.iter().map(obligation).collect()
 }
@@ -108,6 +108,13 @@ pub(crate) struct Due {
 
 /// The sources that are owed to be read again by `now_ms`, in time or late: of one tenant, or of all when it is empty.
 pub(crate) async fn sources_due(db: &Database, tenant: &str, now_ms: i64) -> Result<Vec<Due>> {
+    let mut connection = match tenant {
+        "" => {
+            db.read_everything("sources that are owed to be read again")
+                .await?
+        }
+        tenant => db.read(tenant).await?,
+    };
     let rows = sqlx::query(
         "SELECT tenant, source, MAX(due_ms) AS newest_ms FROM obligations \
          WHERE state IN ($1, $2) AND due_ms <= $3 AND kind = $4 AND ($5 = '' OR tenant = $5) \
@@ -118,7 +125,7 @@ pub(crate) async fn sources_due(db: &Database, tenant: &str, now_ms: i64) -> Res
     .bind(now_ms)
     .bind(obligation_kind::REREAD)
     .bind(tenant)
-    .fetch_all(db.reader())
+    .fetch_all(connection.conn())
     .await?;
     rows.iter()
         .map(|row| {
@@ -148,7 +155,7 @@ pub(crate) async fn rereads_due(
     .bind(obligation_kind::REREAD)
     .bind(tenant)
     .bind(source)
-    .fetch_all(db.reader())
+    .fetch_all(db.read(tenant).await?.conn())
     .await?;
     rows.iter().map(obligation).collect()
 }
@@ -170,7 +177,7 @@ pub(crate) async fn list(
     .bind(due_ms)
     .bind(id.to_vec())
     .bind(limit)
-    .fetch_all(db.reader())
+    .fetch_all(db.read(tenant).await?.conn())
     .await?;
     rows.iter().map(obligation).collect()
 }

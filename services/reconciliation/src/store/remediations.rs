@@ -67,7 +67,7 @@ pub(crate) async fn list(
     .bind(tenant)
     .bind(before.unwrap_or_default())
     .bind(limit)
-    .fetch_all(db.reader())
+    .fetch_all(db.read(tenant).await?.conn())
     .await?;
     rows.iter().map(remediation).collect()
 }
@@ -81,7 +81,7 @@ pub(crate) async fn running(db: &Database, unseen_since_ms: i64) -> Result<Vec<R
     .bind(RemediationState::Dispatched as i64)
     .bind(RemediationState::Verifying as i64)
     .bind(unseen_since_ms)
-    .fetch_all(db.reader())
+    .fetch_all(db.read_everything("remediations that run").await?.conn())
     .await?;
     rows.iter().map(key).collect()
 }
@@ -94,7 +94,11 @@ pub(crate) async fn unreported(db: &Database) -> Result<Vec<RemediationKey>> {
     )
     .bind(RemediationState::Dispatched as i64)
     .bind(RemediationState::Verifying as i64)
-    .fetch_all(db.reader())
+    .fetch_all(
+        db.read_everything("remediations not reported")
+            .await?
+            .conn(),
+    )
     .await?;
     rows.iter().map(key).collect()
 }

@@ -65,7 +65,7 @@ pub(crate) async fn list(
     .bind(tenant)
     .bind(before.unwrap_or_default())
     .bind(limit)
-    .fetch_all(db.reader())
+    .fetch_all(db.read(tenant).await?.conn())
     .await?;
     rows.iter().map(run).collect()
 }

@@ -72,7 +72,8 @@ impl CurrentGrants {
             return Ok(());
         }
         let (source_no, seq) = (ingest.lease.source_no, ingest.source.current_seq);
-        let page = grants::at(&ingest.shop.db, source_no, seq, &self.last, PAGE).await?;
+        let (db, tenant) = (&ingest.shop.db, &ingest.lease.tenant);
+        let page = grants::at(db, tenant, source_no, seq, &self.last, PAGE).await?;
         self.ended = page.is_empty();
         if let Some(last) = page.last() {
             self.last = last.key.to_vec();
@@ -202,7 +203,7 @@ impl Ingest {
         let source_no = self.lease.source_no;
         for chunk in 0.. {
             let stage = self.stage();
-            let Some(content) = stage.get(&self.shop.db, USES, chunk).await? else {
+            let Some(content) = stage.get(&self.shop.db, tenant, USES, chunk).await? else {
                 break;
             };
             let uses: Vec<(Version, Option<i64>)> = content

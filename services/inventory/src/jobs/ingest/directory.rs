@@ -39,9 +39,14 @@ pub(super) struct Directory {
 
 impl Directory {
     /// What the store knows of a source.
-    pub(super) async fn load(db: &Database, kind: Kind, source_no: i64) -> Result<Self> {
+    pub(super) async fn load(
+        db: &Database,
+        tenant: &str,
+        kind: Kind,
+        source_no: i64,
+    ) -> Result<Self> {
         let mut directory = Self::default();
-        entities::known(db, kind, source_no, |known| {
+        entities::known(db, tenant, kind, source_no, |known| {
             let number = directory.number(&known.native_id, || known.id);
             if let Some(slot) = directory.slot_mut(number) {
                 slot.digest = known.digest;

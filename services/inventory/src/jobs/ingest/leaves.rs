@@ -83,7 +83,8 @@ impl<'a> Leaves<'a> {
         *next += 1;
         let number = i64::try_from(run).unwrap_or(i64::MAX);
         let stage = self.ingest.stage();
-        stage.get(&self.ingest.shop.db, number, chunk).await
+        let tenant = &self.ingest.lease.tenant;
+        stage.get(&self.ingest.shop.db, tenant, number, chunk).await
     }
 
     fn judge(&mut self, staged: StagedGrant) -> Result<Judged> {

@@ -112,24 +112,25 @@ impl Ingest {
 
 impl<'a> Reading<'a> {
     async fn begin(ingest: &'a Ingest) -> Result<Self> {
-        let (shop, source) = (&ingest.shop, &ingest.source);
-        let ended = entities::ended_elsewhere(&shop.db, &source.tenant, source.source_no).await?;
+        let (db, source) = (&ingest.shop.db, &ingest.source);
+        let (tenant, source_no) = (&source.tenant, source.source_no);
+        let ended = entities::ended_elsewhere(db, tenant, source_no).await?;
         let reading = Self {
             ingest,
-            accounts: Directory::load(&shop.db, Kind::Account, source.source_no).await?,
-            entitlements: Directory::load(&shop.db, Kind::Entitlement, source.source_no).await?,
+            accounts: Directory::load(db, tenant, Kind::Account, source_no).await?,
+            entitlements: Directory::load(db, tenant, Kind::Entitlement, source_no).await?,
             parents: HashMap::new(),
             pairs: Vec::new(),
             counts: Counts::default(),
             faults: Faults::default(),
-            owners: owners::all(&shop.db, &source.tenant).await?,
+            owners: owners::all(db, tenant).await?,
             ended_elsewhere: ended.into_iter().collect(),
             new_accounts: Vec::new(),
             new_entitlements: Vec::new(),
             new_identities: Vec::new(),
             replaced: Vec::new(),
             seen: Vec::new(),
-            run: Run::new(shop.config.sort_buffer_bytes),
+            run: Run::new(ingest.shop.config.sort_buffer_bytes),
             staged_runs: 0,
         };
         // Says that reading has begun.

@@ -40,7 +40,7 @@ impl World {
             tenant: "acme".to_owned(),
             remediation: id.to_owned(),
         };
-        let mut connection = self.context().db.reader().acquire().await.unwrap();
+        let mut connection = self.context().db.read(&key.tenant).await.unwrap();
         let found = store::remediations::get(&mut connection, &key).await;
         found.unwrap().unwrap().runner
     }
