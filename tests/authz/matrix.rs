@@ -71,35 +71,12 @@ pub async fn run(governed: &Governed, identities: &[Identity], walls: Walls) -> 
     governed.databases.settled().await;
     let before = governed.databases.of(&governed.victim.id).await;
     let started = Instant::now();
-    let table = api::table();
     let carriers: Vec<(&Rpc, Vec<Carrier>)> = governed
         .rpcs
         .iter()
         .map(|rpc| (rpc, carriers::all(governed, rpc)))
         .collect();
-    let mut trials = Vec::new();
-    for (rpc, carriers) in &carriers {
-        for identity in identities {
-            let allowed = rpc.allows(&table, identity.who.roles());
-            for (position, carrier) in carriers.iter().enumerate() {
-                if let Some(expected) = expected(rpc, identity, allowed, position, carrier) {
-                    // Without the filter a handler may answer as it likes, with nothing of the victim in it.
-                    let expected = match (expected, walls) {
-                        (Expected::Handler(_), Walls::SecondAlone) => {
-                            Expected::Handler(Outcome::NoLeak)
-                        }
-                        _ => expected,
-                    };
-                    trials.push(Trial {
-                        rpc,
-                        identity,
-                        carrier,
-                        expected,
-                    });
-                }
-            }
-        }
-    }
+    let trials = trials(&carriers, identities, walls);
     let secrets = governed.victim.secrets(&governed.attacker);
     let secrets: Vec<String> = secrets.iter().map(|secret| searchable(secret)).collect();
     // First what reads: what attackers write into their own tenant, they may read there.
@@ -146,6 +123,38 @@ pub async fn run(governed: &Governed, identities: &[Identity], walls: Walls) -> 
         started.elapsed().as_millis(),
     );
     findings
+}
+
+/// Every carrier of every rpc by every caller.
+fn trials<'a>(
+    carriers: &'a [(&'a Rpc, Vec<Carrier>)],
+    identities: &'a [Identity],
+    walls: Walls,
+) -> Vec<Trial<'a>> {
+    let table = api::table();
+    let mut trials = Vec::new();
+    for (rpc, carriers) in carriers {
+        for identity in identities {
+            let allowed = rpc.allows(&table, identity.who.roles());
+            for (position, carrier) in carriers.iter().enumerate() {
+                let expected = expected(rpc, identity, allowed, position, carrier);
+                // Without the filter a handler may answer as it likes, with nothing of the victim in it.
+                let expected = expected.map(|expected| match (expected, walls) {
+                    (Expected::Handler(_), Walls::SecondAlone) => {
+                        Expected::Handler(Outcome::NoLeak)
+                    }
+                    _ => expected,
+                });
+                trials.extend(expected.map(|expected| Trial {
+                    rpc,
+                    identity,
+                    carrier,
+                    expected,
+                }));
+            }
+        }
+    }
+    trials
 }
 
 /// What must come of a call; `None`: it is not made.
