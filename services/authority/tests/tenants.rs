@@ -211,6 +211,8 @@ both_engines! {
         let first = admin.policies.publish_policy(publish(Policy::default())).await.unwrap().into_inner();
         let first = first.policy.unwrap();
         assert_eq!((first.version, first.val_required, first.dormant_after_seconds), (1, 3, 7_776_000));
+        // Two bundles never begin in one millisecond.
+        deployment.clock.advance_ms(1);
         let wanted = Policy { threshold_permille: 100, dormant_after_seconds: -1, ..Policy::default() };
         let second = admin.policies.publish_policy(publish(wanted)).await.unwrap().into_inner();
         assert_eq!(second.receipt.unwrap().state(), EvidenceState::Logged);
