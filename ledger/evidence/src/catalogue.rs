@@ -129,6 +129,8 @@ catalogue! {
     "R85" PrincipalEnded AUTHORITY false;
     "R86" SchemaRegistered LEDGER false;
     "R87" ActionIntended RECONCILIATION false;
+    "R88" CredentialIssued AUTHORITY false;
+    "R88" CredentialRevoked AUTHORITY false;
 }
 
 /// Looks a record type up by its full name.

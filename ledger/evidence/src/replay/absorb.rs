@@ -140,6 +140,7 @@ fn remember(state: &mut State, record: &v1::Record, hash: Digest, recorded_ms: i
 
 fn payload_of(state: &mut State, tallies: &mut Tallies, context: &Context<'_>, payload: Payload) {
     let pos = context.pos;
+    state.credentials.absorb(pos, &payload);
     match payload {
         Payload::PrincipalRegistered(registered) => principal(state, context, registered),
         Payload::PrincipalEnded(ended) => {

@@ -54,6 +54,7 @@ checks! {
     I40 "I-40" [], "every attempt is unique, has one result, and is never repeated blindly";
     I58 "I-58" [], "authorised set, situations and findings recompute from decisions and snapshot";
     I59 "I-59" [], "no plan above the policy's threshold was carried out before a human resolved it";
+    I81 "I-81" [], "nobody but the customer gave anybody the means to act as the customer, once the tenant was governed";
     G13 "G13" [], "reported remediation times are the differences of recorded times";
 }
 

@@ -24,6 +24,7 @@ mod absorb;
 mod authority;
 pub mod check;
 mod closing;
+mod credentials;
 mod current;
 mod ending;
 mod facts;
@@ -139,6 +140,7 @@ impl Replay {
         ledger::judge(state, tallies);
         policies::judge(state, tallies);
         authority::judge(state, tallies);
+        credentials::judge(state, tallies);
         inventory::judge(state, tallies, blobs);
         review::judge(state, tallies);
         population::judge(state, tallies, blobs);

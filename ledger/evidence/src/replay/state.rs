@@ -455,6 +455,7 @@ pub(super) struct State {
     pub(super) seen_gone: HashMap<GrantKey, Vec<SeenGone>>,
     /// The newest run that recomputes.
     pub(super) newest_run: Option<NewestRun>,
+    pub(super) credentials: super::credentials::Credentials,
 }
 
 impl State {

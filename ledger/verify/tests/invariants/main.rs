@@ -41,6 +41,7 @@ macro_rules! drop_if {
 }
 
 mod authority;
+mod credentials;
 mod inventory;
 mod ledger;
 mod prelude;
@@ -133,6 +134,7 @@ fn every_check_of_the_replay_has_a_forgery_that_breaks_it() {
     let forged = [
         ledger::FORGERIES,
         authority::FORGERIES,
+        credentials::FORGERIES,
         inventory::FORGERIES,
         review::FORGERIES,
         remediation::FORGERIES,

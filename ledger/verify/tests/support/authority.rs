@@ -91,6 +91,7 @@ pub fn onboard(log: &mut LogBuilder) -> Rights {
         certify: right(log, CAROL, DecisionAction::Certify, &["*"]),
         remediate: right(log, CAROL, DecisionAction::Remediate, &["*"]),
     };
+    credential(log, "first", CAROL, "operators/admin");
     let activated = v1::TenantLifecycleChanged {
         from: v1::TenantState::Onboarding.into(),
         to: v1::TenantState::Active.into(),
@@ -103,8 +104,30 @@ pub fn onboard(log: &mut LogBuilder) -> Rights {
         &Payload::TenantLifecycleChanged(activated),
         Draft::default(),
     );
+    credential(log, "second", ALICE, CAROL);
+    credential(log, "theirs", PROVIDER, PROVIDER);
+    let revoked = v1::CredentialRevoked {
+        credential: "first".to_owned(),
+        effective_ms: log.now_ms,
+    };
+    log.append(&Payload::CredentialRevoked(revoked), Draft::default());
     assert_eq!(log.metas[0].1, stream::LEDGER);
     rights
+}
+
+fn credential(log: &mut LogBuilder, id: &str, principal: &str, issuer: &'static str) {
+    let issued = v1::CredentialIssued {
+        credential: id.to_owned(),
+        kind: v1::CredentialKind::ApiToken.into(),
+        principal: principal.to_owned(),
+        scopes: Vec::new(),
+        valid_to_ms: log.now_ms + DAY_MS,
+    };
+    let draft = Draft {
+        actor: issuer,
+        ..Draft::default()
+    };
+    log.append(&Payload::CredentialIssued(issued), draft);
 }
 
 fn policy(log: &mut LogBuilder) {
