@@ -1,8 +1,12 @@
 //! Who calls: everyone who must not get what is asked for. One line an identity.
 
-use counterfoil_chassis::Role;
+use counterfoil_chassis::{Clock, Role};
 
-use crate::{suite::Governed, wire::Headers};
+use crate::{
+    provider::{SHARED, Says},
+    suite::Governed,
+    wire::Headers,
+};
 
 /// What the services should take a caller for.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +47,20 @@ struct Cast {
     expired: String,
     services: [String; 4],
     admin: String,
+    logins: Logins,
+}
+
+/// The tokens of identity providers.
+struct Logins {
+    own: String,
+    claimed_tenant: String,
+    other_issuer: String,
+    other_key: String,
+    audience: String,
+    algorithm: String,
+    unsigned: String,
+    expired: String,
+    unlinked: String,
 }
 
 const ALL: &[Role] = &[
@@ -96,6 +114,39 @@ const IDENTITIES: &[Row] = &[
             cast.attacker[0], cast.victim[0]
         ))
     }),
+    ("a JWT for another audience", Who::Nobody, |cast| {
+        bearer(&cast.logins.audience)
+    }),
+    ("a JWT with another algorithm", Who::Nobody, |cast| {
+        bearer(&cast.logins.algorithm)
+    }),
+    ("a JWT without a signature", Who::Nobody, |cast| {
+        bearer(&cast.logins.unsigned)
+    }),
+    ("a JWT that has expired", Who::Nobody, |cast| {
+        bearer(&cast.logins.expired)
+    }),
+    ("a JWT signed by another issuer", Who::Nobody, |cast| {
+        bearer(&cast.logins.other_key)
+    }),
+    (
+        "a JWT of an issuer of another tenant",
+        Who::Nobody,
+        |cast| bearer(&cast.logins.other_issuer),
+    ),
+    (
+        "another tenant's subject that claims this one",
+        Who::Nobody,
+        |cast| bearer(&cast.logins.claimed_tenant),
+    ),
+    ("a subject that nobody linked", Who::Nobody, |cast| {
+        bearer(&cast.logins.unlinked)
+    }),
+    (
+        "another tenant's login with every role",
+        Who::Attacker(ALL),
+        |cast| bearer(&cast.logins.own),
+    ),
     (
         "another tenant's administrator",
         Who::Attacker(&[Role::TenantAdministrator]),
@@ -181,6 +232,7 @@ pub async fn all(governed: &Governed) -> Vec<Identity> {
         services: ["inventory", "recertification", "reconciliation", "ledger"]
             .map(|service| governed.token(service)),
         admin: governed.token("admin"),
+        logins: logins(governed).await,
     };
     let identity = |(name, who, headers): &Row| Identity {
         name,
@@ -188,6 +240,36 @@ pub async fn all(governed: &Governed) -> Vec<Identity> {
         headers: headers(&cast),
     };
     IDENTITIES.iter().map(identity).collect()
+}
+
+/// The attacker's subject and the victim's are linked in their own tenants.
+async fn logins(governed: &Governed) -> Logins {
+    governed
+        .link(&governed.attacker, "everything", "mallory")
+        .await;
+    governed.link(&governed.victim, "everything", "vera").await;
+    let (attacker, victim) = (&governed.attacker.id, &governed.victim.id);
+    let [shared, own] = &governed.providers;
+    let now = Clock::system().now_ms() / 1_000;
+    let vera = || Says::well(victim, "vera");
+    let audience = Says {
+        audience: "somebody else",
+        ..vera()
+    };
+    let expired = Says { ttl: -1, ..vera() };
+    let good = shared.token(&vera(), now);
+    let (message, _) = good.rsplit_once('.').unwrap();
+    Logins {
+        own: shared.token(&Says::well(attacker, "mallory"), now),
+        claimed_tenant: shared.token(&Says::well(victim, "mallory"), now),
+        other_issuer: own.token(&vera(), now),
+        other_key: own.signed(SHARED, "EdDSA", &vera(), now),
+        audience: shared.token(&audience, now),
+        algorithm: shared.signed(SHARED, "none", &vera(), now),
+        unsigned: format!("{message}."),
+        expired: shared.token(&expired, now),
+        unlinked: shared.token(&Says::well(victim, "nobody"), now),
+    }
 }
 
 fn raw(value: &str) -> Headers {

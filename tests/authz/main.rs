@@ -4,7 +4,7 @@
 //! - [`api`]: the rpcs, where they are served, and who may call them.
 //! - [`estate`], [`world`]: two tenants that are governed whole, each with a canary in every text; what they are made of.
 //! - [`synth`]: a valid request to an rpc, made from the proto's comments and `seeds.toml`.
-//! - [`identities`]: who calls. [`carriers`]: where a foreign tenant is named.
+//! - [`identities`]: who calls; [`provider`]: where some of them have signed in. [`carriers`]: where a foreign tenant is named.
 //! - [`wire`]: calls as bytes, and all that comes back. [`digest`]: all that a tenant has in the databases.
 //! - [`matrix`]: what is expected of each call, and whether it came so.
 //! - [`wall`]: PostgreSQL's own word on which tables hide whose rows from whom.
@@ -31,6 +31,7 @@ mod digest;
 mod estate;
 mod identities;
 mod matrix;
+mod provider;
 mod suite;
 mod synth;
 mod wall;

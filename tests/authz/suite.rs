@@ -9,7 +9,8 @@ use counterfoil::{
 };
 use counterfoil_chassis::{Clock, testing::postgres};
 use counterfoil_proto::authority::{
-    EndPrincipalRequest, IssueTokenRequest, IssueTokenResponse, RevokeTokenRequest,
+    EndPrincipalRequest, IssueTokenRequest, IssueTokenResponse, LinkLoginRequest,
+    RevokeTokenRequest,
 };
 use prost_reflect::DynamicMessage;
 use tempfile::TempDir;
@@ -18,7 +19,9 @@ use tonic::{Code, transport::Channel};
 use crate::{
     api::{self, Rpc},
     digest::{self, Databases},
-    estate, synth,
+    estate,
+    provider::{OWN, Provider, SHARED},
+    synth,
     wire::{self, Answer, Headers},
     world::World,
 };
@@ -39,6 +42,8 @@ pub struct Governed {
     pub databases: Databases,
     /// Of the PostgreSQL; `None` on SQLite.
     pub database_url: Option<String>,
+    /// The one that speaks for both tenants, and the attacker's own.
+    pub providers: [Provider; 2],
     suite: Suite,
     channels: std::collections::BTreeMap<String, Channel>,
     pub folder: TempDir,
@@ -81,6 +86,10 @@ impl Governed {
             any_port: true,
             deployment: None,
         };
+        let providers = [Provider::new(SHARED), Provider::new(OWN)];
+        let tenants: [&[&str]; 2] = [&[ATTACKER, VICTIM], &[ATTACKER]];
+        let named: Vec<_> = providers.iter().zip(tenants).collect();
+        Provider::announce(&data_dir, &named);
         let suite = Suite::start(&options).await.unwrap();
         let superuser = database_url.as_deref().map(postgres::as_superuser);
         let databases = Databases::open(&data_dir, superuser.as_deref()).await;
@@ -94,6 +103,7 @@ impl Governed {
             victim: World::new(VICTIM, "canary-of-victim"),
             databases,
             database_url,
+            providers,
             channels: channels.collect(),
             suite,
             folder,
@@ -138,6 +148,7 @@ impl Governed {
         let request = IssueTokenRequest {
             principal: format!("{}/principals/{}-{id}", world.name(), world.id),
             ttl_seconds: 3_600,
+            ..IssueTokenRequest::default()
         };
         let answer = self
             .customer(world)
@@ -146,6 +157,19 @@ impl Governed {
             .issue_token(request)
             .await;
         answer.unwrap().into_inner()
+    }
+
+    /// Links a subject of the shared provider to a principal of `world`.
+    pub async fn link(&self, world: &World, id: &str, subject: &str) {
+        let request = LinkLoginRequest {
+            principal: format!("{}/principals/{}-{id}", world.name(), world.id),
+            issuer: SHARED.to_owned(),
+            subject: subject.to_owned(),
+            request_id: String::new(),
+        };
+        let customer = self.customer(world);
+        let mut credentials = customer.credentials().unwrap();
+        credentials.link_login(request).await.unwrap();
     }
 
     /// A token of someone who has ended since.
@@ -217,7 +241,11 @@ impl Governed {
             }
         }
         // What takes something away comes last: the others may need it.
-        let ends = |rpc: &&Rpc| rpc.method.name().starts_with("Revoke");
+        let ends = |rpc: &&Rpc| {
+            ["Revoke", "Unlink"]
+                .iter()
+                .any(|verb| rpc.method.name().starts_with(verb))
+        };
         let writes = || self.rpcs.iter().filter(|rpc| !rpc.reads());
         for rpc in writes()
             .filter(|rpc| !ends(rpc))

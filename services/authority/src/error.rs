@@ -64,6 +64,18 @@ pub(crate) enum Refusal {
         "the tenant governs itself once it is active; the deployment's administrator only sets it up"
     )]
     TenantGovernsItself,
+    /// PERMISSION_DENIED: a limited credential would make one that is less limited.
+    #[error("the caller's credential is limited to scopes, and may only issue tokens within them")]
+    ScopeExceeded,
+    /// FAILED_PRECONDITION.
+    #[error("the deployment has no such issuer for this tenant")]
+    IssuerUnknown,
+    /// ALREADY_EXISTS.
+    #[error("the subject is linked to a principal of this tenant: unlink it first")]
+    LoginExists,
+    /// FAILED_PRECONDITION.
+    #[error("the login has been unlinked")]
+    LoginUnlinked,
     /// FAILED_PRECONDITION.
     #[error("the decision right has been revoked")]
     RightRevoked,
@@ -112,6 +124,10 @@ impl From<Refusal> for ApiError {
             Refusal::TenantGovernsItself => {
                 Self::permission_denied("TENANT_GOVERNS_ITSELF", message)
             }
+            Refusal::ScopeExceeded => Self::permission_denied("SCOPE_EXCEEDED", message),
+            Refusal::IssuerUnknown => Self::failed_precondition("ISSUER_UNKNOWN", message),
+            Refusal::LoginExists => Self::already_exists("LOGIN_EXISTS", message),
+            Refusal::LoginUnlinked => Self::failed_precondition("LOGIN_UNLINKED", message),
             Refusal::RightRevoked => Self::failed_precondition("DECISION_RIGHT_REVOKED", message),
             Refusal::TenantIncomplete { tenant, missing } => {
                 let error = Self::failed_precondition("TENANT_INCOMPLETE", message);

@@ -6,7 +6,9 @@
 mod api;
 mod config;
 mod error;
+mod jobs;
 mod model;
+mod oidc;
 mod store;
 
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use counterfoil_chassis::{
 };
 use tokio::net::TcpListener;
 
-pub use config::Config;
+pub use config::{Algorithm, Config, IssuerConfig};
 
 /// Name of the service, its stream, its schema and its principal.
 pub const SERVICE: &str = "authority";
@@ -27,13 +29,17 @@ pub const MIGRATIONS: Migrations = store::MIGRATIONS;
 /// Starts the service. `listener`: one that is bound already; `None`: the configured address is bound.
 ///
 /// # Errors
-/// See [`StartError`]; the ledger must be configured as a peer.
+/// See [`StartError`]; the ledger must be configured as a peer, and each issuer must be bounded.
 pub async fn start(
     config: Config,
     clock: Clock,
     listener: Option<TcpListener>,
     shutdown: CancellationToken,
 ) -> Result<Running, StartError> {
+    config
+        .check()
+        .map_err(|wrong| StartError::Other(wrong.into()))?;
+    let issuers = oidc::Issuers::new(&config.issuers, clock.clone())?;
     let setup = Setup {
         service: SERVICE,
         config: config.service,
@@ -42,8 +48,11 @@ pub async fn start(
         listener,
         shutdown,
     };
-    let chassis = Chassis::start(setup).await?;
-    let api = api::Api::new(&chassis)?;
+    let mut chassis = Chassis::start(setup).await?;
+    let api = api::Api::new(&chassis, issuers)?;
+    let (uses, db, clock) = (api.uses.clone(), chassis.db.clone(), chassis.clock.clone());
+    let shutdown = chassis.shutdown.clone();
+    chassis.spawn(async move { uses.run(db, clock, shutdown).await });
     let face = Face {
         routes: api.routes(),
         introspector: Some(Arc::new(api)),

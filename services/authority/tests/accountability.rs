@@ -147,7 +147,7 @@ both_engines! {
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "CALLER_NOT_CUSTOMER"));
         let refused = msp.rights.set_business_unit_owner(set_owner("all", "ada", "")).await.unwrap_err();
         assert_eq!(reason(&refused), "CALLER_NOT_CUSTOMER");
-        let token = IssueTokenRequest { principal: name_of("ada"), ttl_seconds: 0 };
+        let token = IssueTokenRequest { principal: name_of("ada"), ttl_seconds: 0, ..IssueTokenRequest::default() };
         let refused = msp.principals.issue_token(token).await.unwrap_err();
         assert_eq!(reason(&refused), "CALLER_NOT_CUSTOMER");
         // Granted by the customer, the provider may decide.

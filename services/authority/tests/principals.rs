@@ -25,6 +25,7 @@ async fn issue(clients: &mut Clients, principal: &str, ttl_seconds: i64) -> Issu
     let request = IssueTokenRequest {
         principal: name_of(principal),
         ttl_seconds,
+        ..IssueTokenRequest::default()
     };
     clients
         .principals
@@ -163,7 +164,7 @@ both_engines! {
         let held = service.rights.check_decision_right(request).await.unwrap().into_inner();
         assert_eq!(held.decision_rights, []);
         assert_eq!(reason(&end(&mut admin, "ben").await.unwrap_err()), "PRINCIPAL_ENDED");
-        let refused = admin.principals.issue_token(IssueTokenRequest { principal: name_of("ben"), ttl_seconds: 0 }).await.unwrap_err();
+        let refused = admin.principals.issue_token(IssueTokenRequest { principal: name_of("ben"), ttl_seconds: 0, ..IssueTokenRequest::default() }).await.unwrap_err();
         assert_eq!(reason(&refused), "PRINCIPAL_ENDED");
         let refused = admin.rights.grant_decision_rights(granted).await.unwrap_err();
         assert_eq!(reason(&refused), "NOT_GRANTABLE");
@@ -201,7 +202,7 @@ both_engines! {
             assert_eq!(introspect(&mut service, token).await, Err(Code::Unauthenticated));
         }
         for ttl_seconds in [-1, 1, 59, 31_536_001] {
-            let request = IssueTokenRequest { principal: name_of("ada"), ttl_seconds };
+            let request = IssueTokenRequest { principal: name_of("ada"), ttl_seconds, ..IssueTokenRequest::default() };
             assert_eq!(fields(&admin.principals.issue_token(request).await.unwrap_err()), ["ttl_seconds"]);
         }
         // What is kept of a token cannot be presented.

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use counterfoil_proto::{
     authority::{
+        credential_service_client::CredentialServiceClient,
         decision_right_service_client::DecisionRightServiceClient,
         policy_service_client::PolicyServiceClient,
         principal_service_client::PrincipalServiceClient,
@@ -147,6 +148,8 @@ impl Clients {
         policies "authority" PolicyServiceClient;
         /// Principals.
         principals "authority" PrincipalServiceClient;
+        /// Credentials.
+        credentials "authority" CredentialServiceClient;
         /// Decision rights.
         rights "authority" DecisionRightServiceClient;
         /// Sources.

@@ -242,6 +242,7 @@ async fn reviewer_token(clients: &Clients, reviewer: &str) -> anyhow::Result<Str
     let request = IssueTokenRequest {
         principal: reviewer.to_owned(),
         ttl_seconds: 600,
+        ..IssueTokenRequest::default()
     };
     let answer = clients
         .principals()?

@@ -14,7 +14,9 @@ use crate::client::SERVICES;
 pub fn check(service: &str, file: &Path) -> anyhow::Result<()> {
     match service {
         "ledger" => drop(config::load::<counterfoil_ledger::Config>(file)?),
-        "authority" => drop(config::load::<counterfoil_authority::Config>(file)?),
+        "authority" => config::load::<counterfoil_authority::Config>(file)?
+            .check()
+            .map_err(anyhow::Error::msg)?,
         "inventory" => drop(config::load::<counterfoil_inventory::Config>(file)?),
         "recertification" => drop(config::load::<counterfoil_recertification::Config>(file)?),
         "reconciliation" => drop(config::load::<counterfoil_reconciliation::Config>(file)?),

@@ -33,6 +33,9 @@ const PORTS: [(&str, u16); 5] = [
     ("ledger", 7445),
 ];
 
+/// File in the data folder with identity providers, `[[issuers]]` as authority's configuration has them; there need be none.
+pub const ISSUERS_FILE: &str = "issuers.toml";
+
 /// What to start.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -104,7 +107,7 @@ impl Suite {
             let Some(listener) = listeners.remove(service) else {
                 bail!("no listener for {service}");
             };
-            let started = start_one(service, config, listener, shutdown.clone())
+            let started = start_one(service, config, &data_dir, listener, shutdown.clone())
                 .await
                 .with_context(|| format!("the {service} service does not start"))?;
             running.push(started);
@@ -180,6 +183,7 @@ where
 async fn start_one(
     service: &str,
     config: ServiceConfig,
+    data_dir: &Path,
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<Running> {
@@ -188,7 +192,9 @@ async fn start_one(
     Ok(match service {
         "ledger" => counterfoil_ledger::start(config.into(), clock, listener, shutdown).await?,
         "authority" => {
-            counterfoil_authority::start(config.into(), clock, listener, shutdown).await?
+            let mut config = counterfoil_authority::Config::from(config);
+            config.issuers = issuers(&data_dir.join(ISSUERS_FILE))?;
+            counterfoil_authority::start(config, clock, listener, shutdown).await?
         }
         "inventory" => {
             counterfoil_inventory::start(config.into(), clock, listener, shutdown).await?
@@ -201,6 +207,19 @@ async fn start_one(
         }
         other => bail!("there is no {other} service"),
     })
+}
+
+/// The identity providers that the data folder names.
+fn issuers(file: &Path) -> anyhow::Result<Vec<counterfoil_authority::IssuerConfig>> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Named {
+        issuers: Vec<counterfoil_authority::IssuerConfig>,
+    }
+    if !file.exists() {
+        return Ok(Vec::new());
+    }
+    Ok(counterfoil_chassis::config::load::<Named>(file)?.issuers)
 }
 
 fn config(

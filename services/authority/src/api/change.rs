@@ -23,6 +23,12 @@ use crate::{
 /// Short name of the rpc that ends the set-up of a tenant.
 pub(super) const ACTIVATE_TENANT: &str = "ActivateTenant";
 
+/// Short names of the rpcs that take a credential away: whoever runs the deployment may do that at any time, since it gives
+/// nobody a say.
+pub(super) const REVOKE_TOKEN: &str = "RevokeToken";
+/// See [`REVOKE_TOKEN`].
+pub(super) const UNLINK_LOGIN: &str = "UnlinkLogin";
+
 /// Refuses the deployment's administrator where a tenant governs itself: after its onboarding its governance is neither theirs
 /// to change nor to read.
 pub(super) fn require_governing(caller: &Caller, tenant: &Tenant) -> Result<(), ApiError> {
@@ -74,7 +80,7 @@ macro_rules! answer_with_one_receipt {
 answer_with_one_receipt! {
     CreateTenantResponse ActivateTenantResponse PublishPolicyResponse SetEscalationPathResponse
     SetRetentionPolicyResponse CreatePrincipalResponse EndPrincipalResponse SetBusinessUnitOwnerResponse
-    RevokeDecisionRightResponse
+    RevokeDecisionRightResponse IssueTokenResponse RevokeTokenResponse LinkLoginResponse UnlinkLoginResponse
 }
 
 impl Answer for proto::BatchCreatePrincipalsResponse {
@@ -124,7 +130,7 @@ impl Api {
             }
         };
         // Activating again what is active answers with the activation that happened.
-        if method != ACTIVATE_TENANT {
+        if ![ACTIVATE_TENANT, REVOKE_TOKEN, UNLINK_LOGIN].contains(&method) {
             require_governing(caller, &tenant)?;
         }
         let now_ms = self.clock.now_ms();
@@ -192,6 +198,11 @@ impl Api {
 }
 
 impl Change {
+    /// Principal of the tenant that asks; `None`: someone of the deployment.
+    pub(super) fn caller(&self) -> Option<&PrincipalId> {
+        self.caller.as_ref()
+    }
+
     /// A record by whoever asks, about `subject`.
     pub(super) fn draft<P: Message + Name>(
         &self,

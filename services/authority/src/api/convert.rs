@@ -32,6 +32,10 @@ resource_name! {
     pub(super) struct DecisionRightName { tenant: "tenants", decision_right: "decision-rights" }
 }
 resource_name! {
+    /// "tenants/{tenant}/logins/{login}".
+    pub(super) struct LoginName { tenant: "tenants", login: "logins" }
+}
+resource_name! {
     /// "tenants/{tenant}/sources/{source}".
     pub(super) struct SourceName { tenant: "tenants", source: "sources" }
 }

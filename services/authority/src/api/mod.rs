@@ -6,6 +6,7 @@ mod business_units;
 mod change;
 mod conditions;
 mod convert;
+mod logins;
 mod organizations;
 mod policies;
 mod principals;
@@ -24,6 +25,7 @@ use counterfoil_chassis::{
 };
 use counterfoil_proto::{
     authority::{
+        credential_service_server::CredentialServiceServer,
         decision_right_service_server::DecisionRightServiceServer,
         policy_service_server::PolicyServiceServer,
         principal_service_server::PrincipalServiceServer,
@@ -33,7 +35,7 @@ use counterfoil_proto::{
 };
 use tonic::service::Routes;
 
-use crate::store;
+use crate::{jobs::Uses, oidc::Issuers, store};
 
 /// How long an answer waits for its records to be in the ledger. What is not there by then is answered as PENDING.
 const EVIDENCE_PATIENCE: Duration = Duration::from_secs(2);
@@ -48,11 +50,14 @@ pub(crate) struct Api {
     permissions: Arc<PermissionTable>,
     conditions: conditions::Known,
     ledger: LedgerServiceClient<ServiceChannel>,
+    issuers: Arc<Issuers>,
+    /// When tokens were last presented.
+    pub(crate) uses: Arc<Uses>,
 }
 
 impl Api {
     /// Of a service that starts.
-    pub(crate) fn new(chassis: &Chassis) -> Result<Self, StartError> {
+    pub(crate) fn new(chassis: &Chassis, issuers: Issuers) -> Result<Self, StartError> {
         Ok(Self {
             db: chassis.db.clone(),
             outbox: chassis.outbox.clone(),
@@ -61,6 +66,8 @@ impl Api {
             permissions: Arc::new(PermissionTable::of_api()?),
             conditions: conditions::Known::default(),
             ledger: LedgerServiceClient::new(chassis.ledger()?),
+            issuers: Arc::new(issuers),
+            uses: Arc::default(),
         })
     }
 
@@ -80,6 +87,10 @@ impl Api {
             )
             .add_service(
                 DecisionRightServiceServer::new(self.clone())
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            )
+            .add_service(
+                CredentialServiceServer::new(self.clone())
                     .max_encoding_message_size(MESSAGE_BYTES_MAX),
             )
             .add_service(Disclosures::new(self.outbox.clone()).into_server());

@@ -2,13 +2,15 @@
 
 use counterfoil_chassis::Caller;
 use counterfoil_proto::authority::{
+    credential_service_server::CredentialService,
     decision_right_service_server::DecisionRightService, policy_service_server::PolicyService,
     principal_service_server::PrincipalService, tenant_service_server::TenantService, *,
 };
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, business_units, organizations, policies, principals, rights, settings, tenants, tokens,
+    Api, business_units, logins, organizations, policies, principals, rights, settings, tenants,
+    tokens,
 };
 
 macro_rules! serve {
@@ -73,5 +75,14 @@ serve! {
         rights::revoke_decision_right(RevokeDecisionRightRequest) -> RevokeDecisionRightResponse;
         rights::list_decision_rights(ListDecisionRightsRequest) -> ListDecisionRightsResponse;
         rights::check_decision_right(CheckDecisionRightRequest) -> CheckDecisionRightResponse;
+    }
+}
+
+serve! {
+    CredentialService {
+        tokens::list_tokens(ListTokensRequest) -> ListTokensResponse;
+        logins::link_login(LinkLoginRequest) -> LinkLoginResponse;
+        logins::unlink_login(UnlinkLoginRequest) -> UnlinkLoginResponse;
+        logins::list_logins(ListLoginsRequest) -> ListLoginsResponse;
     }
 }

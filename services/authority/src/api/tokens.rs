@@ -1,4 +1,6 @@
 //! API tokens: issued once, kept as a hash, refused at once when revoked, expired, or their principal has ended.
+//!
+//! Who can issue a token can act as its principal, so issuing and revoking are on record (R88).
 
 use async_trait::async_trait;
 use counterfoil_chassis::{
@@ -7,23 +9,26 @@ use counterfoil_chassis::{
     clock::timestamp,
     names::{PrincipalName, tenant_field},
 };
+use counterfoil_evidence::v1::{CredentialIssued, CredentialRevoked};
 use counterfoil_proto::authority as proto;
 
-use super::{Api, convert};
+use super::{
+    Api,
+    change::{Asked, Change, REVOKE_TOKEN},
+    convert,
+};
 use crate::{
     error::Refusal,
     model::{
+        credential::{CredentialKind, TokenTerms, may_issue},
         ids::PrincipalId,
-        principal::{OrganizationKind, Principal},
+        principal::Principal,
     },
     store::{
-        self,
-        tokens::{KeptToken, NewToken},
+        self, From,
+        tokens::{KeptToken, ListedToken, NewToken},
     },
 };
-
-const TTL_SECONDS: std::ops::RangeInclusive<i64> = 60..=31_536_000;
-const TTL_SECONDS_DEFAULT: i64 = 86_400;
 
 pub(super) async fn issue_token(
     api: &Api,
@@ -31,61 +36,90 @@ pub(super) async fn issue_token(
     request: proto::IssueTokenRequest,
 ) -> Result<proto::IssueTokenResponse, ApiError> {
     let name = PrincipalName::parse_field("principal", &request.principal)?;
-    caller.require_tenant(&name.tenant)?;
+    // No request id: the answer has the secret, which is stored nowhere. Who loses it issues another.
+    let mut change = match api
+        .begin(caller, &name.tenant, "IssueToken", "", &request)
+        .await?
+    {
+        Asked::Done(answer) => return Ok(answer),
+        Asked::New(change) => *change,
+    };
     let id = convert::id("principal", PrincipalId::parse(&name.principal))?;
-    let ttl_seconds = match request.ttl_seconds {
-        0 => TTL_SECONDS_DEFAULT,
-        seconds if TTL_SECONDS.contains(&seconds) => seconds,
-        _ => {
-            return Err(ApiError::invalid(
-                "ttl_seconds",
-                "must be 60 to 31,536,000, or 0",
-            ));
-        }
-    };
-    // The tenant's lock: a principal that ends meanwhile gets no token.
-    let mut tx = api.db.write_tx(&name.tenant).await?;
-    let found = store::principals::get(tx.conn(), &name.tenant, &id).await?;
-    let principal = found.ok_or_else(ApiError::not_found)?;
-    if !principal.is_active() {
-        return Err(Refusal::PrincipalEnded.into());
-    }
-    let issuer = match caller.tenant() {
-        None => None,
-        Some(tenant) => {
-            let issuer = convert::principal_in("caller", caller.principal(), tenant)?;
-            Some(store::principals::get(tx.conn(), tenant, &issuer).await?)
-        }
-    };
-    if issuer.is_some_and(|issuer| !may_issue(issuer.as_ref(), &principal)) {
-        return Err(Refusal::CallerNotCustomer.into());
+    let principal = change.require_issuer_for(&id).await?;
+    let terms = TokenTerms::read(
+        request.ttl_seconds,
+        &request.scopes,
+        &request.certificate_sha256,
+        |scope| api.permissions.knows(scope),
+    )
+    .map_err(Refusal::from)?;
+    if caller.scopes().is_some_and(|own| !terms.within(own)) {
+        return Err(Refusal::ScopeExceeded.into());
     }
     let token = Token::generate().map_err(ApiError::internal)?;
-    let issued_at_ms = api.clock.now_ms();
+    let expires_at_ms = change.now_ms.saturating_add(terms.ttl_ms);
+    let payload = CredentialIssued {
+        credential: token.id().to_owned(),
+        kind: CredentialKind::ApiToken.into(),
+        principal: principal.id.in_records(),
+        scopes: terms.scopes.clone(),
+        valid_to_ms: expires_at_ms,
+    };
+    let draft = change.draft(&payload, principal.id.in_records());
+    let emitted = api.emit(&mut change, draft).await?;
     let kept = NewToken {
         id: token.id(),
         principal: id.as_str(),
         sha256: token.sha256(),
-        issued_at_ms,
-        expires_at_ms: issued_at_ms.saturating_add(ttl_seconds * 1000),
+        scopes: &terms.scopes,
+        certificate_sha256: terms.certificate_sha256,
+        issued_by: caller.actor(),
+        issued_at_ms: change.now_ms,
+        expires_at_ms,
     };
-    store::tokens::insert(tx.conn(), &name.tenant, &kept).await?;
-    // If we crash here: there is no token. After the commit and before the answer: one that nobody knows and that expires.
-    tx.commit().await?;
-    Ok(proto::IssueTokenResponse {
+    store::tokens::insert(change.tx.conn(), &name.tenant, &kept).await?;
+    let answer = proto::IssueTokenResponse {
         token: token.expose().to_owned(),
         token_id: token.id().to_owned(),
-        expire_time: Some(timestamp(kept.expires_at_ms)),
-    })
+        expire_time: Some(timestamp(expires_at_ms)),
+        receipt: Some(emitted.pending_receipt()),
+    };
+    // If we crash here: there is no token. After the commit and before the answer: one that nobody knows and that expires.
+    api.finish(change, answer).await
 }
 
-/// Whether someone of a tenant may issue a token for this principal: the customer for all, others for their own
-/// organisation. Who operates the process must not be able to decide in the customer's name.
-fn may_issue(issuer: Option<&Principal>, principal: &Principal) -> bool {
-    issuer.is_some_and(|issuer| {
-        issuer.organization_kind == OrganizationKind::Customer
-            || issuer.organization == principal.organization
-    })
+impl Change {
+    /// The principal that is given a credential, if whoever asks may give it.
+    pub(super) async fn require_issuer_for(
+        &mut self,
+        id: &PrincipalId,
+    ) -> Result<Principal, ApiError> {
+        let tenant = self.tenant.id.clone();
+        // The tenant's lock: a principal that ends meanwhile gets nothing.
+        let found = store::principals::get(self.tx.conn(), &tenant, id).await?;
+        let principal = found.ok_or_else(ApiError::not_found)?;
+        if !principal.is_active() {
+            return Err(Refusal::PrincipalEnded.into());
+        }
+        // Someone of the deployment: only while the tenant is set up, which the change has looked at.
+        let Some(issuer) = self.caller().cloned() else {
+            return Ok(principal);
+        };
+        let issuer = store::principals::get(self.tx.conn(), &tenant, &issuer).await?;
+        if issuer.is_some_and(|issuer| may_issue(&issuer, &principal)) {
+            return Ok(principal);
+        }
+        Err(Refusal::CallerNotCustomer.into())
+    }
+
+    /// Writes that a credential ends now.
+    pub(super) fn revocation(&self, credential: &str) -> counterfoil_chassis::RecordDraft {
+        let payload = CredentialRevoked {
+            credential: credential.to_owned(),
+            effective_ms: self.now_ms,
+        };
+        self.draft(&payload, format!("credentials/{credential}"))
+    }
 }
 
 pub(super) async fn revoke_token(
@@ -94,15 +128,67 @@ pub(super) async fn revoke_token(
     request: proto::RevokeTokenRequest,
 ) -> Result<proto::RevokeTokenResponse, ApiError> {
     let tenant = tenant_field(&request.tenant)?;
-    caller.require_tenant(&tenant)?;
-    let mut tx = api.db.write_tx(&tenant).await?;
-    let now_ms = api.clock.now_ms();
-    if !store::tokens::revoke(tx.conn(), &tenant, &request.token_id, now_ms).await? {
-        return Err(ApiError::not_found());
+    let mut change = match api
+        .begin(caller, &tenant, REVOKE_TOKEN, "", &request)
+        .await?
+    {
+        Asked::Done(answer) => return Ok(answer),
+        Asked::New(change) => *change,
+    };
+    let found = store::tokens::get(change.tx.conn(), &tenant, &request.token_id).await?;
+    let found = found.ok_or_else(ApiError::not_found)?;
+    if found.revoked_at_ms.is_some() {
+        change.tx.rollback().await?;
+        return Ok(proto::RevokeTokenResponse::default());
     }
+    // Tokens from before R88 have no record that one could refer to.
+    let receipt = if found.issued_by.is_empty() {
+        None
+    } else {
+        let draft = change.revocation(&request.token_id);
+        Some(api.emit(&mut change, draft).await?.pending_receipt())
+    };
+    let now_ms = change.now_ms;
+    store::tokens::revoke(change.tx.conn(), &tenant, &request.token_id, now_ms).await?;
     // If we crash here: the token still works and the caller has no answer, so it asks again.
-    tx.commit().await?;
-    Ok(proto::RevokeTokenResponse {})
+    api.finish(change, proto::RevokeTokenResponse { receipt })
+        .await
+}
+
+pub(super) async fn list_tokens(
+    api: &Api,
+    caller: &Caller,
+    request: proto::ListTokensRequest,
+) -> Result<proto::ListTokensResponse, ApiError> {
+    let tenant = api.known_tenant(caller, "tenant", &request.tenant).await?;
+    let scope = ["ListTokens", &tenant];
+    let page = api
+        .pages
+        .open(request.page_size, &request.page_token, &scope)?;
+    let mut reader = api.db.read(&tenant).await?;
+    let mut rows = store::tokens::list(reader.conn(), &tenant, From::page(&page)?).await?;
+    let next_page_token = page.cut(&mut rows, |row| row.id.clone().into_bytes());
+    Ok(proto::ListTokensResponse {
+        tokens: rows.iter().map(|row| listed(&tenant, row)).collect(),
+        next_page_token,
+    })
+}
+
+fn listed(tenant: &str, token: &ListedToken) -> proto::ApiToken {
+    proto::ApiToken {
+        token_id: token.id.clone(),
+        principal: PrincipalId::stored(token.principal.clone()).name(tenant),
+        scopes: token.scopes.clone(),
+        issue_time: Some(timestamp(token.issued_at_ms)),
+        issuer: token.issued_by.clone(),
+        expire_time: Some(timestamp(token.expires_at_ms)),
+        revoke_time: token.revoked_at_ms.map(timestamp),
+        last_used_time: token.last_used_at_ms.map(timestamp),
+        certificate_sha256: token
+            .certificate_sha256
+            .map(|hash| hash.to_vec())
+            .unwrap_or_default(),
+    }
 }
 
 pub(super) async fn introspect_token(
@@ -110,46 +196,79 @@ pub(super) async fn introspect_token(
     _caller: &Caller,
     request: proto::IntrospectTokenRequest,
 ) -> Result<proto::IntrospectTokenResponse, ApiError> {
-    let token = Token::parse(&request.token).ok_or_else(ApiError::unauthenticated)?;
-    let kept = find(api, &token)
+    let bearer = Bearer::parse(&request.token).ok_or_else(ApiError::unauthenticated)?;
+    let found = api
+        .presented(&bearer)
         .await?
         .ok_or_else(ApiError::unauthenticated)?;
     Ok(proto::IntrospectTokenResponse {
-        principal: kept.principal.id.name(&kept.tenant),
-        roles: kept.principal.roles,
-        expire_time: Some(timestamp(kept.expires_at_ms)),
-        ..proto::IntrospectTokenResponse::default()
+        principal: found.principal.id.name(&found.tenant),
+        roles: found.principal.roles,
+        expire_time: Some(timestamp(found.expires_at_ms)),
+        scopes: found.scopes,
+        certificate_sha256: found
+            .certificate_sha256
+            .map(|hash| hash.to_vec())
+            .unwrap_or_default(),
     })
 }
 
-/// A token that is good now.
-async fn find(api: &Api, token: &Token) -> Result<Option<KeptToken>, ApiError> {
-    // Whose the token is, only the token says.
-    let mut reader = api.db.read_everything("whose a token is").await?;
-    let found = store::tokens::find(&mut reader, token.id()).await?;
-    Ok(found.filter(|kept| {
-        // Hashes of 256 random bits: how long comparing them takes tells nothing that helps to find one.
-        kept.sha256 == token.sha256()
-            && kept.revoked_at_ms.is_none()
-            && kept.principal.is_active()
-            && api.clock.now_ms() < kept.expires_at_ms
-    }))
+/// Whom a bearer makes its presenter.
+pub(super) struct Presented {
+    pub(super) tenant: String,
+    pub(super) principal: Principal,
+    pub(super) scopes: Vec<String>,
+    pub(super) certificate_sha256: Option<[u8; 32]>,
+    pub(super) expires_at_ms: i64,
+}
+
+impl Api {
+    /// Who presents this now. `None`: nobody, or no longer.
+    async fn presented(&self, bearer: &Bearer) -> Result<Option<Presented>, ApiError> {
+        match bearer {
+            Bearer::Token(token) => self.presented_token(token).await,
+            Bearer::Jwt(text) => self.presented_jwt(text).await,
+        }
+    }
+
+    async fn presented_token(&self, token: &Token) -> Result<Option<Presented>, ApiError> {
+        // Whose the token is, only the token says.
+        let mut reader = self.db.read_everything("whose a token is").await?;
+        let found = store::tokens::find(reader.conn(), token.id()).await?;
+        let now_ms = self.clock.now_ms();
+        let good = |kept: &KeptToken| {
+            // Hashes of 256 random bits: how long comparing them takes tells nothing that helps to find one.
+            kept.sha256 == token.sha256()
+                && kept.revoked_at_ms.is_none()
+                && kept.principal.is_active()
+                && now_ms < kept.expires_at_ms
+        };
+        let Some(kept) = found.filter(good) else {
+            return Ok(None);
+        };
+        self.uses.note(&kept.tenant, token.id(), now_ms);
+        Ok(Some(Presented {
+            tenant: kept.tenant,
+            principal: kept.principal,
+            scopes: kept.scopes,
+            certificate_sha256: kept.certificate_sha256,
+            expires_at_ms: kept.expires_at_ms,
+        }))
+    }
 }
 
 #[async_trait]
 impl Introspector for Api {
     async fn introspect(&self, bearer: &Bearer) -> Result<Option<Introspection>, ApiError> {
-        let Bearer::Token(token) = bearer else {
+        let Some(found) = self.presented(bearer).await? else {
             return Ok(None);
         };
-        let Some(kept) = find(self, token).await? else {
-            return Ok(None);
-        };
-        let roles = kept.principal.roles.iter().map(String::as_str);
+        let roles = found.principal.roles.iter().map(String::as_str);
+        let caller = Caller::of_tenant(&found.tenant, found.principal.id.as_str(), roles);
         Ok(Some(Introspection {
-            caller: Caller::of_tenant(&kept.tenant, kept.principal.id.as_str(), roles),
-            expires_at_ms: Some(kept.expires_at_ms),
-            bound_to: None,
+            caller: caller.limited_to(found.scopes),
+            expires_at_ms: Some(found.expires_at_ms),
+            bound_to: found.certificate_sha256,
         }))
     }
 }

@@ -5,13 +5,16 @@
 //! is the vocabulary of the rules.
 
 pub(crate) mod conditions;
+pub(crate) mod credential;
 pub(crate) mod gate;
 pub(crate) mod ids;
+pub(crate) mod jwt;
 pub(crate) mod policy;
 pub(crate) mod principal;
 pub(crate) mod right;
 pub(crate) mod settings;
 pub(crate) mod simulation;
+pub(crate) mod strict_json;
 pub(crate) mod tenant;
 pub(crate) mod tenure;
 pub(crate) mod text;

@@ -3,7 +3,7 @@
 use counterfoil_chassis::{WriteTx, both_engines, testing::TestDatabase};
 
 use super::{
-    From, MIGRATIONS, gate, organizations, policies, principals, rights, settings, tenants,
+    From, MIGRATIONS, gate, logins, organizations, policies, principals, rights, settings, tenants,
     tenures, tokens,
 };
 use crate::model::{
@@ -277,17 +277,65 @@ both_engines! {
 
     async fn a_token_is_found_with_its_principal_and_revoked_in_its_tenant_only(db: TestDatabase) {
         let mut tx = acme(&db).await;
-        let token = tokens::NewToken { id: "aa", principal: "ben", sha256: [6; 32], issued_at_ms: 1, expires_at_ms: 9 };
+        let scopes = ["a.get".to_owned(), "b.get".to_owned()];
+        let token = tokens::NewToken {
+            id: "aa", principal: "ben", sha256: [6; 32], scopes: &scopes, certificate_sha256: Some([7; 32]),
+            issued_by: "principals/ada", issued_at_ms: 1, expires_at_ms: 9,
+        };
         tokens::insert(tx.conn(), "acme", &token).await.unwrap();
+        let plain = tokens::NewToken { id: "ab", scopes: &[], certificate_sha256: None, ..token };
+        tokens::insert(tx.conn(), "acme", &plain).await.unwrap();
         let found = tokens::find(tx.conn(), "aa").await.unwrap().unwrap();
         assert_eq!((found.tenant.as_str(), found.principal.id.as_str()), ("acme", "ben"));
         assert_eq!((found.sha256, found.expires_at_ms, found.revoked_at_ms), ([6; 32], 9, None));
-        assert!(!tokens::revoke(tx.conn(), "beta", "aa", 3).await.unwrap());
-        assert!(tokens::revoke(tx.conn(), "acme", "aa", 4).await.unwrap());
-        assert!(tokens::revoke(tx.conn(), "acme", "aa", 5).await.unwrap());
-        let revoked = tokens::find(tx.conn(), "aa").await.unwrap().unwrap();
-        assert_eq!(revoked.revoked_at_ms, Some(4));
+        assert_eq!((found.scopes.as_slice(), found.certificate_sha256), (&scopes[..], Some([7; 32])));
+        let found = tokens::find(tx.conn(), "ab").await.unwrap().unwrap();
+        assert_eq!((found.scopes.len(), found.certificate_sha256), (0, None));
+        for tenant in ["beta", "acme"] {
+            tokens::revoke(tx.conn(), tenant, "aa", 4).await.unwrap();
+            tokens::stamp(tx.conn(), tenant, "aa", 70).await.unwrap();
+            let expected = (tenant == "acme").then_some(4);
+            let now = tokens::find(tx.conn(), "aa").await.unwrap().unwrap();
+            assert_eq!(now.revoked_at_ms, expected);
+        }
+        tokens::revoke(tx.conn(), "acme", "aa", 5).await.unwrap();
+        tokens::stamp(tx.conn(), "acme", "aa", 60).await.unwrap();
+        let listed = tokens::get(tx.conn(), "acme", "aa").await.unwrap().unwrap();
+        assert_eq!((listed.revoked_at_ms, listed.last_used_at_ms), (Some(4), Some(70)));
+        assert_eq!(tokens::get(tx.conn(), "beta", "aa").await.unwrap(), None);
+        let page = From { after: "aa", limit: 10 };
+        let rest = tokens::list(tx.conn(), "acme", page).await.unwrap();
+        assert_eq!(rest.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["ab"]);
+        assert_eq!(tokens::list(tx.conn(), "beta", page).await.unwrap(), []);
         assert_eq!(tokens::find(tx.conn(), "bb").await.unwrap(), None);
+    }
+
+    async fn a_subject_is_one_principal_of_a_tenant_until_it_is_unlinked(db: TestDatabase) {
+        let mut tx = acme(&db).await;
+        let login = |id: &str| logins::Login {
+            id: id.into(), issuer: "https://idp".into(), subject: "S-1".into(), principal: "ben".into(),
+            linked_at_ms: 1, unlinked_at_ms: None,
+        };
+        logins::insert(tx.conn(), "acme", &login("l1")).await.unwrap();
+        let find = async |tx: &mut WriteTx, tenant, subject| {
+            let found = logins::find(tx.conn(), tenant, "https://idp", subject).await.unwrap();
+            found.map(|principal| principal.id.as_str().to_owned())
+        };
+        assert_eq!(find(&mut tx, "acme", "S-1").await.as_deref(), Some("ben"));
+        assert_eq!(find(&mut tx, "acme", "s-1").await, None);
+        assert_eq!(find(&mut tx, "beta", "S-1").await, None);
+        logins::unlink(tx.conn(), "beta", "l1", 5).await.unwrap();
+        assert_eq!(logins::get(tx.conn(), "acme", "l1").await.unwrap(), Some(login("l1")));
+        logins::unlink(tx.conn(), "acme", "l1", 5).await.unwrap();
+        assert_eq!(find(&mut tx, "acme", "S-1").await, None);
+        logins::insert(tx.conn(), "acme", &login("l2")).await.unwrap();
+        let page = From { after: "", limit: 10 };
+        let listed = logins::list(tx.conn(), "acme", page).await.unwrap();
+        let ends: Vec<_> = listed.iter().map(|one| (one.id.as_str(), one.unlinked_at_ms)).collect();
+        assert_eq!(ends, [("l1", Some(5)), ("l2", None)]);
+        assert_eq!(logins::list(tx.conn(), "beta", page).await.unwrap(), []);
+        let twice = logins::insert(tx.conn(), "acme", &login("l3")).await.unwrap_err();
+        assert!(twice.as_database_error().unwrap().is_unique_violation());
     }
 
     async fn a13_each_record_takes_its_requirement_off_the_list(db: TestDatabase) {

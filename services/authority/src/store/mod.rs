@@ -3,6 +3,7 @@
 //! Invariant: every statement names its tenant, but for the list of tenants and the look-up of a token by its public id.
 
 pub(crate) mod gate;
+pub(crate) mod logins;
 pub(crate) mod organizations;
 pub(crate) mod policies;
 pub(crate) mod principals;
@@ -20,7 +21,7 @@ use counterfoil_chassis::{ApiError, db::Migrations, pages::Page};
 
 /// The tables of this service.
 pub(crate) const MIGRATIONS: Migrations =
-    counterfoil_chassis::migrations!("authority", "0001_authority.sql");
+    counterfoil_chassis::migrations!("authority", "0001_authority.sql", "0003_credentials.sql");
 
 /// Reads of one tenant: `api.db.read(&tenant)`.
 pub(crate) type Reader = counterfoil_chassis::ReadTx;

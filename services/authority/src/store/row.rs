@@ -25,6 +25,13 @@ pub(super) fn hash(row: &AnyRow, column: &str) -> Result<[u8; 32], sqlx::Error> 
         .map_err(|_| damaged(column, "does not have 32 bytes"))
 }
 
+pub(super) fn optional_hash(row: &AnyRow, column: &str) -> Result<Option<[u8; 32]>, sqlx::Error> {
+    let bytes: Option<Vec<u8>> = row.try_get(column)?;
+    let hash = bytes.map(|bytes| bytes.try_into());
+    hash.transpose()
+        .map_err(|_| damaged(column, "does not have 32 bytes"))
+}
+
 /// An enum of the records by its number.
 pub(super) fn code<E: TryFrom<i32>>(row: &AnyRow, column: &str) -> Result<E, sqlx::Error> {
     let number = int(row, column)?;

@@ -1,16 +1,18 @@
 //! API tokens, by their hash.
 
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, any::AnyRow};
 
-use super::{principals, row};
+use super::{From, principals, row};
 use crate::model::principal::Principal;
 
-/// A token as it is kept.
+/// A token as it is kept, with its principal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeptToken {
     pub(crate) tenant: String,
     pub(crate) principal: Principal,
     pub(crate) sha256: [u8; 32],
+    pub(crate) scopes: Vec<String>,
+    pub(crate) certificate_sha256: Option<[u8; 32]>,
     pub(crate) expires_at_ms: i64,
     pub(crate) revoked_at_ms: Option<i64>,
 }
@@ -21,8 +23,25 @@ pub(crate) struct NewToken<'a> {
     pub(crate) id: &'a str,
     pub(crate) principal: &'a str,
     pub(crate) sha256: [u8; 32],
+    pub(crate) scopes: &'a [String],
+    pub(crate) certificate_sha256: Option<[u8; 32]>,
+    pub(crate) issued_by: &'a str,
     pub(crate) issued_at_ms: i64,
     pub(crate) expires_at_ms: i64,
+}
+
+/// A token in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ListedToken {
+    pub(crate) id: String,
+    pub(crate) principal: String,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) certificate_sha256: Option<[u8; 32]>,
+    pub(crate) issued_by: String,
+    pub(crate) issued_at_ms: i64,
+    pub(crate) expires_at_ms: i64,
+    pub(crate) revoked_at_ms: Option<i64>,
+    pub(crate) last_used_at_ms: Option<i64>,
 }
 
 /// Writes a new token.
@@ -32,8 +51,8 @@ pub(crate) async fn insert(
     token: &NewToken<'_>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO tokens (token_id, tenant, principal, sha256, issued_at_ms, expires_at_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO tokens (token_id, tenant, principal, sha256, issued_at_ms, expires_at_ms, scopes, issued_by, \
+         certificate_sha256) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     )
     .bind(token.id)
     .bind(tenant)
@@ -41,6 +60,9 @@ pub(crate) async fn insert(
     .bind(token.sha256.to_vec())
     .bind(token.issued_at_ms)
     .bind(token.expires_at_ms)
+    .bind(token.scopes.join(","))
+    .bind(token.issued_by)
+    .bind(token.certificate_sha256.map(|hash| hash.to_vec()))
     .execute(connection)
     .await?;
     Ok(())
@@ -52,7 +74,7 @@ pub(crate) async fn find(
     id: &str,
 ) -> Result<Option<KeptToken>, sqlx::Error> {
     let row = sqlx::query(
-        "SELECT t.sha256, t.expires_at_ms, t.revoked_at_ms, p.* FROM tokens t \
+        "SELECT t.sha256, t.expires_at_ms, t.revoked_at_ms, t.scopes, t.certificate_sha256, p.* FROM tokens t \
          JOIN principals p ON p.tenant = t.tenant AND p.principal = t.principal WHERE t.token_id = $1",
     )
     .bind(id)
@@ -63,19 +85,52 @@ pub(crate) async fn find(
         tenant: row::text(&row, "tenant")?,
         principal: principals::read(&row)?,
         sha256: row::hash(&row, "sha256")?,
+        scopes: row::list(&row, "scopes")?,
+        certificate_sha256: row::optional_hash(&row, "certificate_sha256")?,
         expires_at_ms: row::int(&row, "expires_at_ms")?,
         revoked_at_ms: row::optional_int(&row, "revoked_at_ms")?,
     }))
 }
 
-/// Revokes a token; one that is revoked already stays so. False: the tenant has no such token.
+/// A token of a tenant.
+pub(crate) async fn get(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    id: &str,
+) -> Result<Option<ListedToken>, sqlx::Error> {
+    let row = sqlx::query("SELECT * FROM tokens WHERE tenant = $1 AND token_id = $2")
+        .bind(tenant)
+        .bind(id)
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(listed).transpose()
+}
+
+/// Tokens of a tenant, ascending by id.
+pub(crate) async fn list(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    from: From<'_>,
+) -> Result<Vec<ListedToken>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT * FROM tokens WHERE tenant = $1 AND token_id > $2 ORDER BY token_id LIMIT $3",
+    )
+    .bind(tenant)
+    .bind(from.after)
+    .bind(from.limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(listed).collect()
+}
+
+/// Revokes a token; one that is revoked already stays so.
 pub(crate) async fn revoke(
     connection: &mut AnyConnection,
     tenant: &str,
     id: &str,
     now_ms: i64,
-) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
         "UPDATE tokens SET revoked_at_ms = COALESCE(revoked_at_ms, $1) WHERE tenant = $2 AND token_id = $3",
     )
     .bind(now_ms)
@@ -83,5 +138,38 @@ pub(crate) async fn revoke(
     .bind(id)
     .execute(connection)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(())
+}
+
+/// Notes when a token was last presented; never an earlier moment than is known.
+pub(crate) async fn stamp(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    id: &str,
+    used_at_ms: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE tokens SET last_used_at_ms = $1 WHERE tenant = $2 AND token_id = $3 \
+         AND (last_used_at_ms IS NULL OR last_used_at_ms < $1)",
+    )
+    .bind(used_at_ms)
+    .bind(tenant)
+    .bind(id)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn listed(row: &AnyRow) -> Result<ListedToken, sqlx::Error> {
+    Ok(ListedToken {
+        id: row::text(row, "token_id")?,
+        principal: row::text(row, "principal")?,
+        scopes: row::list(row, "scopes")?,
+        certificate_sha256: row::optional_hash(row, "certificate_sha256")?,
+        issued_by: row::text(row, "issued_by")?,
+        issued_at_ms: row::int(row, "issued_at_ms")?,
+        expires_at_ms: row::int(row, "expires_at_ms")?,
+        revoked_at_ms: row::optional_int(row, "revoked_at_ms")?,
+        last_used_at_ms: row::optional_int(row, "last_used_at_ms")?,
+    })
 }

@@ -18,6 +18,7 @@ use counterfoil_evidence::{
 };
 use counterfoil_proto::{
     authority::{
+        credential_service_client::CredentialServiceClient,
         decision_right_service_client::DecisionRightServiceClient,
         policy_service_client::PolicyServiceClient,
         principal_service_client::PrincipalServiceClient,
@@ -50,6 +51,7 @@ pub(crate) struct Clients {
     pub(crate) policies: PolicyServiceClient<ServiceChannel>,
     pub(crate) principals: PrincipalServiceClient<ServiceChannel>,
     pub(crate) rights: DecisionRightServiceClient<ServiceChannel>,
+    pub(crate) credentials: CredentialServiceClient<ServiceChannel>,
     pub(crate) ledger: LedgerServiceClient<ServiceChannel>,
 }
 
@@ -60,6 +62,7 @@ impl Clients {
             tenants: TenantServiceClient::new(channel.clone()),
             policies: PolicyServiceClient::new(channel.clone()),
             principals: PrincipalServiceClient::new(channel.clone()),
+            credentials: CredentialServiceClient::new(channel.clone()),
             rights: DecisionRightServiceClient::new(channel),
             ledger: LedgerServiceClient::new(client::connect(&ledger.url(), Some(token)).unwrap()),
         }
@@ -133,6 +136,7 @@ impl Deployment {
         let request = IssueTokenRequest {
             principal: principal.to_owned(),
             ttl_seconds: 0,
+            ..IssueTokenRequest::default()
         };
         let mut principals = self.admin.principals.clone();
         let issued = principals.issue_token(request).await.unwrap().into_inner();

@@ -107,6 +107,12 @@ impl Caller {
         self
     }
 
+    /// Permissions that the credential is limited to; `None`: it is not limited.
+    #[must_use]
+    pub fn scopes(&self) -> Option<&[String]> {
+        self.scopes.as_deref()
+    }
+
     /// Whether the credential covers the permission. What the roles hold is another question.
     #[must_use]
     pub fn covers(&self, permission: &str) -> bool {

@@ -149,6 +149,7 @@ impl<'a> Player<'a> {
         let request = IssueTokenRequest {
             principal: self.principal(id),
             ttl_seconds: 600,
+            ..IssueTokenRequest::default()
         };
         let answer = self
             .customer()?

@@ -114,6 +114,7 @@ impl Player<'_> {
             let request = IssueTokenRequest {
                 principal: self.principal(&self.estate.tenant.accountable_owner),
                 ttl_seconds: CUSTOMER_TOKEN_SECONDS,
+                ..IssueTokenRequest::default()
             };
             let mut principals = self.admin.principals()?;
             let issued = principals.issue_token(request).await.map_err(explain)?;

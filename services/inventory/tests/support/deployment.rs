@@ -174,6 +174,7 @@ impl Deployment {
         let request = IssueTokenRequest {
             principal: principal.to_owned(),
             ttl_seconds: 31_536_000,
+            ..IssueTokenRequest::default()
         };
         let issued = self.ada.principals.clone().issue_token(request).await;
         let token = Token::parse(&issued.unwrap().into_inner().token).unwrap();

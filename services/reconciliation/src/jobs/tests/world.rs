@@ -296,6 +296,7 @@ impl World {
         let request = IssueTokenRequest {
             principal: principal_name(principal),
             ttl_seconds: 31_536_000,
+            ..IssueTokenRequest::default()
         };
         let answer = self
             .olga

@@ -1,0 +1,5 @@
+//! Background work.
+
+mod uses;
+
+pub(crate) use uses::Uses;

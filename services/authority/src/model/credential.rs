@@ -1,0 +1,151 @@
+//! With what somebody may act as a principal, and who may give it to them.
+
+use super::{
+    Faults,
+    principal::{OrganizationKind, Principal},
+};
+
+pub(crate) use counterfoil_evidence::v1::CredentialKind;
+
+/// Life of a token in seconds.
+const TTL_SECONDS: std::ops::RangeInclusive<i64> = 60..=31_536_000;
+const TTL_SECONDS_DEFAULT: i64 = 86_400;
+/// Most scopes of one token.
+const SCOPES_MAX: usize = 64;
+/// Longest subject in bytes: OpenID Connect's own limit.
+const SUBJECT_BYTES_MAX: usize = 255;
+
+/// What a new token is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TokenTerms {
+    pub(crate) ttl_ms: i64,
+    /// Ascending, each a permission; empty: all of the roles.
+    pub(crate) scopes: Vec<String>,
+    pub(crate) certificate_sha256: Option<[u8; 32]>,
+}
+
+impl TokenTerms {
+    /// Reads what is asked for. `known`: whether there is such a permission.
+    pub(crate) fn read(
+        ttl_seconds: i64,
+        scopes: &[String],
+        certificate_sha256: &[u8],
+        known: impl Fn(&str) -> bool,
+    ) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let ttl_seconds = match ttl_seconds {
+            0 => TTL_SECONDS_DEFAULT,
+            seconds => seconds,
+        };
+        faults.require(
+            TTL_SECONDS.contains(&ttl_seconds),
+            "ttl_seconds",
+            "must be 60 to 31,536,000, or 0",
+        );
+        faults.require(
+            scopes.len() <= SCOPES_MAX,
+            "scopes",
+            "has at most 64 entries",
+        );
+        for scope in scopes.iter().take(SCOPES_MAX).filter(|scope| !known(scope)) {
+            faults.add("scopes", format!("{scope:?} is no permission"));
+        }
+        let certificate_sha256 = match certificate_sha256.len() {
+            0 => None,
+            _ => {
+                let hash = <[u8; 32]>::try_from(certificate_sha256).ok();
+                faults.require(
+                    hash.is_some(),
+                    "certificate_sha256",
+                    "must have 32 bytes, or none",
+                );
+                hash
+            }
+        };
+        let mut scopes = scopes.to_vec();
+        scopes.sort_unstable();
+        scopes.dedup();
+        faults.or(Self {
+            ttl_ms: ttl_seconds.saturating_mul(1_000),
+            scopes,
+            certificate_sha256,
+        })
+    }
+
+    /// Whether whoever is limited to `own` may give these away: a limited credential makes none that is less limited.
+    pub(crate) fn within(&self, own: &[String]) -> bool {
+        !self.scopes.is_empty() && self.scopes.iter().all(|scope| own.contains(scope))
+    }
+}
+
+/// Whether a text can be a subject at an identity provider.
+pub(crate) fn is_subject(text: &str) -> bool {
+    (1..=SUBJECT_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// Whether someone of a tenant may give credentials of this principal: the customer for all, others for their own
+/// organisation. Who operates the process must not be able to decide in the customer's name.
+pub(crate) fn may_issue(issuer: &Principal, principal: &Principal) -> bool {
+    issuer.is_active()
+        && (issuer.organization_kind == OrganizationKind::Customer
+            || issuer.organization == principal.organization)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ids::OrganizationId, principal::tests::customer_human};
+
+    fn read(scopes: &[&str]) -> Result<TokenTerms, Faults> {
+        let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        TokenTerms::read(0, &scopes, &[], |scope| ["a.get", "b.get"].contains(&scope))
+    }
+
+    #[test]
+    fn unknown_scopes_lives_and_certificates_are_refused_by_field() {
+        assert_eq!(
+            read(&["b.get", "a.get", "b.get"]).unwrap().scopes,
+            ["a.get", "b.get"]
+        );
+        assert_eq!(read(&[]).unwrap().ttl_ms, 86_400_000);
+        let faults = TokenTerms::read(59, &["c.get".to_owned()], &[1; 31], |_| false);
+        let fields: Vec<String> = faults
+            .unwrap_err()
+            .into_pairs()
+            .into_iter()
+            .map(|(field, _)| field)
+            .collect();
+        assert_eq!(fields, ["ttl_seconds", "scopes", "certificate_sha256"]);
+        assert!(read(&["a.get"; 65]).is_err());
+    }
+
+    #[test]
+    fn a_limited_credential_gives_away_no_more_than_it_has() {
+        let own = ["a.get".to_owned(), "b.get".to_owned()];
+        assert!(read(&["a.get"]).unwrap().within(&own));
+        assert!(read(&["a.get", "b.get"]).unwrap().within(&own));
+        assert!(!read(&["a.get", "b.get"]).unwrap().within(&own[..1]));
+        assert!(!read(&[]).unwrap().within(&own));
+    }
+
+    #[test]
+    fn a12_a_provider_gives_nobody_the_means_to_act_as_the_customer() {
+        let ada = customer_human("ada");
+        let mut msp = customer_human("msp");
+        msp.organization = OrganizationId::parse("provider").unwrap();
+        msp.organization_kind = OrganizationKind::Provider;
+        assert!(may_issue(&ada, &msp) && may_issue(&ada, &ada) && may_issue(&msp, &msp));
+        assert!(!may_issue(&msp, &ada));
+        let left = Principal {
+            ended_at_ms: Some(1),
+            ..ada.clone()
+        };
+        assert!(!may_issue(&left, &ada));
+    }
+
+    #[test]
+    fn a_subject_is_short_and_printable() {
+        assert!(is_subject("auth0|1") && is_subject(&"x".repeat(255)));
+        assert!(!is_subject("") && !is_subject(&"x".repeat(256)) && !is_subject("a\nb"));
+    }
+}
