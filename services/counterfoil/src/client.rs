@@ -98,10 +98,9 @@ impl Clients {
     /// When an address is malformed.
     pub fn open(endpoints: &Endpoints, token: &str) -> anyhow::Result<Self> {
         let mut channels = std::collections::BTreeMap::new();
-        for (service, address) in &endpoints.services {
-            let endpoint = Channel::from_shared(address.clone())
-                .with_context(|| format!("{address:?} is no address"))?;
-            channels.insert(service.clone(), endpoint.connect_lazy());
+        for service in endpoints.services.keys() {
+            let connection = endpoints.connection(service)?;
+            channels.insert(service.clone(), connection.connect_lazy());
         }
         Ok(Self {
             channels,

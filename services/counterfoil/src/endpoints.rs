@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 /// Name of the file in the data folder.
 pub const FILE_NAME: &str = "endpoints.json";
@@ -16,8 +17,11 @@ pub const FILE_NAME: &str = "endpoints.json";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoints {
-    /// Service -> address, such as "ledger" -> "http://127.0.0.1:7405".
+    /// Service -> address, such as "ledger" -> "http://127.0.0.1:7405", or "https://ledger.example:7405".
     pub services: BTreeMap<String, String>,
+    /// PEM: the roots that services at "https://" addresses are verified with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_bundle_file: Option<PathBuf>,
     /// File that holds the token.
     pub token_file: PathBuf,
 }
@@ -58,6 +62,24 @@ impl Endpoints {
             .get(service)
             .map(String::as_str)
             .with_context(|| format!("no address of the {service} service is known"))
+    }
+
+    /// How to connect to a service: over TLS where its address says so.
+    ///
+    /// # Errors
+    /// When no address is known, it is malformed, or it needs a trust bundle that is not there.
+    pub fn connection(&self, service: &str) -> anyhow::Result<Endpoint> {
+        let address = self.of(service)?;
+        let endpoint = Channel::from_shared(address.to_owned())
+            .with_context(|| format!("{address:?} is no address"))?;
+        if !address.starts_with("https://") {
+            return Ok(endpoint);
+        }
+        let file = self.trust_bundle_file.as_ref();
+        let file = file.with_context(|| format!("{address} needs trust_bundle_file"))?;
+        let pem = fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+        Ok(endpoint.tls_config(tls)?)
     }
 
     /// The caller's token.

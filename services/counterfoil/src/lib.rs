@@ -3,11 +3,13 @@
 //! - [`cli`]: `counterfoil <noun> <verb>`, described by the protos themselves.
 //! - [`quickstart`]: one governance cycle on an estate, resumable at every step.
 //! - [`bundle`], [`decisions`]: the client's commands that are more than one call.
+//! - [`ca`]: certificates for a start.
 //! - [`estate`]: who governs what by which rules, as files.
 //!
 //! It holds no rule of governance and no state: those are the services'.
 
 pub mod bundle;
+pub mod ca;
 pub mod cli;
 pub mod client;
 pub mod decisions;

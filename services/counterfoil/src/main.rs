@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use counterfoil::{
+    ca,
     cli::{self, Output, Session},
     client::{Clients, SERVICES},
     endpoints::{self, Endpoints},
@@ -64,6 +65,7 @@ fn command() -> anyhow::Result<Command> {
                 .arg(Arg::new("any-port").long("any-port").action(ArgAction::SetTrue).help("Listen on any free ports instead of 7441 to 7445")),
         );
     let root = root
+        .subcommand(ca::command())
         .subcommand(
             Command::new("serve")
                 .about("Run one service from its configuration file, as a replica does")
@@ -110,6 +112,7 @@ async fn run() -> anyhow::Result<()> {
             let (service, file) = service_file(arguments)?;
             serve::check(&service, &file)
         }
+        "ca" => ca::run(arguments),
         noun => cli::run(&session(arguments)?, noun, arguments).await,
     }
 }

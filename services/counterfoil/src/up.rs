@@ -114,6 +114,7 @@ impl Suite {
         }
         let endpoints = Endpoints {
             services: urls,
+            trust_bundle_file: None,
             token_file: keys.join("admin.token"),
         };
         endpoints.write(&data_dir.join(endpoints::FILE_NAME))?;

@@ -5,10 +5,12 @@
 //!
 //! | Scenario | What |
 //! | --- | --- |
+//! | `authorize` | what the gate adds to a call, against the limit of 50 microseconds |
 //! | `cycle` | the whole governance cycle over the kubernetes organisations, and its offline verification |
 //! | `decisions` | decisions in batches of 1,000, each answered with its receipt from the ledger |
 //! | `ingest` | a source of 1,000,000 grants: read, sealed and compared with what was there, twice |
 
+mod authorize;
 mod cycle;
 mod decisions;
 mod figures;
@@ -29,6 +31,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
+    /// What authentication and authorisation add to a call.
+    Authorize {
+        /// Samples of 20,000 calls.
+        #[arg(long, default_value_t = 20)]
+        samples: usize,
+    },
     /// The kubernetes cycle and its verification.
     Cycle {
         /// Repetitions.
@@ -54,6 +62,7 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     match Arguments::parse().scenario {
+        Some(Scenario::Authorize { samples }) => runtime.block_on(authorize::run(samples)),
         Some(Scenario::Cycle { runs }) => runtime.block_on(cycle::run(runs)),
         Some(Scenario::Decisions { items }) => runtime.block_on(decisions::run(items)),
         Some(Scenario::Ingest { grants }) => runtime.block_on(ingest::run(grants)),
@@ -63,7 +72,7 @@ fn main() -> anyhow::Result<()> {
 
 fn all() -> anyhow::Result<()> {
     let program = std::env::current_exe()?;
-    for scenario in ["cycle", "decisions", "ingest"] {
+    for scenario in ["authorize", "cycle", "decisions", "ingest"] {
         let status = Command::new(&program)
             .arg(scenario)
             .status()

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "not every test file uses every part")]
 
+use counterfoil_authority::IssuerConfig;
 use counterfoil_chassis::{
     CancellationToken, TestClock,
     auth::Token,
@@ -71,6 +72,11 @@ impl Clients {
 
 impl Deployment {
     pub(crate) async fn start(db: TestDatabase) -> Self {
+        Self::start_with(db, Vec::new()).await
+    }
+
+    /// With these identity providers.
+    pub(crate) async fn start_with(db: TestDatabase, issuers: Vec<IssuerConfig>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = TestClock::new(NOW_MS);
         let (admin, admin_credential) =
@@ -80,8 +86,15 @@ impl Deployment {
             credential(folder.path(), "services/recertification", "service");
         let credentials = vec![admin_credential, own_credential.clone(), peer_credential];
         let ledger = start_ledger(&db, &folder, &clock, &credentials).await;
-        let authority =
-            start_authority(&db, &folder, &clock, &credentials, &own_credential, &ledger).await;
+        let mut service = config("authority", &db, folder.path());
+        service.credentials = credentials;
+        service.token_file = Some(own_credential.token_file);
+        service.peers.ledger = Some(ledger.url());
+        let config = counterfoil_authority::Config { service, issuers };
+        let end = CancellationToken::new();
+        let authority = counterfoil_authority::start(config, clock.clock(), None, end)
+            .await
+            .unwrap();
         drop(own);
         Self {
             admin: Clients::new(&authority, &ledger, &admin),
@@ -191,24 +204,6 @@ async fn start_ledger(
     service.credentials = credentials.to_vec();
     let shutdown = CancellationToken::new();
     counterfoil_ledger::start(service.into(), clock.clock(), None, shutdown)
-        .await
-        .unwrap()
-}
-
-async fn start_authority(
-    db: &TestDatabase,
-    folder: &tempfile::TempDir,
-    clock: &TestClock,
-    credentials: &[StaticCredential],
-    own: &StaticCredential,
-    ledger: &Running,
-) -> Running {
-    let mut service = config("authority", db, folder.path());
-    service.credentials = credentials.to_vec();
-    service.token_file = Some(own.token_file.clone());
-    service.peers.ledger = Some(ledger.url());
-    let shutdown = CancellationToken::new();
-    counterfoil_authority::start(service.into(), clock.clock(), None, shutdown)
         .await
         .unwrap()
 }

@@ -11,6 +11,8 @@ use tonic::{
     transport::Channel,
 };
 
+use crate::endpoints::Endpoints;
+
 /// A connection to one service, with the caller's token.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
@@ -19,15 +21,17 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects to `address` ("http://127.0.0.1:7401").
-    pub(crate) async fn open(address: &str, token: String) -> anyhow::Result<Self> {
-        let channel = Channel::from_shared(address.to_owned())
-            .with_context(|| format!("{address:?} is no address"))?
-            .connect()
-            .await
-            .with_context(|| {
-                format!("no service answers at {address}; is `counterfoil up` running?")
-            })?;
+    /// Connects to a service.
+    pub(crate) async fn open(
+        endpoints: &Endpoints,
+        service: &str,
+        token: String,
+    ) -> anyhow::Result<Self> {
+        let connection = endpoints.connection(service)?;
+        let channel = connection.connect().await.with_context(|| {
+            let address = connection.uri();
+            format!("no service answers at {address}; is `counterfoil up` running?")
+        })?;
         Ok(Self { channel, token })
     }
 

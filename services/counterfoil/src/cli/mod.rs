@@ -119,7 +119,7 @@ pub async fn run(session: &Session, noun: &str, matches: &ArgMatches) -> anyhow:
     let now = jiff::Timestamp::now();
     let message = request::build(spec, &method, arguments, session.tenant.as_deref(), now)?;
     let token = session.endpoints.token()?;
-    let connection = Connection::open(session.endpoints.of(package(spec))?, token).await?;
+    let connection = Connection::open(&session.endpoints, package(spec), token).await?;
     if method.is_server_streaming() {
         return stream(session, spec, &connection, &method, message).await;
     }
