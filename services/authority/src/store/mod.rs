@@ -21,7 +21,7 @@ use counterfoil_chassis::{ApiError, db::Migrations, pages::Page};
 
 /// The tables of this service.
 pub(crate) const MIGRATIONS: Migrations =
-    counterfoil_chassis::migrations!("authority", "0001_authority.sql", "0003_credentials.sql");
+    counterfoil_chassis::migrations!("authority", "0001_authority.sql", "0002_credentials.sql");
 
 /// Reads of one tenant: `api.db.read(&tenant)`.
 pub(crate) type Reader = counterfoil_chassis::ReadTx;
