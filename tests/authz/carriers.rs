@@ -184,7 +184,8 @@ fn claims(victim: &World) -> Headers {
     ]
 }
 
-fn json(message: &DynamicMessage) -> Value {
+/// A request as JSON.
+pub fn json(message: &DynamicMessage) -> Value {
     let options = SerializeOptions::new();
     message
         .serialize_with_options(serde_json::value::Serializer, &options)

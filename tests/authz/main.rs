@@ -5,6 +5,7 @@
 //! - [`estate`], [`world`]: two tenants that are governed whole, each with a canary in every text; what they are made of.
 //! - [`synth`]: a valid request to an rpc, made from the proto's comments and `seeds.toml`.
 //! - [`identities`]: who calls; [`provider`]: where some of them have signed in. [`carriers`]: where a foreign tenant is named.
+//! - [`malformed`], [`mutate`]: what no client of ours would send. [`logs`]: what services log.
 //! - [`wire`]: calls as bytes, and all that comes back. [`digest`]: all that a tenant has in the databases.
 //! - [`matrix`]: what is expected of each call, and whether it came so.
 //! - [`wall`]: PostgreSQL's own word on which tables hide whose rows from whom.
@@ -30,7 +31,10 @@ mod carriers;
 mod digest;
 mod estate;
 mod identities;
+mod logs;
+mod malformed;
 mod matrix;
+mod mutate;
 mod provider;
 mod suite;
 mod synth;
@@ -75,4 +79,20 @@ async fn on_postgresql_the_second_wall_holds_alone() {
     drop(without);
     governed.stop().await;
     findings.none();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn malformed_input_is_answered_and_harms_nobody() {
+    let _turn = TURN.lock().await;
+    let governed = Governed::on_sqlite().await;
+    malformed::run(&governed).await;
+    governed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgresql_malformed_input_is_answered_and_harms_nobody() {
+    let _turn = TURN.lock().await;
+    let governed = Governed::on_postgres().await;
+    malformed::run(&governed).await;
+    governed.stop().await;
 }

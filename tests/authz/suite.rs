@@ -213,6 +213,21 @@ impl Governed {
         wire::call(&self.channels[rpc.service], &rpc.path, headers, messages).await
     }
 
+    /// As [`Self::call`], for whatever comes at once: a stream that stays open is no hang.
+    pub async fn ask(
+        &self,
+        rpc: &Rpc,
+        headers: &Headers,
+        messages: Vec<bytes::Bytes>,
+    ) -> Option<Answer> {
+        wire::ask(&self.channels[rpc.service], &rpc.path, headers, messages).await
+    }
+
+    /// As [`Self::ask`], with a body that need not be made of messages.
+    pub async fn post(&self, rpc: &Rpc, headers: &Headers, body: bytes::Bytes) -> Option<Answer> {
+        wire::post(&self.channels[rpc.service], &rpc.path, headers, body).await
+    }
+
     /// Makes a tenant whole: its governance cycle, then one call of every rpc by someone who may.
     async fn govern(&self, mut world: World) -> World {
         let directory = self.folder.path().join(format!("estate-{}", world.id));

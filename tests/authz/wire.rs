@@ -3,9 +3,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::{Buf, BufMut, Bytes};
+use http_body_util::{BodyExt as _, Full};
 use tokio::time::timeout;
 use tonic::{
     Code, Request, Status,
+    body::Body,
+    client::GrpcService,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     metadata::{Ascii, KeyAndValueRef, MetadataKey, MetadataMap, MetadataValue},
     transport::Channel,
@@ -13,6 +16,8 @@ use tonic::{
 
 /// No call may take longer.
 pub const DEADLINE: Duration = Duration::from_secs(20);
+/// So long a stream may be silent before it is left open.
+const MOMENT: Duration = Duration::from_millis(200);
 /// Messages read from one stream.
 const MESSAGES_MAX: usize = 200;
 
@@ -43,6 +48,16 @@ impl Answer {
             all.extend_from_slice(message);
         }
         all
+    }
+
+    fn of(metadata: BTreeMap<String, Vec<u8>>, messages: Vec<Bytes>) -> Self {
+        Self {
+            code: Code::Ok,
+            message: String::new(),
+            details: Vec::new(),
+            metadata,
+            messages,
+        }
     }
 
     fn failed(status: &Status) -> Self {
@@ -82,12 +97,66 @@ pub async fn call(
     headers: &Headers,
     messages: Vec<Bytes>,
 ) -> Option<Answer> {
-    timeout(DEADLINE, answer(channel, path, headers, messages))
+    let answer = answer(channel, path, headers, messages, DEADLINE);
+    timeout(DEADLINE, answer).await.ok()
+}
+
+/// As [`call`], but a stream is left when nothing comes for a moment.
+pub async fn ask(
+    channel: &Channel,
+    path: &str,
+    headers: &Headers,
+    messages: Vec<Bytes>,
+) -> Option<Answer> {
+    let answer = answer(channel, path, headers, messages, MOMENT);
+    timeout(DEADLINE, answer).await.ok()
+}
+
+/// As [`ask`], with a body that need not be made of frames; what comes back is kept as one message.
+pub async fn post(channel: &Channel, path: &str, headers: &Headers, body: Bytes) -> Option<Answer> {
+    timeout(DEADLINE, posted(channel, path, headers, body))
         .await
         .ok()
 }
 
-async fn answer(channel: &Channel, path: &str, headers: &Headers, messages: Vec<Bytes>) -> Answer {
+async fn posted(channel: &Channel, path: &str, headers: &Headers, body: Bytes) -> Answer {
+    let mut request = http::Request::post(format!("http://service{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, value);
+    }
+    let request = request.body(Body::new(Full::new(body))).unwrap();
+    let mut channel = channel.clone();
+    let ready = std::future::poll_fn(|context| channel.poll_ready(context)).await;
+    ready.expect("the service listens");
+    let (head, mut body) = match channel.call(request).await {
+        Ok(response) => response.into_parts(),
+        Err(error) => return Answer::failed(&Status::unavailable(error.to_string())),
+    };
+    let mut trailers = head.headers;
+    let mut messages = Vec::new();
+    while let Ok(Some(Ok(frame))) = timeout(MOMENT, body.frame()).await {
+        match frame.into_data() {
+            Ok(data) => messages.push(data),
+            Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
+        }
+    }
+    let mut answer = Status::from_header_map(&trailers).map_or_else(
+        || Answer::of(BTreeMap::new(), Vec::new()),
+        |status| Answer::failed(&status),
+    );
+    answer.messages = messages;
+    answer
+}
+
+async fn answer(
+    channel: &Channel,
+    path: &str,
+    headers: &Headers,
+    messages: Vec<Bytes>,
+    patience: Duration,
+) -> Answer {
     let mut client = tonic::client::Grpc::new(channel.clone())
         .max_decoding_message_size(16 << 20)
         .max_encoding_message_size(16 << 20);
@@ -107,11 +176,16 @@ async fn answer(channel: &Channel, path: &str, headers: &Headers, messages: Vec<
     let (head, mut stream, _) = response.into_parts();
     let mut metadata = kept(&head);
     let mut messages = Vec::new();
-    while messages.len() < MESSAGES_MAX {
-        match stream.message().await {
-            Ok(Some(message)) => messages.push(message),
-            Ok(None) => break,
-            Err(status) => {
+    loop {
+        // What follows a stream's end would be awaited for ever.
+        if messages.len() == MESSAGES_MAX {
+            return Answer::of(metadata, messages);
+        }
+        match timeout(patience, stream.message()).await {
+            Ok(Ok(Some(message))) => messages.push(message),
+            Ok(Ok(None)) => break,
+            Err(_) => return Answer::of(metadata, messages),
+            Ok(Err(status)) => {
                 let mut failed = Answer::failed(&status);
                 failed.metadata.append(&mut metadata);
                 failed.messages = messages;
@@ -122,13 +196,7 @@ async fn answer(channel: &Channel, path: &str, headers: &Headers, messages: Vec<
     if let Ok(Some(trailers)) = stream.trailers().await {
         metadata.append(&mut kept(&trailers));
     }
-    Answer {
-        code: Code::Ok,
-        message: String::new(),
-        details: Vec::new(),
-        metadata,
-        messages,
-    }
+    Answer::of(metadata, messages)
 }
 
 /// Messages as they are.

@@ -269,6 +269,9 @@ impl From<sqlx::Error> for ApiError {
             tracing::error!(alarm = "TENANT_CROSSED", %error, "the database refused a row of another tenant");
             return Self::not_found();
         }
+        if crate::db::is_unstorable_text(&error) {
+            return Self::invalid("request", "has a text with a NUL character");
+        }
         Self::internal(error)
     }
 }

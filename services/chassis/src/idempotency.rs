@@ -33,7 +33,7 @@ pub struct Fresh {
 /// Looks a request up. `method` is its short name, such as "DecideItem".
 ///
 /// # Errors
-/// INVALID_ARGUMENT when the id is too long, or was used with another request.
+/// INVALID_ARGUMENT when the id is too long or has a control character, or was used with another request.
 pub async fn begin<R: Message + Default>(
     tx: &mut WriteTx,
     caller: &Caller,
@@ -43,6 +43,9 @@ pub async fn begin<R: Message + Default>(
 ) -> Result<Begun<R>, ApiError> {
     if request_id.chars().count() > REQUEST_ID_CHARS_MAX {
         return Err(ApiError::invalid("request_id", "has at most 64 characters"));
+    }
+    if request_id.chars().any(char::is_control) {
+        return Err(ApiError::invalid("request_id", "has a control character"));
     }
     let fresh = Fresh {
         principal: caller.principal().to_owned(),

@@ -54,8 +54,9 @@ both_engines! {
         call(&db, "p1", "r1", "a", "first").await.unwrap();
         let error = call(&db, "p1", "r1", "b", "second").await.unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument);
-        let long = "x".repeat(65);
-        assert_eq!(call(&db, "p1", &long, "a", "x").await.unwrap_err().code(), Code::InvalidArgument);
+        for bad in ["x".repeat(65), "a\0b".to_owned()] {
+            assert_eq!(call(&db, "p1", &bad, "a", "x").await.unwrap_err().code(), Code::InvalidArgument);
+        }
     }
 
     async fn without_an_id_every_request_is_new(db: TestDatabase) {

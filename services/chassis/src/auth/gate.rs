@@ -14,14 +14,14 @@ use std::{
 };
 
 use futures::FutureExt;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
 use super::{
-    Authenticator, Caller, Credential, PermissionTable,
+    Authenticator, Caller, Credential, PermissionTable, Role,
     cut::{Admission, Cut, Way},
     scoped::Scoped,
 };
@@ -29,6 +29,7 @@ use crate::{
     client::{REQUEST_ID_HEADER, TENANT_HEADER},
     db::scope,
     error::ApiError,
+    names::check_tenant_id,
     telemetry,
 };
 
@@ -245,6 +246,10 @@ where
         .catch_unwind()
         .await
     {
+        Ok(Ok(response)) if is_undecodable(response.headers()) => {
+            let error = ApiError::invalid("request", "is no well-formed message of this method");
+            Ok(refusal(error.into(), plain))
+        }
         Ok(response) => Ok(response?.map(|body| cut(Scoped::wrap(body, tenant), out))),
         Err(_) => Ok(refusal(
             ApiError::internal("a handler panicked").into(),
@@ -253,14 +258,23 @@ where
     }
 }
 
-/// The tenant that a call is bound to: the caller's own, or the one that a service says it acts for.
+/// The tenant that a call is bound to: the caller's own, or the one that a service says it acts for. What nobody but a
+/// service says, and what is no tenant, is not heard.
 fn bound_to(caller: &Caller, headers: &HeaderMap) -> Option<Arc<str>> {
     let acts_for = || {
-        headers
-            .get(TENANT_HEADER)
-            .and_then(|value| value.to_str().ok())
+        let said = headers.get(TENANT_HEADER)?.to_str().ok()?;
+        let heard = caller.roles().contains(&Role::Service) && check_tenant_id(said).is_ok();
+        heard.then_some(said)
     };
     caller.tenant().or_else(acts_for).map(Arc::from)
+}
+
+/// Whether tonic could not read the request: a broken frame, none at all, no message of the method. It calls that INTERNAL,
+/// but the fault is the caller's; an INTERNAL of ours has details.
+fn is_undecodable(headers: &HeaderMap) -> bool {
+    let internal = |code: &HeaderValue| code.as_bytes() == b"13";
+    headers.get("grpc-status").is_some_and(internal)
+        && !headers.contains_key("grpc-status-details-bin")
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {

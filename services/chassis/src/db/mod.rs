@@ -371,6 +371,14 @@ pub fn is_another_tenants(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(refused)
 }
 
+/// Whether a text had a NUL character, which PostgreSQL keeps none of.
+#[must_use]
+pub fn is_unstorable_text(error: &sqlx::Error) -> bool {
+    let code =
+        |error: &dyn sqlx::error::DatabaseError| error.code().is_some_and(|code| code == "22021");
+    error.as_database_error().is_some_and(code)
+}
+
 /// Whether the same call may succeed a moment later: busy, serialization failure, deadlock, lost or missing connection.
 #[must_use]
 pub fn is_transient(error: &sqlx::Error) -> bool {

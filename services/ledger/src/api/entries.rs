@@ -62,6 +62,15 @@ impl Api {
         request: ListEntriesRequest,
     ) -> Result<ListEntriesResponse, ApiError> {
         let log = self.log(caller, &request.tenant).await?;
+        for (field, text) in [
+            ("type", &request.r#type),
+            ("stream", &request.stream),
+            ("subject", &request.subject),
+        ] {
+            if text.contains(char::is_control) {
+                return Err(ApiError::invalid(field, "has a control character"));
+            }
+        }
         let scope = [
             "ListEntries",
             &log.info().tenant,

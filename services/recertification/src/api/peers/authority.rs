@@ -156,7 +156,10 @@ impl Authority {
                 .into_inner()
                 .principal
                 .and_then(|found| person(tenant, &found))),
-            Err(status) if status.code() == Code::NotFound => Ok(None),
+            // What authority calls no name is the name of nobody.
+            Err(status) if [Code::NotFound, Code::InvalidArgument].contains(&status.code()) => {
+                Ok(None)
+            }
             Err(status) => Err(refused(status)),
         }
     }
