@@ -109,6 +109,19 @@ impl Databases {
         digest
     }
 
+    /// All rows of all tables.
+    pub async fn everything(&self) -> Digest {
+        let mut digest = Digest::new();
+        for (service, pool) in &self.pools {
+            for table in self.tables(service).await {
+                let columns = self.columns(service, &table).await;
+                let rows = self.selected(pool, &table, &columns, "").await;
+                digest.insert(format!("{service}.{table}"), rows);
+            }
+        }
+        digest
+    }
+
     /// The tables of a service.
     pub async fn tables(&self, service: &str) -> Vec<String> {
         let sql = if self.postgres {
@@ -151,6 +164,17 @@ impl Databases {
         } else {
             String::new()
         };
+        self.selected(pool, table, columns, &whose).await
+    }
+
+    /// Rows of a table, each as one text, sorted.
+    async fn selected(
+        &self,
+        pool: &AnyPool,
+        table: &str,
+        columns: &[String],
+        whose: &str,
+    ) -> Vec<String> {
         let row = if self.postgres {
             "t::text".to_owned()
         } else {

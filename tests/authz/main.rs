@@ -6,6 +6,7 @@
 //! - [`synth`]: a valid request to an rpc, made from the proto's comments and `seeds.toml`.
 //! - [`identities`]: who calls; [`provider`]: where some of them have signed in. [`carriers`]: where a foreign tenant is named.
 //! - [`malformed`], [`mutate`]: what no client of ours would send. [`logs`]: what services log.
+//! - [`planted`]: secrets, and whether they come out anywhere.
 //! - [`wire`]: calls as bytes, and all that comes back. [`digest`]: all that a tenant has in the databases.
 //! - [`matrix`]: what is expected of each call, and whether it came so.
 //! - [`wall`]: PostgreSQL's own word on which tables hide whose rows from whom.
@@ -35,6 +36,7 @@ mod logs;
 mod malformed;
 mod matrix;
 mod mutate;
+mod planted;
 mod provider;
 mod suite;
 mod synth;
@@ -95,4 +97,10 @@ async fn on_postgresql_malformed_input_is_answered_and_harms_nobody() {
     let governed = Governed::on_postgres().await;
     malformed::run(&governed).await;
     governed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_comes_out_anywhere() {
+    let _turn = TURN.lock().await;
+    planted::run().await;
 }

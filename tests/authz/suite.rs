@@ -57,10 +57,15 @@ impl Governed {
 
     /// On a PostgreSQL with the roles of `deploy/postgres/roles.sql`.
     pub async fn on_postgres() -> Self {
+        Self::on_postgres_as(["counterfoil_app", "counterfoil_owner"].map(str::to_owned)).await
+    }
+
+    /// The same, as these two roles: whom services work as, and who owns their tables. A password may follow after a colon.
+    pub async fn on_postgres_as(roles: [String; 2]) -> Self {
         let url = postgres::create_database().await;
         let superuser = postgres::as_superuser(&url);
         digest::run(&superuser, include_str!("../../deploy/postgres/roles.sql")).await;
-        Self::start(Some(url)).await
+        Self::start(Some((url, roles))).await
     }
 
     /// "SQLite" or "PostgreSQL".
@@ -72,17 +77,17 @@ impl Governed {
         }
     }
 
-    async fn start(database_url: Option<String>) -> Self {
-        let role = |role| {
-            let url = database_url.as_deref();
-            url.map(|url| postgres::as_role(url, role))
+    async fn start(database: Option<(String, [String; 2])>) -> Self {
+        let role = |at: usize| {
+            let database = database.as_ref();
+            database.map(|(url, roles)| postgres::as_role(url, &roles[at]))
         };
         let folder = tempfile::tempdir().unwrap();
         let data_dir = folder.path().join("data");
         let options = Options {
             data_dir: data_dir.clone(),
-            database_url: role("counterfoil_app"),
-            migration_database_url: role("counterfoil_owner"),
+            database_url: role(0),
+            migration_database_url: role(1),
             any_port: true,
             deployment: None,
         };
@@ -91,6 +96,7 @@ impl Governed {
         let named: Vec<_> = providers.iter().zip(tenants).collect();
         Provider::announce(&data_dir, &named);
         let suite = Suite::start(&options).await.unwrap();
+        let database_url = database.map(|(url, _)| url);
         let superuser = database_url.as_deref().map(postgres::as_superuser);
         let databases = Databases::open(&data_dir, superuser.as_deref()).await;
         let channels = suite.endpoints.services.iter().map(|(service, url)| {
@@ -118,15 +124,22 @@ impl Governed {
     }
 
     pub async fn stop(self) {
+        drop(self.stop_and_keep().await);
+    }
+
+    /// Stops the services; their folder stays as long as the answer.
+    pub async fn stop_and_keep(self) -> TempDir {
         self.databases.close().await;
         self.suite.stop().await.unwrap();
+        self.folder
     }
 
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    fn admin(&self) -> Clients {
+    /// Clients of the deployment's administrator.
+    pub fn admin(&self) -> Clients {
         Clients::open(&self.suite.endpoints, &self.token("admin")).unwrap()
     }
 
@@ -301,7 +314,7 @@ impl Governed {
     }
 
     /// The first answer that is no lack of permission.
-    async fn as_who_may(&self, rpc: &Rpc, token: &str, request: &DynamicMessage) -> Answer {
+    pub async fn as_who_may(&self, rpc: &Rpc, token: &str, request: &DynamicMessage) -> Answer {
         use prost::Message as _;
         let body = bytes::Bytes::from(request.encode_to_vec());
         let services = [
