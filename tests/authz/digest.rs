@@ -8,6 +8,9 @@ use sqlx::{AnyPool, AssertSqlSafe, Connection as _, Executor as _, Row as _, any
 /// So long a service may take for what it does in the background.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A row of PostgreSQL as a text, without what is noted at leisure: when a token was last used.
+pub const POSTGRES_ROW: &str = "(to_jsonb(t) - 'last_used_at_ms')::text";
+
 /// "authority.tokens" -> its rows, each as one text, sorted.
 pub type Digest = BTreeMap<String, Vec<String>>;
 
@@ -176,10 +179,11 @@ impl Databases {
         whose: &str,
     ) -> Vec<String> {
         let row = if self.postgres {
-            "t::text".to_owned()
+            POSTGRES_ROW.to_owned()
         } else {
             let quoted: Vec<String> = columns
                 .iter()
+                .filter(|name| *name != "last_used_at_ms")
                 .map(|name| format!("quote({name})"))
                 .collect();
             quoted.join(" || ',' || ")

@@ -4,7 +4,7 @@ use counterfoil::client::SERVICES;
 use counterfoil_chassis::testing::postgres;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Executor as _, Row as _};
 
-use crate::suite::Governed;
+use crate::{digest::POSTGRES_ROW, suite::Governed};
 
 /// Tables of the deployment, which belong to no tenant: (table, what it holds).
 const OF_THE_DEPLOYMENT: [(&str, &str); 4] = [
@@ -217,7 +217,7 @@ async fn read(
 ) -> Result<Vec<String>, sqlx::Error> {
     app.execute(sqlx::raw_sql(AssertSqlSafe(begin.to_owned())))
         .await?;
-    let sql = format!("SELECT t::text FROM {table} AS t ORDER BY 1");
+    let sql = format!("SELECT {POSTGRES_ROW} FROM {table} AS t ORDER BY 1");
     let found = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut *app).await;
     app.execute(sqlx::raw_sql("ROLLBACK")).await?;
     Ok(found?.iter().map(|row| row.get(0)).collect())
