@@ -9,12 +9,14 @@
 //! | `cycle` | the whole governance cycle over the kubernetes organisations, and its offline verification |
 //! | `decisions` | decisions in batches of 1,000, each answered with its receipt from the ledger |
 //! | `ingest` | a source of 1,000,000 grants: read, sealed and compared with what was there, twice |
+//! | `isolation` | refusals of what is another tenant's against refusals of what nobody has, paired |
 
 mod authorize;
 mod cycle;
 mod decisions;
 mod figures;
 mod ingest;
+mod isolation;
 mod synthetic;
 
 use std::process::Command;
@@ -55,6 +57,12 @@ enum Scenario {
         #[arg(long, default_value_t = 1_000_000)]
         grants: usize,
     },
+    /// Refusals of what is another tenant's and of what nobody has.
+    Isolation {
+        /// Samples of 250 pairs of calls.
+        #[arg(long, default_value_t = 20)]
+        samples: usize,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -66,13 +74,14 @@ fn main() -> anyhow::Result<()> {
         Some(Scenario::Cycle { runs }) => runtime.block_on(cycle::run(runs)),
         Some(Scenario::Decisions { items }) => runtime.block_on(decisions::run(items)),
         Some(Scenario::Ingest { grants }) => runtime.block_on(ingest::run(grants)),
+        Some(Scenario::Isolation { samples }) => runtime.block_on(isolation::run(samples)),
         None => all(),
     }
 }
 
 fn all() -> anyhow::Result<()> {
     let program = std::env::current_exe()?;
-    for scenario in ["authorize", "cycle", "decisions", "ingest"] {
+    for scenario in ["authorize", "cycle", "decisions", "ingest", "isolation"] {
         let status = Command::new(&program)
             .arg(scenario)
             .status()
