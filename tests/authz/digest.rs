@@ -71,10 +71,11 @@ impl Databases {
             .unwrap();
     }
 
-    /// Waits until every record is in the ledger and no sync runs.
+    /// Waits until every record is in the ledger, every access in its provider's log, and no sync runs.
     pub async fn settled(&self) {
         const UNDELIVERED: &str = "SELECT COUNT(*) FROM outbox_streams s LEFT JOIN outbox_relay d \
             ON d.tenant = s.tenant AND d.stream = s.stream WHERE s.last_seq > COALESCE(d.delivered_seq, 0)";
+        const UNTOLD: &str = "SELECT COUNT(*) FROM operator_accesses WHERE mirrored_at_ms IS NULL";
         const RUNNING: &str = "SELECT COUNT(*) FROM syncs WHERE state < 3";
         let mut ticks = tokio::time::interval(Duration::from_millis(20));
         let settled = async {
@@ -83,6 +84,7 @@ impl Databases {
                 let mut open = self.count("inventory", RUNNING).await;
                 for service in SERVICES {
                     open += self.count(service, UNDELIVERED).await;
+                    open += self.count(service, UNTOLD).await;
                 }
                 if open == 0 {
                     return;

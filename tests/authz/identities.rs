@@ -42,6 +42,8 @@ pub struct Identity {
 struct Cast {
     attacker: [String; 5],
     victim: [String; 4],
+    /// Somebody of the attacker's provider, and how they name the attacker.
+    hired: (String, Headers),
     ended: String,
     revoked: String,
     expired: String,
@@ -168,6 +170,11 @@ const IDENTITIES: &[Row] = &[
         |cast| bearer(&cast.attacker[4]),
     ),
     (
+        "another tenant's operator of a provider",
+        Who::Attacker(&[Role::Operator]),
+        |cast| [bearer(&cast.hired.0), cast.hired.1.clone()].concat(),
+    ),
+    (
         "another tenant's holder of every role",
         Who::Attacker(ALL),
         |cast| bearer(&cast.attacker[0]),
@@ -226,6 +233,10 @@ pub async fn all(governed: &Governed) -> Vec<Identity> {
             token(victim, "reviewer").await,
             token(victim, "operations").await,
         ],
+        hired: (
+            attacker.text("operator_token").unwrap().to_owned(),
+            vec![("counterfoil-tenant", attacker.id.clone())],
+        ),
         ended: governed.ended(victim).await,
         revoked: governed.revoked(victim).await,
         expired: governed.expired(victim).await,

@@ -3,6 +3,7 @@
 //!
 //! - [`api`]: the rpcs, where they are served, and who may call them.
 //! - [`estate`], [`world`]: two tenants that are governed whole, each with a canary in every text; what they are made of.
+//! - [`partner`]: the provider of each, with somebody who acts for it.
 //! - [`synth`]: a valid request to an rpc, made from the proto's comments and `seeds.toml`.
 //! - [`identities`]: who calls; [`provider`]: where some of them have signed in. [`carriers`]: where a foreign tenant is named.
 //! - [`malformed`], [`mutate`]: what no client of ours would send. [`logs`]: what services log.
@@ -36,6 +37,7 @@ mod logs;
 mod malformed;
 mod matrix;
 mod mutate;
+mod partner;
 mod planted;
 mod provider;
 mod suite;

@@ -514,7 +514,7 @@ async fn call(governed: &Governed, search: &mut Search, rpc: &str, request: Valu
         .unwrap();
     let message = DynamicMessage::deserialize(rpc.method.input(), request).unwrap();
     let answer = governed
-        .as_who_may(rpc, &governed.token("admin"), &message)
+        .as_who_may(rpc, &governed.attacker, &governed.token("admin"), &message)
         .await;
     // Who gave it is told what is wrong with it, if need be in its own words.
     let mut bytes = answer.bytes();

@@ -19,7 +19,7 @@ use tonic::{Code, transport::Channel};
 use crate::{
     api::{self, Rpc},
     digest::{self, Databases},
-    estate,
+    estate, partner,
     provider::{OWN, Provider, SHARED},
     synth,
     wire::{self, Answer, Headers},
@@ -260,6 +260,15 @@ impl Governed {
         let files = directory.join(format!("{}-source", world.id));
         let config = serde_json::json!({ "kind": "csv", "directory": files });
         world.set_text("source_config", &config.to_string());
+        let (admin, customer) = (self.admin(), self.customer(&world));
+        let provider = partner::engage(&admin, &customer, &world, self.soon)
+            .await
+            .unwrap();
+        world.set_text("provider_token", &provider.administrator);
+        world.set_text("operator_token", &provider.operator);
+        world.set_text("withdrawn", &provider.withdrawn);
+        // The estate's own provider has another.
+        world.learn_name(&provider.engagement);
         let mut findings = Vec::new();
         // Names answered by one rpc are what the next one asks for.
         for _ in 0..3 {
@@ -269,11 +278,8 @@ impl Governed {
             }
         }
         // What takes something away comes last: the others may need it.
-        let ends = |rpc: &&Rpc| {
-            ["Revoke", "Unlink"]
-                .iter()
-                .any(|verb| rpc.method.name().starts_with(verb))
-        };
+        let last = ["Revoke", "Unlink", "EndEngagement", "UnassignOperator"];
+        let ends = |rpc: &&Rpc| last.iter().any(|verb| rpc.method.name().starts_with(verb));
         let writes = || self.rpcs.iter().filter(|rpc| !rpc.reads());
         for rpc in writes()
             .filter(|rpc| !ends(rpc))
@@ -295,7 +301,7 @@ impl Governed {
             Ok(request) => request,
             Err(missing) => return Some(format!("{}: seed {}", rpc.name(), missing.join(", "))),
         };
-        let answer = self.as_who_may(rpc, token, &request).await;
+        let answer = self.as_who_may(rpc, world, token, &request).await;
         let good = [Code::Ok, Code::FailedPrecondition, Code::AlreadyExists];
         if !good.contains(&answer.code) && !REFUSED_ANYWAY.contains(&rpc.method.name()) {
             return Some(format!(
@@ -314,7 +320,13 @@ impl Governed {
     }
 
     /// The first answer that is no lack of permission.
-    pub async fn as_who_may(&self, rpc: &Rpc, token: &str, request: &DynamicMessage) -> Answer {
+    pub async fn as_who_may(
+        &self,
+        rpc: &Rpc,
+        world: &World,
+        token: &str,
+        request: &DynamicMessage,
+    ) -> Answer {
         use prost::Message as _;
         let body = bytes::Bytes::from(request.encode_to_vec());
         let services = [
@@ -326,8 +338,12 @@ impl Governed {
         ];
         let deployment = services.iter().map(|service| self.token(service));
         let mut last = None;
-        for token in std::iter::once(token.to_owned()).chain(deployment) {
-            let headers = vec![("authorization", format!("Bearer {token}"))];
+        let bearer = |token: String| vec![("authorization", format!("Bearer {token}"))];
+        let mut operator = bearer(world.text("operator_token").unwrap().to_owned());
+        operator.push(("counterfoil-tenant", world.id.clone()));
+        let provider = bearer(world.text("provider_token").unwrap().to_owned());
+        let own = std::iter::once(token.to_owned()).chain(deployment);
+        for headers in own.map(bearer).chain([provider, operator]) {
             let answer = self.call(rpc, &headers, vec![body.clone()]).await;
             let answer = answer.unwrap_or_else(|| panic!("{} does not end", rpc.name()));
             let refused = answer.code == Code::PermissionDenied;

@@ -112,7 +112,8 @@ impl World {
         }
     }
 
-    fn learn_name(&mut self, name: &str) {
+    /// Remembers a name of the tenant, when it is the first of its kind.
+    pub fn learn_name(&mut self, name: &str) {
         self.names.entry(shape(name)).or_insert(name.to_owned());
         let id = name.rsplit('/').next().unwrap_or_default();
         if id.len() >= SECRET_BYTES_MIN {

@@ -22,6 +22,16 @@ const READ_EVERYTHING: &[(&str, usize, &str)] = &[
         "the deployment's own callers list its tenants",
     ),
     (
+        "services/authority/src/jobs/engagements.rs",
+        1,
+        "engagements end, whoever approved them",
+    ),
+    (
+        "services/chassis/src/operators.rs",
+        1,
+        "accesses wait for the providers' logs",
+    ),
+    (
         "services/inventory/src/store/syncs.rs",
         2,
         "the sync job looks for work",
@@ -47,6 +57,12 @@ const READ_EVERYTHING: &[(&str, usize, &str)] = &[
         "every log is told of a new key",
     ),
 ];
+
+/// Files whose handlers do the work of another tenant than the caller's, and why they must.
+const ACROSS: &[(&str, &str)] = &[(
+    "services/authority/src/api/engagements.rs",
+    "an engagement is what a provider and its customer share",
+)];
 
 fn code(file: &File) -> String {
     file.code().map(|(_, line)| format!("{line}\n")).collect()
@@ -85,5 +101,19 @@ fn a_task_that_serves_a_caller_knows_whose() {
     none(
         &findings,
         "what a handler starts, it starts with db::scope::spawn:",
+    );
+}
+
+#[test]
+fn only_what_two_tenants_share_is_done_across_them() {
+    let found = of_services()
+        .filter(|file| !file.path.starts_with("services/chassis/"))
+        .filter(|file| code(file).contains("scope::across("))
+        .map(|file| file.path);
+    let known: Vec<String> = ACROSS.iter().map(|(path, _)| (*path).to_owned()).collect();
+    assert_eq!(
+        found.collect::<Vec<_>>(),
+        known,
+        "work across tenants needs a reason in this table"
     );
 }

@@ -2,7 +2,7 @@
 //!
 //! They run in the caller's task, so that the sequencer does only what must be done in order.
 
-use counterfoil_evidence::catalogue::{self, Payload, RecordType};
+use counterfoil_evidence::catalogue::{self, Payload};
 use counterfoil_evidence::record::{decode_record, record_hash, signed_message};
 use counterfoil_evidence::v1::Record;
 use counterfoil_tlog::hash::sha256;
@@ -27,7 +27,7 @@ pub(crate) struct Admitted {
     pub(crate) record: Vec<u8>,
     pub(crate) record_id: [u8; 16],
     pub(crate) record_hash: [u8; 32],
-    pub(crate) kind: &'static RecordType,
+    pub(crate) stream: &'static str,
     pub(crate) type_name: String,
     pub(crate) stream_seq: u64,
     pub(crate) prev_record_hash: [u8; 32],
@@ -115,9 +115,9 @@ fn admit_one(log: &LogInfo, signed: SignedRecord) -> Result<Admitted, Refusal> {
     }
     let kind = catalogue::record_type(&record.r#type)
         .ok_or_else(|| Refusal::UnknownType(record.r#type.clone()))?;
-    if record.stream != kind.stream {
-        return Err(Refusal::OtherStream(kind.stream));
-    }
+    let stream = kind
+        .on(&record.stream)
+        .ok_or(Refusal::OtherStream(kind.stream))?;
     if record.subject.len() > SUBJECTS_MAX {
         return Err(Refusal::TooManySubjects(record.subject.len()));
     }
@@ -133,7 +133,7 @@ fn admit_one(log: &LogInfo, signed: SignedRecord) -> Result<Admitted, Refusal> {
         record_id: array(&record.record_id),
         record_hash: record_hash(&signed.record),
         record: signed.record,
-        kind,
+        stream,
         type_name: record.r#type,
         stream_seq: record.stream_seq,
         prev_record_hash: array(&record.prev_record_hash),

@@ -1,6 +1,7 @@
 //! Every record type: its `R` number, its full name, and the stream that may carry it.
 //!
-//! Invariant: a type has one stream. A key registered for a stream can therefore write only that service's types.
+//! Invariant: a type has one stream. A key registered for a stream can therefore write only that service's types. The two
+//! types that tell who of a provider called a service are written by the service that was called: they may be on any stream.
 
 use prost::Name;
 
@@ -18,6 +19,16 @@ pub mod stream {
     pub const RECONCILIATION: &str = "reconciliation";
     /// Stream of the ledger service.
     pub const LEDGER: &str = "ledger";
+    /// The stream of whichever service was called.
+    pub const EVERY: &str = "*";
+    /// All streams.
+    pub const ALL: [&str; 5] = [
+        AUTHORITY,
+        INVENTORY,
+        RECERTIFICATION,
+        RECONCILIATION,
+        LEDGER,
+    ];
 }
 
 /// One record type.
@@ -27,10 +38,25 @@ pub struct RecordType {
     pub number: &'static str,
     /// Short name of the message, such as "ReviewDecided".
     pub name: &'static str,
-    /// Stream that carries it.
+    /// Stream that carries it; [`stream::EVERY`]: any.
     pub stream: &'static str,
     /// Whether the record states an outcome that a human of the customer must own (I-11).
     pub outcome: bool,
+}
+
+impl RecordType {
+    /// The stream of this name, if it may carry the type.
+    #[must_use]
+    pub fn on(&self, stream: &str) -> Option<&'static str> {
+        let known = stream::ALL.into_iter().find(|known| *known == stream)?;
+        (self.stream == known || self.stream == stream::EVERY).then_some(known)
+    }
+
+    /// Whether a stream may carry it.
+    #[must_use]
+    pub fn is_of(&self, stream: &str) -> bool {
+        self.on(stream).is_some()
+    }
 }
 
 macro_rules! catalogue {
@@ -124,13 +150,31 @@ catalogue! {
     "R54" ObligationOpened RECONCILIATION true;
     "R58" ObligationDischarged RECONCILIATION true;
     "R58" ObligationBreached RECONCILIATION true;
+    "R62" EngagementRequested AUTHORITY false;
+    "R62" EngagementApproved AUTHORITY false;
+    "R62" EngagementExtended AUTHORITY false;
+    "R62" EngagementEnded AUTHORITY false;
+    "R62" EngagementNoticeGiven AUTHORITY false;
+    "R63" ResponsibilityAssigned AUTHORITY false;
+    "R64" CompetencyEvidenceSubmitted AUTHORITY false;
+    "R64" CompetencyEvidenceAccepted AUTHORITY false;
+    "R64" CompetencyEvidenceRevoked AUTHORITY false;
+    "R65" PartnerTierSet AUTHORITY false;
+    "R65" EnvironmentSensitivitySet AUTHORITY false;
+    "R66" ControlAttested AUTHORITY false;
+    "R67" ReassessmentCompleted AUTHORITY false;
+    "R69" SubcontractorEngaged AUTHORITY false;
+    "R72" OperatorAccessUsed EVERY false;
     "R78" EpochSealed LEDGER false;
+    "R84" OperatorLogCrossLinked EVERY false;
     "R85" PrincipalRegistered AUTHORITY false;
     "R85" PrincipalEnded AUTHORITY false;
     "R86" SchemaRegistered LEDGER false;
     "R87" ActionIntended RECONCILIATION false;
     "R88" CredentialIssued AUTHORITY false;
     "R88" CredentialRevoked AUTHORITY false;
+    "R89" OperatorAssigned AUTHORITY false;
+    "R89" OperatorUnassigned AUTHORITY false;
 }
 
 /// Looks a record type up by its full name.

@@ -5,6 +5,7 @@
 //! - [`v1`]: the messages of `counterfoil/evidence/v1`, compiled without an RPC stack.
 //! - [`record`]: canonical bytes, hashes and signatures of records and entries.
 //! - [`catalogue`]: every record type with its `R` number and the stream that may carry it.
+//! - [`engagement`]: what is asked of a provider that works for a customer.
 //! - [`leaf`]: the leaves of the sealed sets (grants, dispositions, decided grants, findings, actions, obligations).
 //! - [`replay`]: the invariants of the domain, replayed over the records of a log.
 //! - [`situation`]: what comparing approved with observed shows, as one pure function.
@@ -21,6 +22,7 @@ pub mod v1 {
 }
 
 pub mod catalogue;
+pub mod engagement;
 pub mod leaf;
 pub mod record;
 pub mod replay;

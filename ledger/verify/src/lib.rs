@@ -15,6 +15,7 @@
 //! | `producers`, `schemas` | P: who signed which record, gaps, attachments, meaning |
 //! | `disclosures` | D: openings of commitments |
 //! | [`counterfoil_evidence::replay`] | I, G: the invariants of the domain |
+//! | `cross` | X: the bundles of a customer and of its provider, held together |
 //! | [`report`] | nothing: tells what was found, and what it does not prove |
 //!
 //! Not here: any network, any database, any clock. Whether a bundle is the newest there is only the auditor can know.
@@ -22,6 +23,7 @@
 pub mod bundle;
 pub mod check;
 mod container;
+mod cross;
 mod disclosures;
 mod history;
 mod keys;
@@ -38,5 +40,6 @@ mod verify;
 mod work;
 
 pub use check::{Check, Status, Verdict, Weight};
+pub use cross::cross;
 pub use trust::Trust;
 pub use verify::{Options, Verification, verify};

@@ -1,4 +1,4 @@
-//! `counterfoil-verify BUNDLE --trust trust.json [--policy FILE] [--as-of TIME] [--delay-days N] [--json]`: offline, and small.
+//! `counterfoil-verify BUNDLE --trust trust.json [--policy FILE] [--as-of TIME] [--delay-days N] [--cross BUNDLE] [--json]`: offline, and small.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use counterfoil_verify::bundle::{BundleReader, Limits};
 use counterfoil_verify::time::parse_rfc3339;
-use counterfoil_verify::{Options, Trust, Verdict, Verification, report, verify};
+use counterfoil_verify::{Options, Trust, Verdict, Verification, cross, report, verify};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -32,6 +32,9 @@ struct Arguments {
     /// How many days after a fact it may be in the log: more, when an outage of the ledger is known to have been longer.
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16))]
     delay_days: Option<u16>,
+    /// The bundle of the other side of an engagement, of the customer or of the provider: its log must be in the trust file too.
+    #[arg(long, value_name = "BUNDLE")]
+    cross: Option<PathBuf>,
     /// One JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -71,13 +74,20 @@ fn run(arguments: &Arguments) -> Result<Verification, String> {
             .with_policy(&text)
             .map_err(|error| error.to_string())?;
     }
-    let bundle = BundleReader::open(&arguments.bundle, &Limits::default())
-        .map_err(|error| error.to_string())?;
     let options = Options {
         trust_file: Some(&arguments.trust),
         as_of_ms: arguments.as_of,
         delay_max_ms: arguments.delay_days.map(|days| i64::from(days) * DAY_MS),
         threads: 0,
     };
-    verify(&bundle, &trust, &options).map_err(|error| error.to_string())
+    let one = |path: &PathBuf| {
+        let bundle = BundleReader::open(path, &Limits::default())?;
+        verify(&bundle, &trust, &options)
+    };
+    let found = one(&arguments.bundle).map_err(|error| error.to_string())?;
+    let Some(path) = &arguments.cross else {
+        return Ok(found);
+    };
+    let other = one(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(cross(found, &other))
 }

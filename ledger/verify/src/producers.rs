@@ -154,7 +154,7 @@ impl Producers {
                 entry.record_key_id, record.stream
             )
         });
-        let of_type = record_type(&record.r#type).is_none_or(|known| known.stream == record.stream);
+        let of_type = record_type(&record.r#type).is_none_or(|known| known.is_of(&record.stream));
         self.p4.expect(of_type, || {
             format!(
                 "entry {at}: {} does not belong into stream {}",

@@ -4,9 +4,10 @@ use counterfoil_chassis::ApiError;
 
 use crate::model::{
     Faults,
+    engagement::Phase,
     gate::Requirement,
     ids::{BusinessUnitId, PrincipalId},
-    principal::NotAccountable,
+    principal::{NotAccountable, OrganizationKind},
     right::NotGrantable,
     tenant::TenantState,
 };
@@ -90,6 +91,42 @@ pub(crate) enum Refusal {
     /// FAILED_PRECONDITION.
     #[error("the tenant's state does not allow this")]
     TenantState(TenantState),
+    /// FAILED_PRECONDITION: a provider's own tenant governs nothing.
+    #[error("a provider's own tenant has organisations of kind PROVIDER and SUBCONTRACTOR only")]
+    TenantKind,
+    /// FAILED_PRECONDITION: who works for a customer for hire calls with the token of their own tenant.
+    #[error("principals of a provider call with a token of the provider's own tenant")]
+    TokenOfOwnTenant,
+    /// PERMISSION_DENIED.
+    #[error("only an active human of a provider's own, active tenant may do this")]
+    CallerNotProvider,
+    /// PERMISSION_DENIED.
+    #[error("only somebody who acts under an engagement may do this")]
+    CallerNotOperator,
+    /// ALREADY_EXISTS.
+    #[error("another request to this customer can still be approved")]
+    EngagementRequested,
+    /// FAILED_PRECONDITION.
+    #[error("the engagement is {0:?}")]
+    EngagementState(Phase),
+    /// FAILED_PRECONDITION: a subcontractor's engagement is never wider than its provider's.
+    #[error("the subcontractor's engagement is wider than its provider's: {0}")]
+    EngagementWider(&'static str),
+    /// FAILED_PRECONDITION.
+    #[error("the organisation must be of kind {0:?}")]
+    OrganizationKind(OrganizationKind),
+    /// FAILED_PRECONDITION.
+    #[error("nobody answers for {0}")]
+    ResponsibilitiesMissing(&'static str),
+    /// ALREADY_EXISTS.
+    #[error("they act for this customer already")]
+    OperatorAssigned,
+    /// FAILED_PRECONDITION.
+    #[error("the evidence is {0}")]
+    CompetencyState(&'static str),
+    /// FAILED_PRECONDITION: a risk would be left without its owner.
+    #[error("the principal owns the risk of {0}: assign it to another one first")]
+    OwnsRisk(String),
 }
 
 impl From<Faults> for Refusal {
@@ -137,6 +174,21 @@ impl From<Refusal> for ApiError {
             }
             Refusal::TenantState(state) => Self::failed_precondition("TENANT_STATE", message)
                 .with_metadata("state", state.as_str_name()),
+            Refusal::TenantKind => Self::failed_precondition("TENANT_KIND", message),
+            Refusal::TokenOfOwnTenant => Self::failed_precondition("TOKEN_OF_OWN_TENANT", message),
+            Refusal::CallerNotProvider => Self::permission_denied("CALLER_NOT_PROVIDER", message),
+            Refusal::CallerNotOperator => Self::permission_denied("CALLER_NOT_OPERATOR", message),
+            Refusal::EngagementRequested => Self::already_exists("ENGAGEMENT_REQUESTED", message),
+            Refusal::EngagementState(_) => Self::failed_precondition("ENGAGEMENT_STATE", message),
+            Refusal::EngagementWider(_) => Self::failed_precondition("ENGAGEMENT_WIDER", message),
+            Refusal::OrganizationKind(_) => Self::failed_precondition("ORGANIZATION_KIND", message),
+            Refusal::ResponsibilitiesMissing(activity) => {
+                Self::failed_precondition("RESPONSIBILITIES_MISSING", message)
+                    .with_metadata("activity", activity)
+            }
+            Refusal::OperatorAssigned => Self::already_exists("OPERATOR_ASSIGNED", message),
+            Refusal::CompetencyState(_) => Self::failed_precondition("COMPETENCY_STATE", message),
+            Refusal::OwnsRisk(_) => Self::failed_precondition("OWNS_RISK", message),
         }
     }
 }

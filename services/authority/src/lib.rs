@@ -19,6 +19,7 @@ use counterfoil_chassis::{
 use tokio::net::TcpListener;
 
 pub use config::{Algorithm, Config, IssuerConfig};
+pub use jobs::Jobs;
 
 /// Name of the service, its stream, its schema and its principal.
 pub const SERVICE: &str = "authority";
@@ -36,6 +37,20 @@ pub async fn start(
     listener: Option<TcpListener>,
     shutdown: CancellationToken,
 ) -> Result<Running, StartError> {
+    let (running, _) = start_with_jobs(config, clock, listener, shutdown).await?;
+    Ok(running)
+}
+
+/// Starts the service, and hands out its jobs beside: for whoever owns the time.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_with_jobs(
+    config: Config,
+    clock: Clock,
+    listener: Option<TcpListener>,
+    shutdown: CancellationToken,
+) -> Result<(Running, Jobs), StartError> {
     config
         .check()
         .map_err(|wrong| StartError::Other(wrong.into()))?;
@@ -53,10 +68,14 @@ pub async fn start(
     let (uses, db, clock) = (api.uses.clone(), chassis.db.clone(), chassis.clock.clone());
     let shutdown = chassis.shutdown.clone();
     chassis.spawn(async move { uses.run(db, clock, shutdown).await });
+    let jobs = Jobs::new(api.clone());
+    let shutdown = chassis.shutdown.clone();
+    chassis.spawn(jobs.clone().run(shutdown));
     let face = Face {
         routes: api.routes(),
-        introspector: Some(Arc::new(api)),
+        introspector: Some(Arc::new(api.clone())),
+        operators: Some(Arc::new(api)),
         ..Face::default()
     };
-    chassis.serve(face).await
+    Ok((chassis.serve(face).await?, jobs))
 }

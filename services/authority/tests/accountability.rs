@@ -141,14 +141,21 @@ both_engines! {
         let batch = grant(&[right("ben", DecisionAction::Review, 30), by_provider]);
         assert!(admin.rights.grant_decision_rights(batch).await.is_err());
         assert_eq!(check(&mut deployment.service.clone(), "ben", DecisionAction::Review).await.decision_rights, []);
-        // As the caller, in the customer's name.
-        let mut msp = deployment.clients_of(&name_of("msp")).await;
-        let refused = msp.rights.grant_decision_rights(grant(&[right("msp", DecisionAction::Review, 30)])).await.unwrap_err();
+        // As the caller, in the customer's name: the provider's people have no token of the customer's tenant.
+        let token = IssueTokenRequest { principal: name_of("msp"), ..IssueTokenRequest::default() };
+        let refused = admin.principals.issue_token(token).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "TOKEN_OF_OWN_TENANT"));
+        // Nobody who is not of the customer governs it, whatever their role.
+        let mut auditor = create_principal("chief", "auditors", "tenant-administrator");
+        auditor.principal.as_mut().unwrap().identity_key = String::new();
+        admin.principals.create_principal(auditor).await.unwrap();
+        let mut chief = deployment.clients_of(&name_of("chief")).await;
+        let refused = chief.rights.grant_decision_rights(grant(&[right("msp", DecisionAction::Review, 30)])).await.unwrap_err();
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "CALLER_NOT_CUSTOMER"));
-        let refused = msp.rights.set_business_unit_owner(set_owner("all", "ada", "")).await.unwrap_err();
+        let refused = chief.rights.set_business_unit_owner(set_owner("all", "ada", "")).await.unwrap_err();
         assert_eq!(reason(&refused), "CALLER_NOT_CUSTOMER");
-        let token = IssueTokenRequest { principal: name_of("ada"), ttl_seconds: 0, ..IssueTokenRequest::default() };
-        let refused = msp.principals.issue_token(token).await.unwrap_err();
+        let token = IssueTokenRequest { principal: name_of("ada"), ..IssueTokenRequest::default() };
+        let refused = chief.principals.issue_token(token).await.unwrap_err();
         assert_eq!(reason(&refused), "CALLER_NOT_CUSTOMER");
         // Granted by the customer, the provider may decide.
         let mut ada = deployment.clients_of(&name_of("ada")).await;

@@ -88,15 +88,18 @@ both_engines! {
             let refused = issue(&deployment.admin, token_for(principal, &[])).await.unwrap_err();
             assert_eq!(denied(&refused), (Code::PermissionDenied, "TENANT_GOVERNS_ITSELF".into()));
         }
-        let theirs = issue(&ada, token_for("msp", &[])).await.unwrap();
-        let msp = deployment.clients_with(&theirs.token);
-        let refused = issue(&msp, token_for("ada", &[])).await.unwrap_err();
+        // Nor does the customer for the provider's people, who call as themselves, under an engagement.
+        let refused = issue(&ada, token_for("msp", &[])).await.unwrap_err();
+        assert_eq!(denied(&refused), (Code::FailedPrecondition, "TOKEN_OF_OWN_TENANT".into()));
+        let theirs = issue(&ada, token_for("auditor", &[])).await.unwrap();
+        let auditor = deployment.clients_with(&theirs.token);
+        let refused = issue(&auditor, token_for("ada", &[])).await.unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied);
         // What takes a say away may be done by whoever sees the leak first.
         revoke(&deployment.admin, &theirs.token_id).await.unwrap();
         // Gates remember an answer for a second.
         deployment.clock.advance_ms(1_000);
-        let refused = msp.principals.clone().get_principal(GetPrincipalRequest { name: name_of("msp") }).await.unwrap_err();
+        let refused = auditor.principals.clone().get_principal(GetPrincipalRequest { name: name_of("auditor") }).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated);
     }
 

@@ -219,6 +219,8 @@ both_engines! {
         let second = second.policy.unwrap();
         assert_eq!((second.version, second.threshold_permille, second.dormant_after_seconds), (2, 100, -1));
         assert_ne!(first.bundle_hash, second.bundle_hash);
+        // Two of one moment begin one after the other.
+        deployment.clock.advance_ms(1);
         assert_eq!(admin.policies.get_policy(get).await.unwrap().into_inner().policy.unwrap(), second);
         let bad = Policy { val_required: 5, threshold_permille: 1001, ..Policy::default() };
         let refused = admin.policies.publish_policy(publish(bad)).await.unwrap_err();

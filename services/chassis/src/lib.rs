@@ -8,6 +8,7 @@
 //! | [`server`], [`client`], [`tls`] | limits, health, shutdown; calls to other services; certificates as identities |
 //! | [`db`] | SQLite and PostgreSQL behind one API; migrations; bulk statements |
 //! | [`outbox`], [`relay`] | a change and its record in one transaction; the way to the ledger; receipts |
+//! | [`operators`] | people of providers who act for customers, and a record of each of their calls in both logs |
 //! | [`tenants`], [`disclosure`] | what authority says of a tenant; what a bundle needs beside the log |
 //! | [`error`], [`names`], [`pages`], [`idempotency`] | what api methods are made of |
 //! | `testing` | databases of both engines, a server on loopback (feature `testing`) |
@@ -23,6 +24,7 @@ pub mod disclosure;
 pub mod error;
 pub mod idempotency;
 pub mod names;
+pub mod operators;
 pub mod outbox;
 pub mod pages;
 pub mod relay;

@@ -15,6 +15,7 @@ use crate::{
     clock::Clock,
     config::ServiceConfig,
     db::{Database, DatabaseError, Migrations},
+    operators::{OperatorSource, Operators, RemoteOperators},
     outbox::{Outbox, ProducerKey},
     pages::Pages,
     relay::Relay,
@@ -102,6 +103,8 @@ pub struct Face {
     pub http: Vec<HttpRoute>,
     /// How tokens of tenants' principals are looked up; `None`: authority is asked when it is configured.
     pub introspector: Option<Arc<dyn Introspector>>,
+    /// How people of providers are looked up; `None`: authority is asked when it and a ledger are configured.
+    pub operators: Option<Arc<dyn OperatorSource>>,
 }
 
 impl std::fmt::Debug for Face {
@@ -264,6 +267,29 @@ impl Chassis {
         self.tasks.push(tokio::spawn(job));
     }
 
+    /// How people of providers are let in; `None`: they are not, because their accesses could not be told.
+    fn operators(
+        &self,
+        source: Option<Arc<dyn OperatorSource>>,
+    ) -> Result<Option<Operators>, StartError> {
+        if self.config.peers.ledger.is_none() {
+            return Ok(None);
+        }
+        let (source, tenants) = match source {
+            Some(source) => (source, None),
+            None if self.config.peers.authority.is_some() => {
+                let remote = RemoteOperators::new(self.authority()?, self.clock.clone());
+                (
+                    Arc::new(remote) as Arc<dyn OperatorSource>,
+                    Some(self.tenants()?),
+                )
+            }
+            None => return Ok(None),
+        };
+        let (outbox, clock) = (self.outbox.clone(), self.clock.clone());
+        Ok(Some(Operators::new(source, outbox, clock, tenants)))
+    }
+
     /// Serves, and relays the outbox when a ledger is configured.
     ///
     /// # Errors
@@ -287,10 +313,16 @@ impl Chassis {
             }
             None => None,
         };
+        let operators = self.operators(face.operators)?;
+        if let Some(operators) = operators.clone() {
+            let shutdown = self.shutdown.clone();
+            self.spawn(operators.run(shutdown));
+        }
         let authenticator = Authenticator::new(self.clock.clone(), credentials, introspector);
         let permissions = PermissionTable::of_api()?;
         let limits = &self.config.limits;
-        let gate = Gate::new(authenticator, permissions, &face.http, limits.calls_max);
+        let gate = Gate::new(authenticator, permissions, &face.http, limits.calls_max)
+            .with_operators(operators);
         let running = server::serve_tls(
             self.listener,
             face.routes,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use counterfoil_proto::authority::{
-    GetTenantRequest, TenantState, tenant_service_client::TenantServiceClient,
+    GetTenantRequest, TenantKind, TenantState, tenant_service_client::TenantServiceClient,
 };
 use tokio::time::Instant;
 use tonic::Code;
@@ -34,6 +34,8 @@ const STALE: Duration = Duration::from_secs(60);
 pub struct Tenant {
     /// Bare id.
     pub id: String,
+    /// Whose it is.
+    pub kind: TenantKind,
     /// State.
     pub state: TenantState,
     /// Origin of its log; empty while it has none.
@@ -100,9 +102,16 @@ impl TenantDirectory {
     /// The tenant, if it is governed now.
     ///
     /// # Errors
-    /// As [`Self::require`], and FAILED_PRECONDITION with reason TENANT_NOT_ACTIVE.
+    /// As [`Self::require`], and FAILED_PRECONDITION with reason TENANT_NOT_ACTIVE, or TENANT_IS_PROVIDER: a provider's own
+    /// tenant governs nothing.
     pub async fn require_active(&self, tenant: &str) -> Result<Arc<Tenant>, ApiError> {
         let found = self.require(tenant).await?;
+        if found.kind == TenantKind::Provider {
+            return Err(ApiError::failed_precondition(
+                "TENANT_IS_PROVIDER",
+                "a provider's own tenant governs nothing",
+            ));
+        }
         if found.state == TenantState::Active {
             return Ok(found);
         }
@@ -124,6 +133,7 @@ impl TenantDirectory {
         };
         Ok(Tenant {
             id: tenant.to_owned(),
+            kind: found.kind(),
             state: found.state(),
             log_origin: found.log_origin,
             correlation_salt: found.correlation_salt,

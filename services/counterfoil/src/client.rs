@@ -5,8 +5,10 @@ use counterfoil_proto::{
     authority::{
         credential_service_client::CredentialServiceClient,
         decision_right_service_client::DecisionRightServiceClient,
+        engagement_service_client::EngagementServiceClient,
         policy_service_client::PolicyServiceClient,
         principal_service_client::PrincipalServiceClient,
+        qualification_service_client::QualificationServiceClient,
         tenant_service_client::TenantServiceClient,
     },
     common::disclosure_service_client::DisclosureServiceClient,
@@ -32,9 +34,12 @@ use tonic::{
 
 use crate::{cli::MESSAGE_BYTES_MAX, endpoints::Endpoints};
 
-/// Puts the caller's token on every call.
+/// Puts the caller's token on every call, and the customer for whom somebody of a provider acts.
 #[derive(Debug, Clone)]
-pub struct Bearer(MetadataValue<Ascii>);
+pub struct Bearer {
+    token: MetadataValue<Ascii>,
+    customer: Option<MetadataValue<Ascii>>,
+}
 
 impl Bearer {
     /// From a token.
@@ -45,7 +50,10 @@ impl Bearer {
         let mut value = MetadataValue::try_from(format!("Bearer {token}"))
             .context("the token has odd characters")?;
         value.set_sensitive(true);
-        Ok(Self(value))
+        Ok(Self {
+            token: value,
+            customer: None,
+        })
     }
 }
 
@@ -53,7 +61,12 @@ impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request
             .metadata_mut()
-            .insert("authorization", self.0.clone());
+            .insert("authorization", self.token.clone());
+        if let Some(customer) = &self.customer {
+            request
+                .metadata_mut()
+                .insert("counterfoil-tenant", customer.clone());
+        }
         Ok(request)
     }
 }
@@ -119,6 +132,17 @@ impl Clients {
         })
     }
 
+    /// The same caller, who acts for a customer of their provider: a bare tenant id.
+    ///
+    /// # Errors
+    /// When the id has characters that no id has.
+    pub fn acting_for(&self, customer: &str) -> anyhow::Result<Self> {
+        let value = MetadataValue::try_from(customer).context("the tenant has odd characters")?;
+        let mut clients = self.clone();
+        clients.bearer.customer = Some(value);
+        Ok(clients)
+    }
+
     fn channel(&self, service: &str) -> anyhow::Result<Channel> {
         self.channels
             .get(service)
@@ -151,6 +175,10 @@ impl Clients {
         credentials "authority" CredentialServiceClient;
         /// Decision rights.
         rights "authority" DecisionRightServiceClient;
+        /// Engagements.
+        engagements "authority" EngagementServiceClient;
+        /// What a provider's authority rests on.
+        qualifications "authority" QualificationServiceClient;
         /// Sources.
         sources "inventory" SourceServiceClient;
         /// Inventory.

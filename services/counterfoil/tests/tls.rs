@@ -111,6 +111,7 @@ async fn create(admin: &Clients, tenant: &str) -> Result<(), Status> {
         tenant_id: tenant.to_owned(),
         display_name: tenant.to_owned(),
         request_id: String::new(),
+        ..CreateTenantRequest::default()
     };
     let answer = admin.tenants().unwrap().create_tenant(request).await?;
     assert!(answer.into_inner().receipt.is_some());

@@ -218,7 +218,7 @@ impl Sequencer {
                 continue;
             };
             for record in item.records.iter().flatten() {
-                let last = state.streams.get(record.kind.stream);
+                let last = state.streams.get(record.stream);
                 let old = last.is_some_and(|last| record.stream_seq <= last.last_seq);
                 if old || thorough {
                     wanted.entry(item.log).or_default().insert(record.record_id);

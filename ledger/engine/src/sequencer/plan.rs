@@ -240,7 +240,7 @@ impl<'a> Growing<'a> {
 
     /// The record must follow the last one of its stream.
     fn follow(&self, record: &Admitted) -> Result<(), Refusal> {
-        let last = self.stream_head(record.kind.stream);
+        let last = self.stream_head(record.stream);
         let expected = last.last_seq.saturating_add(1);
         if record.stream_seq != expected {
             return Err(Refusal::SequenceGap { expected });
@@ -259,7 +259,7 @@ impl<'a> Growing<'a> {
 
     /// The key must be allowed to write the stream now, and the signature must be its.
     fn authorise(&self, record: &Admitted, verified: Option<&[u8; 32]>) -> Result<(), Refusal> {
-        let stream = record.kind.stream;
+        let stream = record.stream;
         let key = self
             .keys
             .allowed(&record.key_id, stream, self.recorded_at_ms)?;
@@ -293,7 +293,7 @@ impl<'a> Growing<'a> {
         self.tree.push(leaf);
         self.edge.push(leaf, &mut self.full_tiles);
         self.last_leaf = leaf;
-        let stream = record.kind.stream;
+        let stream = record.stream;
         let head = StreamHead {
             last_seq: record.stream_seq,
             last_record_hash: record.record_hash,

@@ -6,7 +6,7 @@ use super::prepare::{Decoded, Prepared};
 use super::state::{
     At, Digest, Ending, FindingChange, Meta, Obligation, Pos, Principal, Run, State, Sync,
 };
-use super::{remediation, review};
+use super::{providers, remediation, review};
 use crate::catalogue::{Payload, RECORD_TYPES};
 use crate::leaf::{SourceTag, media_type};
 use crate::v1;
@@ -202,7 +202,9 @@ fn payload_of(state: &mut State, tallies: &mut Tallies, context: &Context<'_>, p
             }
         }
         other => {
-            if let Some(other) = review::absorb(state, tallies, context, other) {
+            if let Some(other) = providers::absorb(state, context, other)
+                && let Some(other) = review::absorb(state, tallies, context, other)
+            {
                 remediation::absorb(state, tallies, context, other);
             }
         }

@@ -36,6 +36,7 @@ checks! {
     I08 "I-08" [], "every obligation is discharged, breached or listed as open; the list recomputes";
     I11 "I-11" [], "every outcome names an accountable human of the customer organisation";
     I13 "I-13" [], "every decision is of a known principal who may, and cites a right that was valid and covered it, granted by a human of the customer";
+    I14 "I-14" [], "every activity has one who carries it out and one human of the customer who owns its risk; no provider works while nobody answers";
     I18 "I-18" ["G15"], "every policy cited was published before, its hash matches its rules, and decisions heed the newest";
     I19 "I-19" ["G17"], "every COMPLETE sync adds up to its set and to the source's own totals";
     I20 "I-20" [], "every snapshot accounts for every source as it was last read, and no campaign was staged on stale data";
@@ -52,6 +53,12 @@ checks! {
     I38 "I-38" [], "no say-so counts for more than it is";
     I39 "I-39" [], "every action was planned once, on a decision to remove that still stood, and on record before it started";
     I40 "I-40" [], "every attempt is unique, has one result, and is never repeated blindly";
+    I45 "I-45" [], "every access of a provider's people is under a live engagement, by somebody assigned, with good evidence of every topic";
+    I46 "I-46" [], "the tier that the customer gave reaches the sensitivity of what was touched";
+    I47 "I-47" [], "no access after an attestation or a reassessment lapsed";
+    I49 "I-49" [], "every subcontractor was approved by the customer, and is never wider than its provider";
+    I51 "I-51" [], "a pilot is short, and the customer keeps secrets, approvals and logging";
+    I53 "I-53" [], "whatever a provider's people did, they had come in on record";
     I58 "I-58" [], "authorised set, situations and findings recompute from decisions and snapshot";
     I59 "I-59" [], "no plan above the policy's threshold was carried out before a human resolved it";
     I81 "I-81" [], "nobody but the customer gave anybody the means to act as the customer, once the tenant was governed";

@@ -8,12 +8,15 @@ use super::check::{Check, Tallies};
 use super::state::{At, Pos, State};
 use crate::catalogue::Payload;
 use crate::v1::{
-    CredentialIssued, CredentialKind, OrganizationKind, PrincipalRegistered, TenantState,
+    CredentialIssued, CredentialKind, OrganizationKind, PrincipalRegistered, TenantKind,
+    TenantState,
 };
 
 /// What the log says of credentials, and of what they are judged by.
 #[derive(Debug, Default)]
 pub(super) struct Credentials {
+    /// Whether it is a provider's own tenant.
+    of_provider: bool,
     /// From here on the tenant is governed, and its customer alone speaks for itself.
     activated: Option<Pos>,
     issued: Vec<At<CredentialIssued>>,
@@ -29,6 +32,9 @@ impl Credentials {
     /// Looks at one record.
     pub(super) fn absorb(&mut self, pos: Pos, payload: &Payload) {
         match payload {
+            Payload::TenantLifecycleChanged(change) if change.kind() == TenantKind::Provider => {
+                self.of_provider = true;
+            }
             Payload::TenantLifecycleChanged(change) if change.to() == TenantState::Active => {
                 self.activated.get_or_insert(pos);
             }
@@ -65,6 +71,17 @@ impl Credentials {
     /// Whether whoever issued a credential may let somebody act as its principal.
     fn judge(&self, issued: &At<CredentialIssued>, actor: &str) -> Result<(), String> {
         let holder = self.active(&issued.what.principal, issued.pos)?;
+        let governs = match self.of_provider {
+            true => OrganizationKind::Provider,
+            false => OrganizationKind::Customer,
+        };
+        let hired = [OrganizationKind::Provider, OrganizationKind::Subcontractor];
+        if !self.of_provider && hired.contains(&holder.organization_kind()) {
+            return Err(format!(
+                "{} is of a provider, whose people have theirs in their own tenant",
+                holder.principal
+            ));
+        }
         let of_customer = holder.organization_kind() == OrganizationKind::Customer;
         if actor.starts_with("operators/") {
             let governed = self.activated.is_some_and(|pos| pos < issued.pos);
@@ -79,7 +96,7 @@ impl Credentials {
         let issuer = self.active(actor, issued.pos)?;
         let same = issuer.organization == holder.organization
             && issuer.organization_kind() == holder.organization_kind();
-        if same || issuer.organization_kind() == OrganizationKind::Customer {
+        if same || issuer.organization_kind() == governs {
             return Ok(());
         }
         Err(format!(

@@ -13,7 +13,7 @@ use crate::catalogue::RECORD_TYPES;
 use crate::leaf::{FINDING_LEAF_LEN, GRANT_KEY_LEN, GrantKey};
 use crate::v1::{
     CampaignOutcome, Decision, Disposition, FindingState, OrganizationKind, PrincipalKind,
-    Situation, SnapshotSealed,
+    Situation, SnapshotSealed, TenantKind,
 };
 
 /// What the records amount to.
@@ -35,6 +35,10 @@ pub struct Facts {
     pub exceptions: Vec<ExceptionFacts>,
     /// What is owed and open.
     pub obligations: Vec<ObligationFacts>,
+    /// Whether it is the log of a provider's own tenant.
+    pub of_provider: bool,
+    /// Calls of providers' people, or in a provider's own log their mirrors.
+    pub accesses: Vec<AccessFacts>,
     /// Versions of the policy that carry conditions, which are held to their hash and not replayed.
     pub conditions: Vec<u64>,
     /// The newest run that recomputes.
@@ -162,6 +166,23 @@ pub struct ExceptionFacts {
     pub expired: bool,
 }
 
+/// A call of somebody of a provider, as one of the two logs tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessFacts {
+    /// Id of the record, which is the same in both logs.
+    pub access_id: Vec<u8>,
+    /// SHA-256 of the record in the customer's log.
+    pub access_hash: Vec<u8>,
+    /// Origin of the customer's log; empty when this is it.
+    pub customer_log_origin: String,
+    /// Who: "tenants/{tenant}/principals/{principal}" in the customer's log, "principals/{principal}" in the provider's.
+    pub operator: String,
+    /// Method that was called.
+    pub method: String,
+    /// When the log had it, milliseconds.
+    pub recorded_ms: i64,
+}
+
 /// Something owed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObligationFacts {
@@ -193,6 +214,8 @@ pub(super) fn collect(state: &State, deciders: &Deciders, blobs: &dyn Blobs) -> 
         removals: removals(state, deciders, &gone),
         exceptions: exceptions(state),
         obligations: obligations(state),
+        of_provider: state.providers.kind == TenantKind::Provider,
+        accesses: accesses(state),
         conditions: with_conditions(state),
         newest_run: state
             .newest_run
@@ -206,6 +229,29 @@ pub(super) fn collect(state: &State, deciders: &Deciders, blobs: &dyn Blobs) -> 
             .collect(),
         open_findings: open_findings(state),
     }
+}
+
+fn accesses(state: &State) -> Vec<AccessFacts> {
+    let used = state.providers.accesses.iter().map(|used| AccessFacts {
+        access_id: used.what.record_id.clone(),
+        access_hash: state
+            .meta(used.pos)
+            .map(|meta| meta.hash.to_vec())
+            .unwrap_or_default(),
+        customer_log_origin: String::new(),
+        operator: used.what.what.operator.clone(),
+        method: used.what.what.method.clone(),
+        recorded_ms: state.recorded_ms(used.pos),
+    });
+    let links = state.providers.links.iter().map(|link| AccessFacts {
+        access_id: link.what.record_id.clone(),
+        access_hash: link.what.what.access_hash.clone(),
+        customer_log_origin: link.what.what.customer_log_origin.clone(),
+        operator: link.what.what.operator.clone(),
+        method: link.what.what.method.clone(),
+        recorded_ms: state.recorded_ms(link.pos),
+    });
+    used.chain(links).collect()
 }
 
 fn records(state: &State) -> BTreeMap<String, u64> {

@@ -11,6 +11,7 @@
 //! | `state`, `absorb` | nothing: what is remembered of a log |
 //! | `ledger` | epochs, obligations, clocks (I-04, I-07, I-08) |
 //! | `authority`, `policies` | owners, rights, policies (I-11, I-13, I-18) |
+//! | `providers`, `standing` | what providers were let do, and on what evidence (I-13, I-14, I-45 to I-47, I-49, I-51, I-53) |
 //! | `inventory` | syncs and snapshots (I-19, I-20) |
 //! | `review` | decisions (I-25, I-26, I-27, G10) |
 //! | `population`, `current`, `closing` | what was to be reviewed, what had changed, and that all of it was (I-27, I-28, I-32) |
@@ -35,18 +36,20 @@ mod plans;
 mod policies;
 mod population;
 mod prepare;
+mod providers;
 mod recon;
 mod remediation;
 mod returned;
 mod review;
 mod sets;
+mod standing;
 mod state;
 mod timing;
 
 pub use check::{CheckInfo, Judgement, Verdict};
 pub use facts::{
-    CampaignFacts, DecisionMaker, ExceptionFacts, Facts, ObligationFacts, RemovalFacts, RunFacts,
-    SourceFacts,
+    AccessFacts, CampaignFacts, DecisionMaker, ExceptionFacts, Facts, ObligationFacts,
+    RemovalFacts, RunFacts, SourceFacts,
 };
 pub use prepare::{Decoded, Prepared, prepare};
 
@@ -141,6 +144,7 @@ impl Replay {
         policies::judge(state, tallies);
         authority::judge(state, tallies);
         credentials::judge(state, tallies);
+        providers::judge(state, tallies);
         inventory::judge(state, tallies, blobs);
         review::judge(state, tallies);
         population::judge(state, tallies, blobs);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use super::providers::Providers;
 use crate::leaf::{GrantKey, GrantLeaf, SourceTag};
 use crate::v1;
 
@@ -427,6 +428,7 @@ pub(super) struct State {
     /// By the right's id.
     pub(super) rights_revoked: HashMap<Sym, Ending>,
     pub(super) policies: Vec<At<v1::PolicyBundlePublished>>,
+    pub(super) providers: Providers,
     pub(super) sources: Vec<At<v1::SourceRegistered>>,
     pub(super) syncs: BTreeMap<Pos, Sync>,
     pub(super) snapshots: BTreeMap<Pos, v1::SnapshotSealed>,

@@ -34,6 +34,13 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     ),
     (
         "I-81",
+        "the customer gives somebody of the provider a token of its own tenant",
+        on!(CredentialIssued, |_r, p| if p.credential == "second" {
+            p.principal = PROVIDER.to_owned()
+        }),
+    ),
+    (
+        "I-81",
         "a token for nobody who is known",
         on!(CredentialIssued, |_r, p| if p.credential == "first" {
             p.principal = "principals/nobody".to_owned()
@@ -43,7 +50,7 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
         "I-81",
         "a token for somebody who had left",
         |scene| match &*scene.payload {
-            Payload::PrincipalRegistered(p) if p.principal == PROVIDER => {
+            Payload::PrincipalRegistered(p) if p.principal == ALICE => {
                 let ended = v1::PrincipalEnded {
                     principal: p.principal.clone(),
                     effective_ms: scene.record.occurred_at_ms,

@@ -45,6 +45,7 @@ mod credentials;
 mod inventory;
 mod ledger;
 mod prelude;
+mod providers;
 mod remediation;
 mod removals;
 mod review;
@@ -135,6 +136,7 @@ fn every_check_of_the_replay_has_a_forgery_that_breaks_it() {
         ledger::FORGERIES,
         authority::FORGERIES,
         credentials::FORGERIES,
+        providers::FORGERIES,
         inventory::FORGERIES,
         review::FORGERIES,
         remediation::FORGERIES,

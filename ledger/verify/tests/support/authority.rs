@@ -22,6 +22,8 @@ pub struct Rights {
     pub bob_review: Vec<u8>,
     pub certify: Vec<u8>,
     pub remediate: Vec<u8>,
+    /// Of the assignment of the provider's operator.
+    pub assigned: [u8; 32],
 }
 
 pub fn tag_of(principal: &str) -> Vec<u8> {
@@ -29,57 +31,16 @@ pub fn tag_of(principal: &str) -> Vec<u8> {
 }
 
 pub fn onboard(log: &mut LogBuilder) -> Rights {
-    let keys: Vec<(String, String, &str)> = STREAMS
-        .iter()
-        .map(|name| {
-            let producer = &log.producers[name];
-            (producer.key_id.clone(), producer.key.to_string(), *name)
-        })
-        .collect();
-    for (key_id, vkey, stream_name) in keys {
-        let registered = v1::ActorKeyRegistered {
-            principal: format!("services/{stream_name}"),
-            key_id,
-            vkey,
-            streams: vec![stream_name.to_owned()],
-            valid_from_ms: log.now_ms,
-        };
-        log.append(&Payload::ActorKeyRegistered(registered), Draft::default());
-    }
-    let schema = v1::SchemaRegistered {
-        schema_hash: schema_hash().to_vec(),
-        size_bytes: DESCRIPTOR_SET.len() as u64,
-    };
-    log.append(
-        &Payload::SchemaRegistered(schema),
-        Draft {
-            blobs: vec![("application/x-protobuf", DESCRIPTOR_SET.to_vec())],
-            ..Draft::default()
-        },
-    );
+    keys_and_schema(log);
     for (principal, organization_kind) in [
         (ALICE, OrganizationKind::Customer),
         (BOB, OrganizationKind::Customer),
         (CAROL, OrganizationKind::Customer),
-        (PROVIDER, OrganizationKind::Provider),
     ] {
-        let registered = v1::PrincipalRegistered {
-            principal: principal.to_owned(),
-            kind: PrincipalKind::Human.into(),
-            organization: "organizations/o".to_owned(),
-            organization_kind: organization_kind.into(),
-            identity_tag: tag_of(principal),
-        };
-        log.append(
-            &Payload::PrincipalRegistered(registered),
-            Draft {
-                commitments: vec![("display_name", principal.as_bytes().to_vec())],
-                ..Draft::default()
-            },
-        );
+        register(log, principal, organization_kind);
     }
     policy(log);
-    let rights = Rights {
+    let mut rights = Rights {
         alice_review: right(log, ALICE, DecisionAction::Review, &["*"]),
         alice_except: right(log, ALICE, DecisionAction::Except, &["*"]),
         bob_review: right(
@@ -90,8 +51,10 @@ pub fn onboard(log: &mut LogBuilder) -> Rights {
         ),
         certify: right(log, CAROL, DecisionAction::Certify, &["*"]),
         remediate: right(log, CAROL, DecisionAction::Remediate, &["*"]),
+        assigned: [0; 32],
     };
     credential(log, "first", CAROL, "operators/admin");
+    rights.assigned = super::provider::engage(log);
     let activated = v1::TenantLifecycleChanged {
         from: v1::TenantState::Onboarding.into(),
         to: v1::TenantState::Active.into(),
@@ -99,13 +62,13 @@ pub fn onboard(log: &mut LogBuilder) -> Rights {
             requirement: "decision_rights".to_owned(),
             record_hash: rights.certify.clone(),
         }],
+        ..v1::TenantLifecycleChanged::default()
     };
     log.append(
         &Payload::TenantLifecycleChanged(activated),
         Draft::default(),
     );
     credential(log, "second", ALICE, CAROL);
-    credential(log, "theirs", PROVIDER, PROVIDER);
     let revoked = v1::CredentialRevoked {
         credential: "first".to_owned(),
         effective_ms: log.now_ms,
@@ -128,6 +91,28 @@ fn credential(log: &mut LogBuilder, id: &str, principal: &str, issuer: &'static 
         ..Draft::default()
     };
     log.append(&Payload::CredentialIssued(issued), draft);
+}
+
+/// Whom somebody of the provider acts as.
+pub fn provider_principal(log: &mut LogBuilder) {
+    register(log, PROVIDER, OrganizationKind::Provider);
+}
+
+fn register(log: &mut LogBuilder, principal: &str, organization_kind: OrganizationKind) {
+    let registered = v1::PrincipalRegistered {
+        principal: principal.to_owned(),
+        kind: PrincipalKind::Human.into(),
+        organization: "organizations/o".to_owned(),
+        organization_kind: organization_kind.into(),
+        identity_tag: tag_of(principal),
+    };
+    log.append(
+        &Payload::PrincipalRegistered(registered),
+        Draft {
+            commitments: vec![("display_name", principal.as_bytes().to_vec())],
+            ..Draft::default()
+        },
+    );
 }
 
 fn policy(log: &mut LogBuilder) {
@@ -166,4 +151,36 @@ fn right(log: &mut LogBuilder, grantee: &str, action: DecisionAction, scope: &[&
     };
     log.append(&Payload::DecisionRightGranted(granted), Draft::default())
         .to_vec()
+}
+
+/// What the ledger states in every log: the producers' keys and the schema.
+pub fn keys_and_schema(log: &mut LogBuilder) {
+    let keys: Vec<(String, String, &str)> = STREAMS
+        .iter()
+        .map(|name| {
+            let producer = &log.producers[name];
+            (producer.key_id.clone(), producer.key.to_string(), *name)
+        })
+        .collect();
+    for (key_id, vkey, stream_name) in keys {
+        let registered = v1::ActorKeyRegistered {
+            principal: format!("services/{stream_name}"),
+            key_id,
+            vkey,
+            streams: vec![stream_name.to_owned()],
+            valid_from_ms: log.now_ms,
+        };
+        log.append(&Payload::ActorKeyRegistered(registered), Draft::default());
+    }
+    let schema = v1::SchemaRegistered {
+        schema_hash: schema_hash().to_vec(),
+        size_bytes: DESCRIPTOR_SET.len() as u64,
+    };
+    log.append(
+        &Payload::SchemaRegistered(schema),
+        Draft {
+            blobs: vec![("application/x-protobuf", DESCRIPTOR_SET.to_vec())],
+            ..Draft::default()
+        },
+    );
 }

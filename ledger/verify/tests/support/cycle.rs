@@ -11,7 +11,7 @@ use counterfoil_tlog::merkle;
 use super::authority::{Rights, onboard};
 use super::estate::{HR, LDAP, OLD, Source};
 use super::log::{Draft, LogBuilder, seed};
-use super::{remediation, review};
+use super::{provider, remediation, review};
 
 /// A sealed sync.
 #[derive(Clone)]
@@ -70,6 +70,7 @@ fn play(grants: usize, hidden_return: bool) -> LogBuilder {
     let snapshot = cycle.snapshot(&[&hr, &ldap]);
     let reviewed = review::run(&mut cycle, &snapshot, &ldap);
     remediation::run(&mut cycle, &reviewed, hidden_return);
+    provider::work(&mut cycle.log, cycle.rights.assigned);
     cycle.seal_epoch();
     cycle.log
 }

@@ -42,9 +42,12 @@ pub struct Draft<'d> {
     pub authority: Vec<u8>,
     pub commitments: Vec<(&'d str, Vec<u8>)>,
     pub blobs: Vec<(&'d str, Vec<u8>)>,
+    pub record_id: Option<Vec<u8>>,
 }
 
 pub struct LogBuilder {
+    pub origin: String,
+    pub tenant: String,
     pub log: NoteSigner,
     pub producers: BTreeMap<&'static str, Producer>,
     pub policy: Vec<u8>,
@@ -64,6 +67,11 @@ pub fn seed(name: &str) -> [u8; 32] {
 
 impl LogBuilder {
     pub fn new() -> Self {
+        Self::of(ORIGIN, "tenants/acme")
+    }
+
+    /// The log of another tenant of the same deployment.
+    pub fn of(origin: &str, tenant: &str) -> Self {
         let producers = STREAMS
             .iter()
             .map(|name| {
@@ -81,7 +89,9 @@ impl LogBuilder {
             })
             .collect();
         Self {
-            log: NoteSigner::from_seed(ORIGIN, &seed("log")).unwrap(),
+            log: NoteSigner::from_seed(origin, &seed("log")).unwrap(),
+            origin: origin.to_owned(),
+            tenant: tenant.to_owned(),
             producers,
             policy: Vec::new(),
             now_ms: 1_790_000_000_000,
@@ -104,11 +114,24 @@ impl LogBuilder {
     }
 
     pub fn append(&mut self, payload: &Payload, draft: Draft<'_>) -> [u8; 32] {
-        let occurred_at_ms = self.tick(5);
         let stream = counterfoil_evidence::catalogue::record_type(payload.type_name())
             .unwrap()
             .stream;
-        let record_id = seed(&format!("record {}", self.entries.len()))[..16].to_vec();
+        self.append_on(stream, payload, draft)
+    }
+
+    /// The same, for what any stream may carry.
+    pub fn append_on(
+        &mut self,
+        stream: &'static str,
+        payload: &Payload,
+        draft: Draft<'_>,
+    ) -> [u8; 32] {
+        let occurred_at_ms = self.tick(5);
+        let record_id = draft
+            .record_id
+            .clone()
+            .unwrap_or_else(|| seed(&format!("record {}", self.entries.len()))[..16].to_vec());
         let mut commitments = Vec::new();
         for (label, value) in draft.commitments {
             let salt = seed(&format!("salt {} {label}", self.entries.len()));
@@ -134,7 +157,7 @@ impl LogBuilder {
         producer.seq += 1;
         let record = v1::Record {
             version: 1,
-            log_origin: ORIGIN.to_owned(),
+            log_origin: self.origin.clone(),
             record_id,
             r#type: payload.type_name().to_owned(),
             schema_hash: schema_hash().to_vec(),
@@ -165,7 +188,7 @@ impl LogBuilder {
         let seq = producer.seq;
         let entry = v1::Entry {
             version: 1,
-            log_origin: ORIGIN.to_owned(),
+            log_origin: self.origin.clone(),
             index: self.entries.len() as u64,
             recorded_at_ms: self.now_ms + 2,
             prev_leaf_hash: self.prev_leaf.0.to_vec(),
@@ -195,7 +218,7 @@ impl LogBuilder {
 
     pub fn checkpoint(&self, size: u64) -> String {
         let checkpoint = Checkpoint {
-            origin: ORIGIN.to_owned(),
+            origin: self.origin.clone(),
             size,
             root: self.tree.root_at(size).unwrap(),
         };
@@ -204,7 +227,13 @@ impl LogBuilder {
 
     pub fn write(&self, target: &Path) {
         let size = self.size();
-        let info = BundleInfo::full(ORIGIN, "tenants/acme", size, "2026-11-21T00:00:00Z", "test");
+        let info = BundleInfo::full(
+            &self.origin,
+            &self.tenant,
+            size,
+            "2026-11-21T00:00:00Z",
+            "test",
+        );
         let mut bundle = BundleWriter::create(target, info).unwrap();
         for tile in entry_bundles_for(0, size) {
             let start = usize::try_from(tile.start()).unwrap();
@@ -237,7 +266,7 @@ impl LogBuilder {
         serde_json::json!({
             "format": "counterfoil-trust/v1",
             "logs": [{
-                "origin": ORIGIN,
+                "origin": self.origin,
                 "vkey": self.log.vkey(),
                 "registrar": self.producers[stream::LEDGER].key.to_string(),
                 "checkpoints": kept.iter().map(|size| self.checkpoint(*size)).collect::<Vec<_>>(),
@@ -248,7 +277,7 @@ impl LogBuilder {
 
     /// Everything a thief could hold.
     pub fn stolen(&self) -> StolenKeys {
-        let mut keys = StolenKeys::new(NoteSigner::from_seed(ORIGIN, &seed("log")).unwrap());
+        let mut keys = StolenKeys::new(NoteSigner::from_seed(&self.origin, &seed("log")).unwrap());
         for (stream, producer) in &self.producers {
             keys = keys.with_producer(
                 stream,

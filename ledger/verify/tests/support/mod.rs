@@ -16,5 +16,6 @@ pub mod authority;
 pub mod cycle;
 pub mod estate;
 pub mod log;
+pub mod provider;
 pub mod remediation;
 pub mod review;

@@ -15,7 +15,7 @@ use crate::{
     model::{
         ids::PrincipalId,
         principal::OrganizationKind,
-        tenant::{Tenant, is_set_up_by_deployment},
+        tenant::{Tenant, TenantKind, is_set_up_by_deployment},
     },
     store,
 };
@@ -40,21 +40,23 @@ pub(super) fn require_governing(caller: &Caller, tenant: &Tenant) -> Result<(), 
 }
 
 /// A change in the making. Dropped without [`Api::finish`], it leaves nothing.
-pub(super) struct Change {
-    pub(super) tx: WriteTx,
+pub(crate) struct Change {
+    pub(crate) tx: WriteTx,
     /// As it was before the change.
-    pub(super) tenant: Tenant,
+    pub(crate) tenant: Tenant,
     /// When the change happens.
-    pub(super) now_ms: i64,
+    pub(crate) now_ms: i64,
     actor: String,
     /// Principal of the tenant that asks; `None`: someone of the deployment.
     caller: Option<PrincipalId>,
+    /// Whether somebody of another tenant asks.
+    foreign: bool,
     accountability: Option<Accountability>,
     fresh: Fresh,
 }
 
 /// A change, or the answer to the request when it was done before.
-pub(super) enum Asked<R> {
+pub(crate) enum Asked<R> {
     /// It is new.
     New(Box<Change>),
     /// It was done: this is its answer.
@@ -62,7 +64,7 @@ pub(super) enum Asked<R> {
 }
 
 /// An answer that has receipts.
-pub(super) trait Answer: Message + Default {
+pub(crate) trait Answer: Message + Default {
     /// Its receipts.
     fn receipts(&mut self) -> Vec<&mut Receipt>;
 }
@@ -81,6 +83,10 @@ answer_with_one_receipt! {
     CreateTenantResponse ActivateTenantResponse PublishPolicyResponse SetEscalationPathResponse
     SetRetentionPolicyResponse CreatePrincipalResponse EndPrincipalResponse SetBusinessUnitOwnerResponse
     RevokeDecisionRightResponse IssueTokenResponse RevokeTokenResponse LinkLoginResponse UnlinkLoginResponse
+    RequestEngagementResponse ApproveEngagementResponse ExtendEngagementResponse EndEngagementResponse
+    AssignOperatorResponse UnassignOperatorResponse AssignResponsibilityResponse SetEnvironmentSensitivityResponse
+    SetPartnerTierResponse CompleteReassessmentResponse AttestControlResponse SubmitCompetencyResponse
+    AcceptCompetencyResponse RevokeCompetencyResponse
 }
 
 impl Answer for proto::BatchCreatePrincipalsResponse {
@@ -98,6 +104,13 @@ impl Answer for proto::GrantDecisionRightsResponse {
     }
 }
 
+/// What a job changes, nobody waits for.
+impl Answer for () {
+    fn receipts(&mut self) -> Vec<&mut Receipt> {
+        Vec::new()
+    }
+}
+
 impl Answer for proto::CreateOrganizationResponse {
     fn receipts(&mut self) -> Vec<&mut Receipt> {
         Vec::new()
@@ -110,7 +123,7 @@ impl Api {
     /// # Errors
     /// NOT_FOUND when there is no such tenant for the caller; PERMISSION_DENIED when it governs itself and the caller is the
     /// deployment's administrator.
-    pub(super) async fn begin<R: Answer>(
+    pub(crate) async fn begin<R: Answer>(
         &self,
         caller: &Caller,
         tenant: &str,
@@ -119,6 +132,19 @@ impl Api {
         request: &impl Message,
     ) -> Result<Asked<R>, ApiError> {
         caller.require_tenant(tenant)?;
+        self.begin_in(caller, tenant, method, request_id, request)
+            .await
+    }
+
+    /// The same for whoever has been let into the tenant: also somebody of a provider, whom the records name in full.
+    pub(crate) async fn begin_in<R: Answer>(
+        &self,
+        caller: &Caller,
+        tenant: &str,
+        method: &'static str,
+        request_id: &str,
+        request: &impl Message,
+    ) -> Result<Asked<R>, ApiError> {
         let mut tx = self.db.write_tx(tenant).await?;
         let found = store::tenants::get(tx.conn(), tenant).await?;
         let tenant = found.ok_or_else(ApiError::not_found)?;
@@ -136,13 +162,17 @@ impl Api {
         let now_ms = self.clock.now_ms();
         let accountability = accountability(&mut tx, &tenant.id, now_ms).await?;
         let principal = caller.principal().rsplit('/').next().unwrap_or_default();
+        let own = caller.tenant() == Some(&tenant.id);
+        let foreign = caller.tenant().is_some() && !own;
         Ok(Asked::New(Box::new(Change {
             tx,
             now_ms,
-            actor: caller.actor().to_owned(),
-            caller: caller
-                .tenant()
-                .map(|_| PrincipalId::stored(principal.to_owned())),
+            actor: match foreign {
+                true => caller.principal().to_owned(),
+                false => caller.actor().to_owned(),
+            },
+            caller: own.then(|| PrincipalId::stored(principal.to_owned())),
+            foreign,
             accountability,
             fresh,
             tenant,
@@ -150,7 +180,7 @@ impl Api {
     }
 
     /// Makes a change durable, with its records and its answer, and waits a little for the receipts.
-    pub(super) async fn finish<R: Answer>(&self, change: Change, answer: R) -> Result<R, ApiError> {
+    pub(crate) async fn finish<R: Answer>(&self, change: Change, answer: R) -> Result<R, ApiError> {
         let Change {
             mut tx,
             tenant,
@@ -166,7 +196,7 @@ impl Api {
     }
 
     /// An answer whose receipts are LOGGED as far as they come in time.
-    pub(super) async fn settled<R: Answer>(
+    pub(crate) async fn settled<R: Answer>(
         &self,
         tenant: &str,
         mut answer: R,
@@ -179,7 +209,7 @@ impl Api {
     }
 
     /// Writes a record of a change.
-    pub(super) async fn emit(
+    pub(crate) async fn emit(
         &self,
         change: &mut Change,
         draft: RecordDraft,
@@ -188,7 +218,7 @@ impl Api {
     }
 
     /// Writes many records of a change.
-    pub(super) async fn emit_many(
+    pub(crate) async fn emit_many(
         &self,
         change: &mut Change,
         drafts: Vec<RecordDraft>,
@@ -204,7 +234,7 @@ impl Change {
     }
 
     /// A record by whoever asks, about `subject`.
-    pub(super) fn draft<P: Message + Name>(
+    pub(crate) fn draft<P: Message + Name>(
         &self,
         payload: &P,
         subject: impl Into<String>,
@@ -217,19 +247,45 @@ impl Change {
     }
 
     /// Records of this change cite this policy as the one in force.
-    pub(super) fn cite_policy(&mut self, bundle_hash: [u8; 32]) {
+    pub(crate) fn cite_policy(&mut self, bundle_hash: [u8; 32]) {
         self.accountability.get_or_insert_default().policy = bundle_hash.to_vec();
     }
 
     /// Refuses callers of a tenant who do not act for the customer: who operates the process does not govern it (A12).
     /// Someone of the deployment onboards for the customer; the record names them.
-    pub(super) async fn require_customer_caller(&mut self) -> Result<(), ApiError> {
+    pub(crate) async fn require_customer_caller(&mut self) -> Result<(), ApiError> {
+        self.require_caller_of(OrganizationKind::Customer).await
+    }
+
+    /// The same, where a provider's own tenant is governed by the provider.
+    pub(crate) async fn require_governing_caller(&mut self) -> Result<(), ApiError> {
+        let kind = match self.tenant.kind {
+            TenantKind::Provider => OrganizationKind::Provider,
+            TenantKind::Customer | TenantKind::Unspecified => OrganizationKind::Customer,
+        };
+        self.require_caller_of(kind).await
+    }
+
+    async fn require_caller_of(&mut self, kind: OrganizationKind) -> Result<(), ApiError> {
+        if self.foreign {
+            return Err(Refusal::CallerNotCustomer.into());
+        }
         let Some(caller) = &self.caller else {
             return Ok(());
         };
         let found = store::principals::get(self.tx.conn(), &self.tenant.id, caller).await?;
         match found {
-            Some(caller) if caller.organization_kind == OrganizationKind::Customer => Ok(()),
+            Some(caller) if caller.organization_kind == kind => Ok(()),
+            _ => Err(Refusal::CallerNotCustomer.into()),
+        }
+    }
+
+    /// The human of the customer who calls: what a provider may do is nobody else's to say (I-13).
+    pub(crate) async fn require_customer_human(&mut self) -> Result<PrincipalId, ApiError> {
+        let caller = self.caller.clone().ok_or(Refusal::CallerNotCustomer)?;
+        let found = store::principals::get(self.tx.conn(), &self.tenant.id, &caller).await?;
+        match found {
+            Some(found) if found.is_active_human_of(OrganizationKind::Customer) => Ok(caller),
             _ => Err(Refusal::CallerNotCustomer.into()),
         }
     }

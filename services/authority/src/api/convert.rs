@@ -10,12 +10,14 @@ use counterfoil_proto::authority as proto;
 use prost_types::Timestamp;
 
 use crate::model::{
+    engagement::{Engagement, Operator, Phase, Responsibility},
     gate::Requirement,
     ids::{self, PrincipalId, SourceId},
     policy::{Bundle, LapseRule, RolePermissions, Wanted},
     principal::{Organization, OrganizationKind, Principal, PrincipalKind},
     right::{DecisionAction, Right, SCOPE_SOURCES_MAX, Scope},
-    tenant::Tenant,
+    standing::Competency,
+    tenant::{Tenant, TenantKind},
     tenure::Tenure,
 };
 
@@ -38,6 +40,14 @@ resource_name! {
 resource_name! {
     /// "tenants/{tenant}/sources/{source}".
     pub(super) struct SourceName { tenant: "tenants", source: "sources" }
+}
+resource_name! {
+    /// "tenants/{tenant}/engagements/{engagement}".
+    pub(super) struct EngagementName { tenant: "tenants", engagement: "engagements" }
+}
+resource_name! {
+    /// "tenants/{tenant}/competencies/{competency}".
+    pub(super) struct CompetencyName { tenant: "tenants", competency: "competencies" }
 }
 
 /// INVALID_ARGUMENT: the field names something of another tenant.
@@ -93,6 +103,14 @@ pub(super) fn code<E: TryFrom<i32> + Default>(number: i32) -> E {
 
 pub(super) fn kind_of_organization(number: i32) -> OrganizationKind {
     code(number)
+}
+
+/// Whose tenant it is; a customer's unless said otherwise.
+pub(super) fn kind_of_tenant(number: i32) -> TenantKind {
+    match code(number) {
+        TenantKind::Unspecified => TenantKind::Customer,
+        kind => kind,
+    }
 }
 
 pub(super) fn kind_of_principal(number: i32) -> PrincipalKind {
@@ -184,6 +202,7 @@ pub(super) fn tenant(tenant: &Tenant, missing: &[Requirement], for_service: bool
             false => Vec::new(),
         },
         missing_requirements: missing.iter().map(|one| one.code().to_owned()).collect(),
+        kind: tenant.kind as i32,
     }
 }
 
@@ -234,6 +253,81 @@ pub(super) fn right(tenant: &str, right: &Right) -> proto::DecisionRight {
         revoke_time: right.revoked_at_ms.map(timestamp),
         record_hash: right.record_hash.to_vec(),
         excluded_sources: Vec::new(),
+    }
+}
+
+/// An engagement of a customer, as it stands at a moment.
+pub(super) fn engagement(
+    tenant: &str,
+    engagement: &Engagement,
+    notices: &[u32],
+    now_ms: i64,
+) -> proto::Engagement {
+    let terms = &engagement.terms;
+    let approval = engagement.approval.as_ref();
+    let state = match engagement.phase(now_ms) {
+        Phase::Requested => proto::EngagementState::Requested,
+        Phase::Live => proto::EngagementState::Live,
+        Phase::Lapsed => proto::EngagementState::Lapsed,
+        Phase::Ended => proto::EngagementState::Ended,
+    };
+    let parent = terms.parent.as_ref();
+    proto::Engagement {
+        name: engagement.id.name(tenant),
+        provider: names::tenant_name(&engagement.provider).to_string(),
+        roles: approval.map_or(&terms.roles, |one| &one.roles).clone(),
+        purpose: terms.purpose.clone(),
+        profile: terms.profile as i32,
+        term_days: terms.term_days,
+        parent: parent.map(|parent| parent.name(tenant)).unwrap_or_default(),
+        state: state.into(),
+        approvable_until_time: Some(timestamp(engagement.approvable_until_ms)),
+        organization: approval
+            .map(|one| one.organization.name(tenant))
+            .unwrap_or_default(),
+        valid_from_time: approval.map(|one| timestamp(one.valid_from_ms)),
+        valid_to_time: approval.map(|one| timestamp(one.valid_to_ms)),
+        end_time: engagement.ended_at_ms.map(timestamp),
+        tier: engagement.tier,
+        notices: notices.to_vec(),
+        record_hash: approval
+            .map_or(engagement.request_hash, |one| one.record_hash)
+            .to_vec(),
+    }
+}
+
+/// Somebody of a provider who acts for a customer; `refusal`: what they lack.
+pub(super) fn operator(tenant: &str, operator: &Operator, refusal: &str) -> proto::Operator {
+    proto::Operator {
+        operator: operator.operator.clone(),
+        principal: operator.principal.name(tenant),
+        roles: operator.roles.clone(),
+        assign_time: Some(timestamp(operator.assigned_at_ms)),
+        unassign_time: operator.unassigned_at_ms.map(timestamp),
+        refusal: refusal.to_owned(),
+    }
+}
+
+/// Who answers for an activity.
+pub(super) fn responsibility(tenant: &str, row: &Responsibility) -> proto::Responsibility {
+    proto::Responsibility {
+        activity: row.activity.clone(),
+        operator_organization: row.organization.name(tenant),
+        risk_owner: row.risk_owner.name(tenant),
+    }
+}
+
+/// Evidence of competency.
+pub(super) fn competency(tenant: &str, competency: &Competency) -> proto::Competency {
+    proto::Competency {
+        name: competency.id.name(tenant),
+        operator: competency.operator.clone(),
+        topic: competency.topic.clone(),
+        issuer: competency.issuer.clone(),
+        evidence_sha256: competency.evidence_sha256.to_vec(),
+        valid_to_time: Some(timestamp(competency.valid_to_ms)),
+        accept_time: competency.accepted_at_ms.map(timestamp),
+        revoke_time: competency.revoked_at_ms.map(timestamp),
     }
 }
 

@@ -4,17 +4,25 @@
 
 mod business_units;
 mod change;
+mod competencies;
 mod conditions;
 mod convert;
+mod engagements;
 mod logins;
+mod offers;
+mod operators;
 mod organizations;
 mod policies;
 mod principals;
+mod qualifications;
 mod rights;
 mod serve;
 mod settings;
 mod tenants;
 mod tokens;
+
+pub(crate) use change::{Asked, Change};
+pub(crate) use engagements::{end as end_engagement_of, of_change as engagement_of};
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,8 +35,10 @@ use counterfoil_proto::{
     authority::{
         credential_service_server::CredentialServiceServer,
         decision_right_service_server::DecisionRightServiceServer,
+        engagement_service_server::EngagementServiceServer,
         policy_service_server::PolicyServiceServer,
         principal_service_server::PrincipalServiceServer,
+        qualification_service_server::QualificationServiceServer,
         tenant_service_server::TenantServiceServer,
     },
     ledger::ledger_service_client::LedgerServiceClient,
@@ -93,8 +103,26 @@ impl Api {
                 CredentialServiceServer::new(self.clone())
                     .max_encoding_message_size(MESSAGE_BYTES_MAX),
             )
+            .add_service(
+                EngagementServiceServer::new(self.clone())
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            )
+            .add_service(
+                QualificationServiceServer::new(self.clone())
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            )
             .add_service(Disclosures::new(self.outbox.clone()).into_server());
         routes.routes()
+    }
+
+    /// The present.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// The database, for the jobs.
+    pub(crate) fn db(&self) -> &Database {
+        &self.db
     }
 
     /// Refuses who may not read the governance of a tenant: strangers as if there were none.

@@ -10,6 +10,7 @@ use crate::{
         Faults,
         ids::OrganizationId,
         principal::{Organization, OrganizationKind},
+        tenant::TenantKind,
         text,
     },
     store::{self, From},
@@ -29,7 +30,7 @@ pub(super) async fn create_organization(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
-    change.require_customer_caller().await?;
+    change.require_governing_caller().await?;
     let id = OrganizationId::parse(&request.organization_id);
     let kind = convert::kind_of_organization(request.kind);
     let mut faults = Faults::default();
@@ -45,6 +46,9 @@ pub(super) async fn create_organization(
         kind,
         display_name: request.display_name,
     };
+    if !fits(change.tenant.kind, kind) {
+        return Err(Refusal::TenantKind.into());
+    }
     let now_ms = change.now_ms;
     if !store::organizations::insert(change.tx.conn(), &tenant, &organization, now_ms).await? {
         return Err(Refusal::OrganizationExists.into());
@@ -53,6 +57,15 @@ pub(super) async fn create_organization(
         organization: Some(convert::organization(&tenant, &organization)),
     };
     api.finish(change, answer).await
+}
+
+/// A provider's own tenant has nobody who could be taken for a customer.
+fn fits(tenant: TenantKind, organization: OrganizationKind) -> bool {
+    tenant != TenantKind::Provider
+        || matches!(
+            organization,
+            OrganizationKind::Provider | OrganizationKind::Subcontractor
+        )
 }
 
 pub(super) async fn list_organizations(

@@ -287,6 +287,9 @@ async fn require_dispensable(change: &mut Change, id: &PrincipalId) -> Result<()
     if let Some(unit) = store::tenures::owned_by(change.tx.conn(), &tenant, id).await? {
         return Err(Refusal::OwnsBusinessUnit(unit).into());
     }
+    if let Some(activity) = store::qualifications::owned_by(change.tx.conn(), &tenant, id).await? {
+        return Err(Refusal::OwnsRisk(activity).into());
+    }
     let kind = SettingKind::EscalationPath;
     let path = store::settings::latest(change.tx.conn(), &tenant, kind).await?;
     let last = path.and_then(|path| last_resort(&path.content));

@@ -3,14 +3,16 @@
 use counterfoil_chassis::Caller;
 use counterfoil_proto::authority::{
     credential_service_server::CredentialService,
-    decision_right_service_server::DecisionRightService, policy_service_server::PolicyService,
-    principal_service_server::PrincipalService, tenant_service_server::TenantService, *,
+    decision_right_service_server::DecisionRightService,
+    engagement_service_server::EngagementService, policy_service_server::PolicyService,
+    principal_service_server::PrincipalService, qualification_service_server::QualificationService,
+    tenant_service_server::TenantService, *,
 };
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, business_units, logins, organizations, policies, principals, rights, settings, tenants,
-    tokens,
+    Api, business_units, competencies, engagements, logins, offers, operators, organizations,
+    policies, principals, qualifications, rights, settings, tenants, tokens,
 };
 
 macro_rules! serve {
@@ -84,5 +86,35 @@ serve! {
         logins::link_login(LinkLoginRequest) -> LinkLoginResponse;
         logins::unlink_login(UnlinkLoginRequest) -> UnlinkLoginResponse;
         logins::list_logins(ListLoginsRequest) -> ListLoginsResponse;
+    }
+}
+
+serve! {
+    EngagementService {
+        offers::request_engagement(RequestEngagementRequest) -> RequestEngagementResponse;
+        engagements::approve_engagement(ApproveEngagementRequest) -> ApproveEngagementResponse;
+        engagements::extend_engagement(ExtendEngagementRequest) -> ExtendEngagementResponse;
+        engagements::end_engagement(EndEngagementRequest) -> EndEngagementResponse;
+        engagements::get_engagement(GetEngagementRequest) -> GetEngagementResponse;
+        engagements::list_engagements(ListEngagementsRequest) -> ListEngagementsResponse;
+        operators::assign_operator(AssignOperatorRequest) -> AssignOperatorResponse;
+        operators::unassign_operator(UnassignOperatorRequest) -> UnassignOperatorResponse;
+        operators::list_operators(ListOperatorsRequest) -> ListOperatorsResponse;
+        operators::resolve_operator(ResolveOperatorRequest) -> ResolveOperatorResponse;
+    }
+}
+
+serve! {
+    QualificationService {
+        qualifications::assign_responsibility(AssignResponsibilityRequest) -> AssignResponsibilityResponse;
+        qualifications::list_responsibilities(ListResponsibilitiesRequest) -> ListResponsibilitiesResponse;
+        qualifications::set_environment_sensitivity(SetEnvironmentSensitivityRequest) -> SetEnvironmentSensitivityResponse;
+        qualifications::set_partner_tier(SetPartnerTierRequest) -> SetPartnerTierResponse;
+        qualifications::complete_reassessment(CompleteReassessmentRequest) -> CompleteReassessmentResponse;
+        qualifications::attest_control(AttestControlRequest) -> AttestControlResponse;
+        competencies::submit_competency(SubmitCompetencyRequest) -> SubmitCompetencyResponse;
+        competencies::accept_competency(AcceptCompetencyRequest) -> AcceptCompetencyResponse;
+        competencies::revoke_competency(RevokeCompetencyRequest) -> RevokeCompetencyResponse;
+        competencies::list_competencies(ListCompetenciesRequest) -> ListCompetenciesResponse;
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     model::{
         Faults,
         gate::{Met, Requirement},
-        tenant::{Activation, Tenant, TenantLog, TenantState, activation},
+        tenant::{Activation, Tenant, TenantKind, TenantLog, TenantState, activation},
         text,
     },
     store::{self, From},
@@ -64,6 +64,7 @@ pub(super) async fn create_tenant(
     let tenant = Tenant {
         id: id.to_owned(),
         display_name: request.display_name.clone(),
+        kind: convert::kind_of_tenant(request.kind),
         state: TenantState::Onboarding,
         log,
         correlation_salt: secrets::random().map_err(ApiError::internal)?,
@@ -72,6 +73,7 @@ pub(super) async fn create_tenant(
     };
     record_log_origin(&mut tx, &tenant.log.origin).await?;
     let payload = lifecycle(
+        tenant.kind,
         TenantState::Unspecified,
         TenantState::Onboarding,
         Vec::new(),
@@ -82,7 +84,11 @@ pub(super) async fn create_tenant(
     let emitted = api.outbox.emit(&mut tx, draft).await?;
     store::tenants::insert(tx.conn(), &tenant, &emitted.record_id).await?;
     let answer = proto::CreateTenantResponse {
-        tenant: Some(convert::tenant(&tenant, &Requirement::ALL, false)),
+        tenant: Some(convert::tenant(
+            &tenant,
+            Requirement::of(tenant.kind),
+            false,
+        )),
         receipt: Some(emitted.pending_receipt()),
     };
     fresh.store(&mut tx, &answer, now_ms).await?;
@@ -147,7 +153,7 @@ pub(super) async fn get_tenant(
     let tenant = store::tenants::get(&mut reader, &id).await?;
     let tenant = tenant.ok_or_else(ApiError::not_found)?;
     let missing = match activation(tenant.state) {
-        Activation::Gated => store::gate::met(&mut reader, &id, api.clock.now_ms())
+        Activation::Gated => store::gate::of_tenant(&mut reader, &tenant, api.clock.now_ms())
             .await?
             .missing(),
         Activation::Done | Activation::Refused => Vec::new(),
@@ -215,12 +221,13 @@ pub(super) async fn activate_tenant(
         }
         Activation::Refused => return Err(Refusal::TenantState(change.tenant.state).into()),
     }
-    let met: Met = store::gate::met(change.tx.conn(), &id, change.now_ms).await?;
+    let met: Met = store::gate::of_tenant(change.tx.conn(), &change.tenant, change.now_ms).await?;
     let results = met.results().map_err(|missing| Refusal::TenantIncomplete {
         tenant: request.name.clone(),
         missing,
     })?;
-    let payload = lifecycle(TenantState::Onboarding, TenantState::Active, results);
+    let kind = change.tenant.kind;
+    let payload = lifecycle(kind, TenantState::Onboarding, TenantState::Active, results);
     let draft = change.draft(&payload, format!("tenants/{id}"));
     let emitted = api.emit(&mut change, draft).await?;
     store::tenants::activate(change.tx.conn(), &id, &emitted.record_id).await?;
@@ -252,6 +259,7 @@ async fn activated_before(
 }
 
 fn lifecycle(
+    kind: TenantKind,
     from: TenantState,
     to: TenantState,
     gate_results: Vec<GateResult>,
@@ -260,5 +268,6 @@ fn lifecycle(
         from: from.into(),
         to: to.into(),
         gate_results,
+        kind: kind.into(),
     }
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     error::Refusal,
     model::{
-        credential::{CredentialKind, TokenTerms, may_issue},
+        credential::{CredentialKind, TokenTerms, calls_from_elsewhere, may_issue},
         ids::PrincipalId,
         principal::Principal,
     },
@@ -101,12 +101,16 @@ impl Change {
         if !principal.is_active() {
             return Err(Refusal::PrincipalEnded.into());
         }
+        let kind = self.tenant.kind;
+        if calls_from_elsewhere(kind, &principal) {
+            return Err(Refusal::TokenOfOwnTenant.into());
+        }
         // Someone of the deployment: only while the tenant is set up, which the change has looked at.
         let Some(issuer) = self.caller().cloned() else {
             return Ok(principal);
         };
         let issuer = store::principals::get(self.tx.conn(), &tenant, &issuer).await?;
-        if issuer.is_some_and(|issuer| may_issue(&issuer, &principal)) {
+        if issuer.is_some_and(|issuer| may_issue(kind, &issuer, &principal)) {
             return Ok(principal);
         }
         Err(Refusal::CallerNotCustomer.into())
@@ -225,10 +229,22 @@ pub(super) struct Presented {
 impl Api {
     /// Who presents this now. `None`: nobody, or no longer.
     async fn presented(&self, bearer: &Bearer) -> Result<Option<Presented>, ApiError> {
-        match bearer {
-            Bearer::Token(token) => self.presented_token(token).await,
-            Bearer::Jwt(text) => self.presented_jwt(text).await,
+        let found = match bearer {
+            Bearer::Token(token) => self.presented_token(token).await?,
+            Bearer::Jwt(text) => self.presented_jwt(text).await?,
+        };
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        if !found.principal.is_of_a_provider() {
+            return Ok(Some(found));
         }
+        // From before providers had tenants of their own: what was issued then would let them act unseen.
+        let mut reader = self.db.read(&found.tenant).await?;
+        let tenant = store::tenants::get(reader.conn(), &found.tenant).await?;
+        let elsewhere =
+            tenant.is_none_or(|tenant| calls_from_elsewhere(tenant.kind, &found.principal));
+        Ok((!elsewhere).then_some(found))
     }
 
     async fn presented_token(&self, token: &Token) -> Result<Option<Presented>, ApiError> {

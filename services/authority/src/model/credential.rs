@@ -3,6 +3,7 @@
 use super::{
     Faults,
     principal::{OrganizationKind, Principal},
+    tenant::TenantKind,
 };
 
 pub(crate) use counterfoil_evidence::v1::CredentialKind;
@@ -83,12 +84,21 @@ pub(crate) fn is_subject(text: &str) -> bool {
     (1..=SUBJECT_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
-/// Whether someone of a tenant may give credentials of this principal: the customer for all, others for their own
-/// organisation. Who operates the process must not be able to decide in the customer's name.
-pub(crate) fn may_issue(issuer: &Principal, principal: &Principal) -> bool {
+/// Whether someone of a tenant may give credentials of this principal: the customer for all (in its own tenant the provider),
+/// others for their own organisation. Who operates the process must not be able to decide in the customer's name.
+pub(crate) fn may_issue(kind: TenantKind, issuer: &Principal, principal: &Principal) -> bool {
+    let governs = match kind {
+        TenantKind::Provider => OrganizationKind::Provider,
+        TenantKind::Customer | TenantKind::Unspecified => OrganizationKind::Customer,
+    };
     issuer.is_active()
-        && (issuer.organization_kind == OrganizationKind::Customer
-            || issuer.organization == principal.organization)
+        && (issuer.organization_kind == governs || issuer.organization == principal.organization)
+}
+
+/// Whether somebody has credentials in another tenant than this: people of providers only in their own, where they are looked at
+/// before they act for a customer.
+pub(crate) fn calls_from_elsewhere(kind: TenantKind, principal: &Principal) -> bool {
+    kind != TenantKind::Provider && principal.is_of_a_provider()
 }
 
 #[cfg(test)]
@@ -134,13 +144,26 @@ mod tests {
         let mut msp = customer_human("msp");
         msp.organization = OrganizationId::parse("provider").unwrap();
         msp.organization_kind = OrganizationKind::Provider;
-        assert!(may_issue(&ada, &msp) && may_issue(&ada, &ada) && may_issue(&msp, &msp));
-        assert!(!may_issue(&msp, &ada));
+        let may = |issuer, principal| may_issue(TenantKind::Customer, issuer, principal);
+        assert!(may(&ada, &msp) && may(&ada, &ada) && may(&msp, &msp));
+        assert!(!may(&msp, &ada) && may_issue(TenantKind::Provider, &msp, &ada));
         let left = Principal {
             ended_at_ms: Some(1),
             ..ada.clone()
         };
-        assert!(!may_issue(&left, &ada));
+        assert!(!may(&left, &ada));
+    }
+
+    #[test]
+    fn b17_people_of_a_provider_have_credentials_in_their_own_tenant_only() {
+        let ada = customer_human("ada");
+        for kind in [OrganizationKind::Provider, OrganizationKind::Subcontractor] {
+            let mut otto = customer_human("otto");
+            otto.organization_kind = kind;
+            assert!(calls_from_elsewhere(TenantKind::Customer, &otto));
+            assert!(!calls_from_elsewhere(TenantKind::Provider, &otto));
+        }
+        assert!(!calls_from_elsewhere(TenantKind::Customer, &ada));
     }
 
     #[test]

@@ -3,11 +3,11 @@
 //! Invariant: a requirement is met by a record, and the activation cites that record. What leaves no record of its own (an
 //! organisation) counts by the record of who acts for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use counterfoil_evidence::v1::GateResult;
 
-use super::RecordHash;
+use super::{RecordHash, tenant::TenantKind};
 
 /// One requirement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,10 +21,14 @@ pub(crate) enum Requirement {
     EscalationPath,
     RetentionPolicy,
     PolicyBundle,
+    ResponsibilityOnboarding,
+    ResponsibilityAccessDesign,
+    ResponsibilityOffboarding,
+    ProviderAdministrator,
 }
 
 impl Requirement {
-    /// All of them, in the order of onboarding.
+    /// Those of every customer, in the order of onboarding.
     pub(crate) const ALL: [Self; 9] = [
         Self::CustomerOrganization,
         Self::ProviderOrganization,
@@ -36,6 +40,22 @@ impl Requirement {
         Self::RetentionPolicy,
         Self::PolicyBundle,
     ];
+    /// Those of a customer with a live engagement, beside [`Self::ALL`] (B16).
+    pub(crate) const ENGAGED: [Self; 3] = [
+        Self::ResponsibilityOnboarding,
+        Self::ResponsibilityAccessDesign,
+        Self::ResponsibilityOffboarding,
+    ];
+    /// That of a provider's own tenant, which governs nothing.
+    pub(crate) const PROVIDER: [Self; 1] = [Self::ProviderAdministrator];
+
+    /// Those of a tenant that is new.
+    pub(crate) const fn of(kind: TenantKind) -> &'static [Self] {
+        match kind {
+            TenantKind::Provider => &Self::PROVIDER,
+            TenantKind::Customer | TenantKind::Unspecified => &Self::ALL,
+        }
+    }
 
     /// Its name in records and answers.
     pub(crate) const fn code(self) -> &'static str {
@@ -49,6 +69,10 @@ impl Requirement {
             Self::EscalationPath => "escalation_path",
             Self::RetentionPolicy => "retention_policy",
             Self::PolicyBundle => "policy_bundle",
+            Self::ResponsibilityOnboarding => "responsibilities.onboarding",
+            Self::ResponsibilityAccessDesign => "responsibilities.access_design",
+            Self::ResponsibilityOffboarding => "responsibilities.offboarding",
+            Self::ProviderAdministrator => "provider_administrator",
         }
     }
 
@@ -64,26 +88,54 @@ impl Requirement {
             Self::EscalationPath => "no escalation path whose last resort is active",
             Self::RetentionPolicy => "no retention policy for the class \"governance\"",
             Self::PolicyBundle => "no policy bundle is in force",
+            Self::ResponsibilityOnboarding => "nobody answers for onboarding",
+            Self::ResponsibilityAccessDesign => "nobody answers for access_design",
+            Self::ResponsibilityOffboarding => "nobody answers for offboarding",
+            Self::ProviderAdministrator => {
+                "no active human of a provider organisation administers the tenant"
+            }
         }
     }
 }
 
-/// The requirements that are met, each by a record.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Met(BTreeMap<Requirement, RecordHash>);
+/// The requirements of a tenant, and which of them are met, each by a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Met {
+    required: BTreeSet<Requirement>,
+    by: BTreeMap<Requirement, RecordHash>,
+}
+
+impl Default for Met {
+    fn default() -> Self {
+        Self::requiring(&Requirement::ALL)
+    }
+}
 
 impl Met {
+    /// Nothing is met yet.
+    pub(crate) fn requiring(required: &[Requirement]) -> Self {
+        Self {
+            required: required.iter().copied().collect(),
+            by: BTreeMap::new(),
+        }
+    }
+
+    /// Asks for these too.
+    pub(crate) fn require(&mut self, more: &[Requirement]) {
+        self.required.extend(more);
+    }
+
     /// Notes the record that meets a requirement, if there is one.
     pub(crate) fn by(&mut self, requirement: Requirement, record: Option<RecordHash>) {
         if let Some(record) = record {
-            self.0.insert(requirement, record);
+            self.by.insert(requirement, record);
         }
     }
 
     /// What is missing, in the order of onboarding.
     pub(crate) fn missing(&self) -> Vec<Requirement> {
-        let all = Requirement::ALL.into_iter();
-        all.filter(|one| !self.0.contains_key(one)).collect()
+        let all = self.required.iter().copied();
+        all.filter(|one| !self.by.contains_key(one)).collect()
     }
 
     /// What the activation cites; `Err`: what is missing.
@@ -92,7 +144,7 @@ impl Met {
         if !missing.is_empty() {
             return Err(missing);
         }
-        let results = self.0.iter().map(|(requirement, record)| GateResult {
+        let results = self.by.iter().map(|(requirement, record)| GateResult {
             requirement: requirement.code().to_owned(),
             record_hash: record.to_vec(),
         });
@@ -132,9 +184,15 @@ mod tests {
 
     #[test]
     fn every_requirement_has_a_name_of_its_own() {
-        let mut codes: Vec<&str> = Requirement::ALL.map(Requirement::code).to_vec();
+        let all = [
+            &Requirement::ALL[..],
+            &Requirement::ENGAGED,
+            &Requirement::PROVIDER,
+        ]
+        .concat();
+        let mut codes: Vec<&str> = all.iter().map(|one| one.code()).collect();
         codes.sort_unstable();
         codes.dedup();
-        assert_eq!(codes.len(), Requirement::ALL.len());
+        assert_eq!(codes.len(), all.len());
     }
 }

@@ -66,6 +66,10 @@ ids! {
     BusinessUnitId "business-units";
     /// A decision right.
     RightId "decision-rights";
+    /// An engagement of a customer with a provider.
+    EngagementId "engagements";
+    /// Evidence of competency.
+    CompetencyId "competencies";
     /// A source, which inventory knows; its ids may have more characters.
     SourceId "sources";
 }

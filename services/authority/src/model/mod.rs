@@ -6,6 +6,7 @@
 
 pub(crate) mod conditions;
 pub(crate) mod credential;
+pub(crate) mod engagement;
 pub(crate) mod gate;
 pub(crate) mod ids;
 pub(crate) mod jwt;
@@ -14,6 +15,7 @@ pub(crate) mod principal;
 pub(crate) mod right;
 pub(crate) mod settings;
 pub(crate) mod simulation;
+pub(crate) mod standing;
 pub(crate) mod strict_json;
 pub(crate) mod tenant;
 pub(crate) mod tenure;

@@ -59,6 +59,24 @@ impl Principal {
         self.ended_at_ms.is_none()
     }
 
+    /// Whether it was given this role.
+    pub(crate) fn has_role(&self, role: &str) -> bool {
+        self.roles.iter().any(|one| one == role)
+    }
+
+    /// Whether it is an active human of an organisation of this kind.
+    pub(crate) fn is_active_human_of(&self, kind: OrganizationKind) -> bool {
+        self.is_active() && self.kind == PrincipalKind::Human && self.organization_kind == kind
+    }
+
+    /// Whether it belongs to who works for the customer for hire.
+    pub(crate) fn is_of_a_provider(&self) -> bool {
+        matches!(
+            self.organization_kind,
+            OrganizationKind::Provider | OrganizationKind::Subcontractor
+        )
+    }
+
     /// Whether it may own outcomes and grant rights: an active human of the customer organisation (I-11, I-13).
     /// A provider may run the process; the customer stays accountable.
     pub(crate) fn require_accountable(&self) -> Result<(), NotAccountable> {

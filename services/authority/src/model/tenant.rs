@@ -1,12 +1,13 @@
 //! A tenant and its life.
 
-pub(crate) use counterfoil_evidence::v1::TenantState;
+pub(crate) use counterfoil_evidence::v1::{TenantKind, TenantState};
 
-/// A customer whose access is governed.
+/// A customer whose access is governed, or a provider.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Tenant {
     pub(crate) id: String,
     pub(crate) display_name: String,
+    pub(crate) kind: TenantKind,
     pub(crate) state: TenantState,
     pub(crate) log: TenantLog,
     /// Salt of identity tags; leaves this service towards other services only.

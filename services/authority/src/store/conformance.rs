@@ -13,7 +13,7 @@ use crate::model::{
     principal::{Organization, OrganizationKind, Principal, PrincipalKind},
     right::{DecisionAction, Right, Scope},
     settings::{EscalationPathSet, Setting, SettingKind},
-    tenant::{Tenant, TenantLog, TenantState},
+    tenant::{Tenant, TenantKind, TenantLog, TenantState},
     tenure::{Tenure, start_ms},
 };
 use prost::Message;
@@ -27,6 +27,7 @@ fn tenant(id: &str) -> Tenant {
     Tenant {
         id: id.to_owned(),
         display_name: "\u{c4}cme".to_owned(),
+        kind: TenantKind::Customer,
         state: TenantState::Onboarding,
         log: TenantLog {
             origin: format!("log.example/{id}"),

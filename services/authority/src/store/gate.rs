@@ -2,13 +2,15 @@
 
 use sqlx::AnyConnection;
 
-use super::{policies, principals, row, settings, tenures};
+use super::{engagements, policies, principals, qualifications, row, settings, tenures};
 use crate::model::{
     RecordHash,
+    engagement::MANDATORY,
     gate::{Met, Requirement},
-    principal::OrganizationKind,
+    principal::{OrganizationKind, PrincipalKind},
     right::DecisionAction,
     settings::{SettingKind, last_resort},
+    tenant::{Tenant, TenantKind},
 };
 
 /// The requirements that are met at a moment, each by the oldest record that meets it.
@@ -111,4 +113,50 @@ async fn escalation(
     let last = principals::get(connection, tenant, &last).await?;
     let answers = last.is_some_and(|principal| principal.require_accountable().is_ok());
     Ok(answers.then_some(setting.record_hash))
+}
+
+/// The requirements of a tenant that are met at a moment, whatever kind of tenant it is.
+pub(crate) async fn of_tenant(
+    connection: &mut AnyConnection,
+    tenant: &Tenant,
+    now_ms: i64,
+) -> Result<Met, sqlx::Error> {
+    if tenant.kind == TenantKind::Provider {
+        let mut met = Met::requiring(&Requirement::PROVIDER);
+        let administrator = provider_administrator(connection, &tenant.id).await?;
+        met.by(Requirement::ProviderAdministrator, administrator);
+        return Ok(met);
+    }
+    let mut met = met(connection, &tenant.id, now_ms).await?;
+    if engagements::any_live(connection, &tenant.id, now_ms).await? {
+        met.require(&Requirement::ENGAGED);
+        for (requirement, activity) in Requirement::ENGAGED.into_iter().zip(MANDATORY) {
+            let row = qualifications::responsibility(connection, &tenant.id, activity).await?;
+            met.by(requirement, row.map(|row| row.record_hash));
+        }
+    }
+    Ok(met)
+}
+
+/// The oldest active human of a provider organisation who administers the tenant.
+async fn provider_administrator(
+    connection: &mut AnyConnection,
+    tenant: &str,
+) -> Result<Option<RecordHash>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT * FROM principals WHERE tenant = $1 AND organization_kind = $2 AND kind = $3 AND ended_at_ms IS NULL \
+         ORDER BY created_at_ms, principal",
+    )
+    .bind(tenant)
+    .bind(i64::from(OrganizationKind::Provider as i32))
+    .bind(i64::from(PrincipalKind::Human as i32))
+    .fetch_all(connection)
+    .await?;
+    for row in &rows {
+        let principal = principals::read(row)?;
+        if principal.has_role("tenant-administrator") {
+            return Ok(Some(principal.record_hash));
+        }
+    }
+    Ok(None)
 }

@@ -1,12 +1,15 @@
 //! All SQL of this service. Functions take a connection of a read or of a write transaction; rules stay in the model.
 //!
-//! Invariant: every statement names its tenant, but for the list of tenants and the look-up of a token by its public id.
+//! Invariant: every statement names its tenant, but for the list of tenants, the look-up of a token by its public id and the
+//! job's list of engagements that end.
 
+pub(crate) mod engagements;
 pub(crate) mod gate;
 pub(crate) mod logins;
 pub(crate) mod organizations;
 pub(crate) mod policies;
 pub(crate) mod principals;
+pub(crate) mod qualifications;
 pub(crate) mod rights;
 mod row;
 pub(crate) mod settings;
@@ -20,8 +23,12 @@ mod conformance;
 use counterfoil_chassis::{ApiError, db::Migrations, pages::Page};
 
 /// The tables of this service.
-pub(crate) const MIGRATIONS: Migrations =
-    counterfoil_chassis::migrations!("authority", "0001_authority.sql", "0002_credentials.sql");
+pub(crate) const MIGRATIONS: Migrations = counterfoil_chassis::migrations!(
+    "authority",
+    "0001_authority.sql",
+    "0002_credentials.sql",
+    "0003_engagements.sql"
+);
 
 /// Reads of one tenant: `api.db.read(&tenant)`.
 pub(crate) type Reader = counterfoil_chassis::ReadTx;

@@ -9,6 +9,7 @@ fn read(row: &AnyRow) -> Result<Tenant, sqlx::Error> {
     Ok(Tenant {
         id: row::text(row, "tenant")?,
         display_name: row::text(row, "display_name")?,
+        kind: row::code(row, "kind")?,
         state: row::code(row, "state")?,
         log: TenantLog {
             origin: row::text(row, "log_origin")?,
@@ -29,7 +30,7 @@ pub(crate) async fn insert(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO tenants (tenant, log_origin, log_vkey, registrar_vkey, correlation_salt, creation_record, \
-         created_at_ms, display_name, state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+         created_at_ms, display_name, state, kind) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
     .bind(&tenant.id)
     .bind(&tenant.log.origin)
@@ -40,6 +41,7 @@ pub(crate) async fn insert(
     .bind(tenant.created_at_ms)
     .bind(&tenant.display_name)
     .bind(i64::from(tenant.state as i32))
+    .bind(i64::from(tenant.kind as i32))
     .execute(connection)
     .await?;
     Ok(())

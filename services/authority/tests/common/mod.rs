@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "not every test file uses every part")]
 
+pub(crate) mod provider;
+
 use counterfoil_authority::IssuerConfig;
 use counterfoil_chassis::{
     CancellationToken, TestClock,
@@ -21,8 +23,10 @@ use counterfoil_proto::{
     authority::{
         credential_service_client::CredentialServiceClient,
         decision_right_service_client::DecisionRightServiceClient,
+        engagement_service_client::EngagementServiceClient,
         policy_service_client::PolicyServiceClient,
         principal_service_client::PrincipalServiceClient,
+        qualification_service_client::QualificationServiceClient,
         tenant_service_client::TenantServiceClient, *,
     },
     ledger::{ListEntriesRequest, ledger_service_client::LedgerServiceClient},
@@ -40,6 +44,7 @@ pub(crate) struct Deployment {
     pub(crate) admin: Clients,
     pub(crate) service: Clients,
     pub(crate) authority: Running,
+    pub(crate) jobs: counterfoil_authority::Jobs,
     pub(crate) ledger: Running,
     pub(crate) db: TestDatabase,
     folder: tempfile::TempDir,
@@ -53,6 +58,8 @@ pub(crate) struct Clients {
     pub(crate) principals: PrincipalServiceClient<ServiceChannel>,
     pub(crate) rights: DecisionRightServiceClient<ServiceChannel>,
     pub(crate) credentials: CredentialServiceClient<ServiceChannel>,
+    pub(crate) engagements: EngagementServiceClient<ServiceChannel>,
+    pub(crate) qualifications: QualificationServiceClient<ServiceChannel>,
     pub(crate) ledger: LedgerServiceClient<ServiceChannel>,
 }
 
@@ -64,7 +71,9 @@ impl Clients {
             policies: PolicyServiceClient::new(channel.clone()),
             principals: PrincipalServiceClient::new(channel.clone()),
             credentials: CredentialServiceClient::new(channel.clone()),
-            rights: DecisionRightServiceClient::new(channel),
+            rights: DecisionRightServiceClient::new(channel.clone()),
+            engagements: EngagementServiceClient::new(channel.clone()),
+            qualifications: QualificationServiceClient::new(channel),
             ledger: LedgerServiceClient::new(client::connect(&ledger.url(), Some(token)).unwrap()),
         }
     }
@@ -92,15 +101,17 @@ impl Deployment {
         service.peers.ledger = Some(ledger.url());
         let config = counterfoil_authority::Config { service, issuers };
         let end = CancellationToken::new();
-        let authority = counterfoil_authority::start(config, clock.clock(), None, end)
-            .await
-            .unwrap();
+        let (authority, jobs) =
+            counterfoil_authority::start_with_jobs(config, clock.clock(), None, end)
+                .await
+                .unwrap();
         drop(own);
         Self {
             admin: Clients::new(&authority, &ledger, &admin),
             service: Clients::new(&authority, &ledger, &peer),
             clock,
             authority,
+            jobs,
             ledger,
             db,
             folder,
@@ -146,9 +157,14 @@ impl Deployment {
 
     /// Clients of a principal of a tenant, by a token issued to it.
     pub(crate) async fn clients_of(&self, principal: &str) -> Clients {
+        self.clients_of_for(principal, 1).await
+    }
+
+    /// The same, by a token that lives so many days.
+    pub(crate) async fn clients_of_for(&self, principal: &str, days: i64) -> Clients {
         let request = IssueTokenRequest {
             principal: principal.to_owned(),
-            ttl_seconds: 0,
+            ttl_seconds: days * 86_400,
             ..IssueTokenRequest::default()
         };
         let mut principals = self.admin.principals.clone();
@@ -217,6 +233,15 @@ pub(crate) fn reason(status: &Status) -> String {
         .unwrap_or_default()
 }
 
+/// A pair of a refusal's metadata.
+pub(crate) fn metadata(status: &Status, key: &str) -> String {
+    let details = status.get_error_details();
+    let found = details
+        .error_info()
+        .and_then(|info| info.metadata.get(key).cloned());
+    found.unwrap_or_else(|| format!("{:?}", status.code()))
+}
+
 /// The fields that a refusal names.
 pub(crate) fn fields(status: &Status) -> Vec<String> {
     let details = status.get_error_details();
@@ -248,6 +273,7 @@ pub(crate) fn create_tenant(id: &str) -> CreateTenantRequest {
         tenant_id: id.to_owned(),
         display_name: "Zebra Holding".to_owned(),
         request_id: String::new(),
+        ..Default::default()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Who calls.
 
+use std::sync::Arc;
+
 use tonic::{Extensions, Request};
 
 use crate::error::ApiError;
@@ -63,6 +65,21 @@ impl Role {
     }
 }
 
+/// On what somebody of a provider acts for a customer (see [`crate::operators`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActingOperator {
+    /// Who: "tenants/{tenant}/principals/{principal}" of the provider's tenant.
+    pub operator: String,
+    /// "engagements/{engagement}".
+    pub engagement: String,
+    /// SHA-256 of the record of the assignment.
+    pub assignment_hash: Vec<u8>,
+    /// What they lack, as a code; empty: nothing.
+    pub refusal: String,
+    /// Until when this holds, milliseconds.
+    pub until_ms: i64,
+}
+
 /// An authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -71,6 +88,7 @@ pub struct Caller {
     roles: Vec<Role>,
     /// Permissions that the credential is limited to; `None`: all that the roles hold.
     scopes: Option<Vec<String>>,
+    operator: Option<Arc<ActingOperator>>,
 }
 
 impl Caller {
@@ -82,6 +100,7 @@ impl Caller {
             tenant: None,
             roles: roles.into(),
             scopes: None,
+            operator: None,
         }
     }
 
@@ -97,6 +116,7 @@ impl Caller {
             tenant: Some(tenant.to_owned()),
             roles: roles.into_iter().filter_map(Role::of_tenant).collect(),
             scopes: None,
+            operator: None,
         }
     }
 
@@ -119,6 +139,28 @@ impl Caller {
         self.scopes
             .as_ref()
             .is_none_or(|scopes| scopes.iter().any(|scope| scope == permission))
+    }
+
+    /// As whom somebody of a provider acts who calls as this caller. What limits the credential limits it there too.
+    #[must_use]
+    pub fn acting_as<'a>(
+        &self,
+        tenant: &str,
+        principal: &str,
+        roles: impl IntoIterator<Item = &'a str>,
+        operator: ActingOperator,
+    ) -> Self {
+        Self {
+            scopes: self.scopes.clone(),
+            operator: Some(Arc::new(operator)),
+            ..Self::of_tenant(tenant, principal, roles)
+        }
+    }
+
+    /// Who of a provider acts as this principal, and on what; `None`: the principal itself calls.
+    #[must_use]
+    pub fn operator(&self) -> Option<&ActingOperator> {
+        self.operator.as_deref()
     }
 
     /// The caller of a request that came through the gate.

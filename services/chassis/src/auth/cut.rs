@@ -13,6 +13,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::{Status, body::Body};
 
 use super::{Credential, Gate, Identified, Standing};
+use crate::operators::Named;
 
 /// How often a credential is asked about again while a stream is open, milliseconds. The answer is remembered as long, so all
 /// streams of a caller together cost one question a second.
@@ -24,6 +25,8 @@ const UNWATCHED_FRAMES: u32 = 3;
 #[derive(Debug, Clone)]
 pub(super) struct Admission {
     pub(super) credential: Credential,
+    /// The tenant that the call names as the one to act for.
+    pub(super) named: Named,
     pub(super) permission: Arc<str>,
     pub(super) identified: Identified,
 }
@@ -32,6 +35,7 @@ pub(super) struct Admission {
 async fn ended(gate: Arc<Gate>, admission: Admission) -> Status {
     let Admission {
         credential,
+        named,
         permission,
         mut identified,
     } = admission;
@@ -45,7 +49,7 @@ async fn ended(gate: Arc<Gate>, admission: Admission) -> Status {
             Standing::Asked(None) => asked_again,
         };
         clock.reached(wake).await;
-        identified = match gate.authenticator().identify(&credential).await {
+        identified = match gate.identify(&credential, &named).await {
             Ok(identified) => identified,
             // Also when authority does not answer: what cannot be checked does not go on.
             Err(error) => return error.into(),

@@ -21,7 +21,7 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 
 use super::{
-    Authenticator, Caller, Credential, PermissionTable, Role,
+    Authenticator, Caller, Credential, Identified, PermissionTable, Role, Standing,
     cut::{Admission, Cut, Way},
     scoped::Scoped,
 };
@@ -30,6 +30,7 @@ use crate::{
     db::scope,
     error::ApiError,
     names::check_tenant_id,
+    operators::{self, Named, Operators},
     telemetry,
 };
 
@@ -61,6 +62,7 @@ pub struct Gate {
     permissions: PermissionTable,
     http: Vec<(&'static str, &'static str)>,
     calls: Arc<Semaphore>,
+    operators: Option<Operators>,
 }
 
 /// What is asked for.
@@ -87,7 +89,14 @@ impl Gate {
                 .map(|route| (route.prefix, route.permission))
                 .collect(),
             calls: Arc::new(Semaphore::new(calls_max.min(Semaphore::MAX_PERMITS))),
+            operators: None,
         }
+    }
+
+    /// The same gate, which lets people of providers in.
+    #[must_use]
+    pub fn with_operators(self, operators: Option<Operators>) -> Self {
+        Self { operators, ..self }
     }
 
     fn asked(&self, path: &str) -> Asked<'_> {
@@ -111,10 +120,29 @@ impl Gate {
         &self.authenticator
     }
 
+    /// Who calls: whoever holds the credential, or as whom they act for the tenant that they name.
+    pub(super) async fn identify(
+        &self,
+        credential: &Credential,
+        named: &Named,
+    ) -> Result<Identified, ApiError> {
+        let found = self.authenticator.identify(credential).await?;
+        let caller = operators::select(self.operators.as_ref(), found.caller, named).await?;
+        let standing = match (found.standing, caller.operator()) {
+            (standing, None) => standing,
+            (Standing::Asked(Some(end)), Some(ground)) => {
+                Standing::Asked(Some(end.min(ground.until_ms)))
+            }
+            (_, Some(ground)) => Standing::Asked(Some(ground.until_ms)),
+        };
+        Ok(Identified { caller, standing })
+    }
+
     /// Whether the caller may do this.
     pub(super) fn authorise(&self, caller: &Caller, permission: &str) -> Result<(), Status> {
         if self.permissions.allows(caller, permission) {
-            return Ok(());
+            let now_ms = self.authenticator.clock().now_ms();
+            return Ok(operators::require_qualified(caller, permission, now_ms)?);
         }
         let message = format!("the caller does not hold the permission {permission}");
         Err(ApiError::permission_denied("PERMISSION_MISSING", message).into())
@@ -127,7 +155,8 @@ impl Gate {
             return Ok(None);
         }
         let credential = Credential::of(request.extensions(), request.headers());
-        let identified = self.authenticator.identify(&credential).await?;
+        let named = Named::of(request.headers());
+        let identified = self.identify(&credential, &named).await?;
         let Asked::Permission(permission) = asked else {
             return Err(Status::unimplemented("no such method"));
         };
@@ -136,9 +165,12 @@ impl Gate {
             let principal = caller.principal();
             tracing::info!(principal, permission, path = request.uri().path(), "denied");
         })?;
+        let (method, headers) = (request.uri().path(), request.headers());
+        operators::enter(self.operators.as_ref(), caller, method, permission, headers).await?;
         let admission = Admission {
             permission: permission.into(),
             credential,
+            named,
             identified,
         };
         request

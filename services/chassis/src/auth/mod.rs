@@ -24,7 +24,7 @@ mod token;
 pub use authenticator::{
     Authenticator, Identified, Introspection, Introspector, Standing, StaticToken,
 };
-pub use caller::{Caller, Role};
+pub use caller::{ActingOperator, Caller, Role};
 pub use credential::Credential;
 pub use gate::{Gate, GateLayer, GateService, HttpRoute, RequestContext};
 pub use permissions::{PermissionError, PermissionTable};

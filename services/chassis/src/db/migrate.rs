@@ -46,7 +46,12 @@ macro_rules! migrations {
     };
 }
 
-const OWN: Migrations = crate::migrations!("chassis", "0001_chassis.sql", "0002_receipt_time.sql");
+const OWN: Migrations = crate::migrations!(
+    "chassis",
+    "0001_chassis.sql",
+    "0002_receipt_time.sql",
+    "0003_operators.sql"
+);
 
 const TABLE_SQLITE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (migration_set TEXT NOT NULL, name TEXT NOT NULL, \
     sha256 BLOB NOT NULL, applied_at_ms BIGINT NOT NULL, PRIMARY KEY (migration_set, name))";

@@ -45,6 +45,16 @@ where
     tokio::spawn(serve(caller_tenant(), task))
 }
 
+/// Starts a task that serves no caller, and is bound to the tenants that it names: for what two tenants share. It must look itself
+/// who asks.
+pub fn across<F>(task: F) -> tokio::task::JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(task)
+}
+
 /// The tenant that a transaction is bound to when `named` is asked for.
 pub(super) fn bound(named: &str) -> Cow<'_, str> {
     match caller_tenant() {
@@ -64,6 +74,8 @@ mod tests {
             assert_eq!(bound("beta"), "acme");
             assert!(admits("acme"));
             assert!(!admits("beta"));
+            let across = across(async { bound("beta").into_owned() });
+            assert_eq!(across.await.unwrap(), "beta");
             spawn(async { bound("beta").into_owned() }).await.unwrap()
         });
         assert_eq!(serve_acme.await, "acme");

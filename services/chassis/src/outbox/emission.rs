@@ -179,7 +179,7 @@ impl Emission {
     fn check(&self, draft: &RecordDraft) -> Result<(), OutboxError> {
         let stream = &self.outbox.stream;
         let known = catalogue::record_type(&draft.type_name);
-        if known.is_none_or(|known| known.stream != stream || known.name != draft.short_name) {
+        if known.is_none_or(|known| !known.is_of(stream) || known.name != draft.short_name) {
             return Err(OutboxError::Type(draft.type_name.clone(), stream.clone()));
         }
         let mut labels = BTreeSet::new();

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "not every test uses every part")]
 
 pub(crate) mod certificates;
+pub(crate) mod operators;
 pub(crate) mod streams;
 
 use std::{

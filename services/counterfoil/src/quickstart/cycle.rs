@@ -41,7 +41,7 @@ const PROBLEMS: [(&[&str], &str); 5] = [
 impl Player<'_> {
     /// Reads every source and seals a snapshot.
     pub(super) async fn snapshot(&self) -> anyhow::Result<Snapshot> {
-        let mut sources = self.customer()?.sources()?;
+        let mut sources = self.worker()?.sources()?;
         for source in &self.estate.sources {
             let request = StartSyncRequest {
                 source: format!("{}/sources/{}", self.tenant(), source.id),
@@ -93,7 +93,7 @@ impl Player<'_> {
             name: name.to_owned(),
         };
         let mut watch = self
-            .customer()?
+            .worker()?
             .sources()?
             .watch_sync(request)
             .await

@@ -6,6 +6,7 @@
 
 mod cycle;
 mod onboard;
+mod provider;
 mod review;
 mod story;
 
@@ -62,6 +63,7 @@ pub async fn play(
         estate: Estate::read(directory)?,
         admin,
         customer: OnceLock::new(),
+        worker: OnceLock::new(),
         directory,
         data_dir,
         story: &story,
@@ -84,6 +86,7 @@ pub async fn prepare(
         estate: Estate::read(directory)?,
         admin: admin.clone(),
         customer: OnceLock::new(),
+        worker: OnceLock::new(),
         directory,
         data_dir,
         story: &story,
@@ -98,6 +101,8 @@ struct Player<'a> {
     admin: Clients,
     /// The tenant's accountable owner, once onboarding has come that far.
     customer: OnceLock<Clients>,
+    /// The provider's operator, once the customer has engaged them.
+    worker: OnceLock<Clients>,
     estate: Estate,
     directory: &'a Path,
     data_dir: &'a Path,
@@ -111,6 +116,9 @@ impl<'a> Player<'a> {
         self.connect_sources()
             .await
             .context("connecting the sources")?;
+        self.engage_provider()
+            .await
+            .context("engaging the provider")?;
         let owner = self
             .as_principal(&self.estate.campaign.owner)
             .await
@@ -142,6 +150,14 @@ impl<'a> Player<'a> {
     /// Clients that act as the tenant's accountable owner.
     fn customer(&self) -> anyhow::Result<&Clients> {
         self.customer.get().context("the tenant is not onboarded")
+    }
+
+    /// Clients of whoever runs the syncs: the provider's operator under the engagement, or else the customer.
+    fn worker(&self) -> anyhow::Result<&Clients> {
+        match self.worker.get() {
+            Some(worker) => Ok(worker),
+            None => self.customer(),
+        }
     }
 
     /// Clients that act as a principal of the tenant, for ten minutes.

@@ -56,6 +56,7 @@ impl Player<'_> {
             tenant_id: self.estate.tenant.id.clone(),
             display_name: self.estate.tenant.display_name.clone(),
             request_id: "estate-tenant".to_owned(),
+            ..Default::default()
         };
         tenants
             .create_tenant(request_create)

@@ -359,6 +359,7 @@ pub async fn create_tenant(admin: &mut Clients) {
         tenant_id: "acme".into(),
         display_name: "Zebra Holding".into(),
         request_id: String::new(),
+        ..Default::default()
     };
     admin.tenants.create_tenant(request).await.unwrap();
     for (id, kind) in [

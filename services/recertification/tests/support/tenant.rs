@@ -34,6 +34,7 @@ impl World {
             tenant_id: "acme".into(),
             display_name: "Acme".into(),
             request_id: "tenant".into(),
+            ..Default::default()
         };
         tenants.create_tenant(request).await.unwrap();
         self.people().await;

@@ -36,6 +36,7 @@ impl World {
             tenant_id: "acme".into(),
             display_name: "Acme".into(),
             request_id: String::new(),
+            ..Default::default()
         };
         tenants.create_tenant(request).await.unwrap();
         self.people().await;

@@ -1,0 +1,220 @@
+//! On what every access of a provider's people rested: engagement, assignment, competency, tier, attestation, reassessment, and in a
+//! pilot the duties that the customer keeps (I-45, I-46, I-47, I-49, I-51).
+
+use super::check::{Check, Tallies};
+use super::providers::{Counted, Engagement, Moment, Told};
+use super::state::{At, State};
+use crate::engagement::{
+    ALWAYS, ENVIRONMENT, FRESH_MS_MAX, LEVEL_MAX, PILOT_DUTIES, controls, topics,
+};
+use crate::v1::{
+    self, EngagementProfile, OperatorAccessUsed, OrganizationKind, ReassessmentResult,
+};
+
+/// Judges every access.
+pub(super) fn judge(state: &State, tallies: &mut Tallies) {
+    for access in &state.providers.accesses {
+        let entry = || state.entry(access.pos);
+        let moment = Moment::of(state, access.pos);
+        let used = &access.what.what;
+        tallies.checked(Check::I45);
+        let engagement = match acting(state, access, moment) {
+            Ok(engagement) => engagement,
+            Err(why) => {
+                tallies.fail(Check::I45, format!("{}: {why}", entry()));
+                continue;
+            }
+        };
+        let Some(first) = engagement.approved.first() else {
+            continue;
+        };
+        let (approved, parent) = &first.what;
+        if let Some(parent) = parent {
+            tallies.checked(Check::I49);
+            let above = state.providers.engagements.get(parent);
+            let live = above.is_some_and(|above| live(state, above, moment));
+            tallies.expect(Check::I49, live, || {
+                format!("{}: the provider's engagement was not live", entry())
+            });
+        }
+        if ALWAYS.contains(&used.permission.as_str()) {
+            continue;
+        }
+        let profile = approved.profile();
+        if let Err(topic) = competent(state, used, profile, moment) {
+            let operator = &used.operator;
+            let what = format!("{}: {operator} had no good evidence of {topic}", entry());
+            tallies.fail(Check::I45, what);
+        }
+        tallies.checked(Check::I46);
+        tallies.expect(Check::I46, tier_reaches(state, engagement, moment), || {
+            format!("{}: the tier did not reach the sensitivity", entry())
+        });
+        tallies.checked(Check::I47);
+        if let Err(why) = vouched(state, engagement, profile, moment) {
+            tallies.fail(Check::I47, format!("{}: {why}", entry()));
+        }
+        if profile == EngagementProfile::Pilot {
+            tallies.checked(Check::I51);
+            for duty in PILOT_DUTIES {
+                tallies.expect(Check::I51, kept(state, duty, moment), || {
+                    format!("{}: in a pilot the customer did not keep {duty}", entry())
+                });
+            }
+        }
+    }
+}
+
+/// The engagement under which an access was made: approved, not over, and the actor assigned to it.
+fn acting<'s>(
+    state: &'s State,
+    access: &At<Told<OperatorAccessUsed>>,
+    moment: Moment,
+) -> Result<&'s Engagement, &'static str> {
+    let used = &access.what.what;
+    let known = &state.providers;
+    let engagement = known.engagements.get(&used.engagement);
+    let engagement = engagement.ok_or("under no engagement")?;
+    if !live(state, engagement, moment) {
+        return Err("under an engagement that was not live");
+    }
+    let cited = state.position(&used.assignment_hash);
+    let assigned = known.assigned.iter().find(|one| Some(one.pos) == cited);
+    let assigned = assigned.ok_or("cites no assignment")?;
+    let actor = state
+        .meta(access.pos)
+        .map(|meta| state.names.text(meta.actor));
+    let same = assigned.what.engagement == used.engagement
+        && assigned.what.operator == used.operator
+        && Some(assigned.what.principal.as_str()) == actor;
+    if !same {
+        return Err("cites the assignment of another");
+    }
+    let approved = engagement.approved.first().map(|one| &one.what.0.roles);
+    let roles = &assigned.what.roles;
+    if !approved.is_some_and(|approved| roles.iter().all(|role| approved.contains(role))) {
+        return Err("by somebody with a role that the engagement does not have");
+    }
+    let provider = engagement.requested.as_ref().map(|one| &one.what.provider);
+    let provider = provider.is_some_and(|provider| {
+        let rest = used.operator.strip_prefix(provider.as_str());
+        rest.is_some_and(|rest| rest.starts_with("/principals/"))
+    });
+    if !provider {
+        return Err("by somebody of another provider");
+    }
+    if moment.counted(state, assigned.pos) == Counted::No {
+        return Err("by somebody who was assigned later");
+    }
+    let ends = known.unassigned.get(&assigned.what.principal);
+    if ends.is_some_and(|ends| moment.over(state, ends)) {
+        return Err("by somebody who was assigned no longer");
+    }
+    Ok(engagement)
+}
+
+/// Whether an engagement was approved and not over.
+fn live(state: &State, engagement: &Engagement, moment: Moment) -> bool {
+    let Some(first) = engagement.approved.first() else {
+        return false;
+    };
+    if moment.counted(state, first.pos) == Counted::No || moment.over(state, &engagement.ended) {
+        return false;
+    }
+    let extended = engagement.extended.iter();
+    let known = extended.filter(|one| moment.counted(state, one.pos) != Counted::No);
+    let to_ms = known.map(|one| one.what.valid_to_ms).max();
+    moment.at_ms < to_ms.unwrap_or(first.what.0.valid_to_ms)
+}
+
+/// Whether there was good evidence of every topic; `Err`: of which there was none.
+fn competent(
+    state: &State,
+    used: &OperatorAccessUsed,
+    profile: EngagementProfile,
+    moment: Moment,
+) -> Result<(), &'static str> {
+    for topic in topics(profile) {
+        let mut known = state.providers.competencies.values();
+        let good = known.any(|competency| {
+            let Some(submitted) = &competency.submitted else {
+                return false;
+            };
+            let about = submitted.what.operator == used.operator && submitted.what.topic == *topic;
+            if !about || moment.over(state, &competency.revoked) {
+                return false;
+            }
+            let accepted = competency.accepted.first();
+            accepted.is_some_and(|accepted| {
+                let cites = state.position(&accepted.what.submission_hash) == Some(submitted.pos);
+                cites && good_then(state, accepted, &submitted.what, profile, moment)
+            })
+        });
+        if !good {
+            return Err(topic);
+        }
+    }
+    Ok(())
+}
+
+fn good_then(
+    state: &State,
+    accepted: &At<v1::CompetencyEvidenceAccepted>,
+    submitted: &v1::CompetencyEvidenceSubmitted,
+    profile: EngagementProfile,
+    moment: Moment,
+) -> bool {
+    let to_ms = accepted.what.valid_to_ms.min(submitted.valid_to_ms);
+    let fresh_ms = match profile {
+        EngagementProfile::Regulated => {
+            state.occurred_ms(accepted.pos).saturating_add(FRESH_MS_MAX)
+        }
+        _ => i64::MAX,
+    };
+    moment.counted(state, accepted.pos) != Counted::No && moment.at_ms < to_ms.min(fresh_ms)
+}
+
+/// Whether the tier reached the sensitivity of the environment; what nobody stated is the highest.
+fn tier_reaches(state: &State, engagement: &Engagement, moment: Moment) -> bool {
+    let tiers = moment.in_force(state, &engagement.tiers);
+    let tier = tiers.into_iter().max().copied().unwrap_or(0);
+    let levels = state.providers.levels.iter();
+    let levels = levels.filter(|level| level.what.environment == ENVIRONMENT);
+    let levels = moment.in_force(state, levels);
+    let level = levels.into_iter().map(|level| level.level).min();
+    tier >= level.unwrap_or(LEVEL_MAX)
+}
+
+/// Whether the provider's word for its controls and the customer's look at it were live.
+fn vouched(
+    state: &State,
+    engagement: &Engagement,
+    profile: EngagementProfile,
+    moment: Moment,
+) -> Result<(), String> {
+    for control in controls(profile) {
+        let attested = engagement.attested.iter();
+        let attested = attested.filter(|one| one.what.control == *control);
+        let attested = moment.in_force(state, attested);
+        if !attested.iter().any(|one| moment.at_ms < one.valid_to_ms) {
+            return Err(format!("no live attestation of {control}"));
+        }
+    }
+    let reassessed = moment.in_force(state, &engagement.reassessed);
+    let passed = reassessed
+        .iter()
+        .any(|one| one.result() == ReassessmentResult::Passed && moment.at_ms < one.next_due_ms);
+    if passed {
+        Ok(())
+    } else {
+        Err("no live reassessment that passed".to_owned())
+    }
+}
+
+/// Whether the customer carried an activity out itself.
+fn kept(state: &State, activity: &str, moment: Moment) -> bool {
+    let rows = state.providers.responsibilities.iter();
+    let rows = moment.in_force(state, rows.filter(|row| row.what.activity == activity));
+    rows.iter()
+        .any(|row| row.operator_kind() == OrganizationKind::Customer)
+}

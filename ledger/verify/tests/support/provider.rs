@@ -1,0 +1,255 @@
+//! A provider that works for the customer: the engagement, the evidence, and one access.
+
+use std::collections::BTreeMap;
+
+use counterfoil_evidence::catalogue::{Payload, decode_payload};
+use counterfoil_evidence::record::record_hash;
+use counterfoil_evidence::v1::{self, EngagementProfile, OrganizationKind, ReassessmentResult};
+use counterfoil_tlog::merkle;
+use prost::Message as _;
+
+use super::authority::{CAROL, DAY_MS, PROVIDER, keys_and_schema, provider_principal};
+use super::log::{Draft, LogBuilder, seed};
+
+pub const ENGAGEMENT: &str = "engagements/e1";
+pub const SUB: &str = "engagements/e2";
+pub const MSP: &str = "tenants/msp";
+pub const OTTO: &str = "tenants/msp/principals/otto";
+pub const PETRA: &str = "tenants/msp/principals/petra";
+const TOPICS: [&str; 3] = ["onboarding", "access_reviews", "incident_response"];
+
+fn by<'d>(actor: &'d str) -> Draft<'d> {
+    Draft {
+        actor,
+        ..Draft::default()
+    }
+}
+
+/// Who answers for what; a provider that is engaged, rated, attested, reassessed; its operator, who has shown what they can.
+pub fn engage(log: &mut LogBuilder) -> [u8; 32] {
+    for activity in ["onboarding", "access_design", "offboarding"] {
+        responsible(log, activity, OrganizationKind::Provider);
+    }
+    for duty in ["secrets", "approvals", "logging"] {
+        responsible(log, duty, OrganizationKind::Customer);
+    }
+    ask_and_approve(log, ENGAGEMENT, None);
+    ask_and_approve(log, SUB, Some(ENGAGEMENT));
+    let level = v1::EnvironmentSensitivitySet {
+        environment: "default".to_owned(),
+        level: 2,
+    };
+    log.append(&Payload::EnvironmentSensitivitySet(level), by(CAROL));
+    let tier = v1::PartnerTierSet {
+        engagement: ENGAGEMENT.to_owned(),
+        tier: 2,
+        basis: "ISO-27001".to_owned(),
+    };
+    log.append(&Payload::PartnerTierSet(tier), by(CAROL));
+    let attested = v1::ControlAttested {
+        engagement: ENGAGEMENT.to_owned(),
+        control: "access_control".to_owned(),
+        statement_sha256: seed("statement").to_vec(),
+        evidence_sha256: seed("evidence").to_vec(),
+        valid_to_ms: log.now_ms + 60 * DAY_MS,
+        attester: PETRA.to_owned(),
+    };
+    log.append(&Payload::ControlAttested(attested), by(PETRA));
+    let reassessed = v1::ReassessmentCompleted {
+        engagement: ENGAGEMENT.to_owned(),
+        result: ReassessmentResult::Passed.into(),
+        next_due_ms: log.now_ms + 60 * DAY_MS,
+        assessor: CAROL.to_owned(),
+    };
+    log.append(&Payload::ReassessmentCompleted(reassessed), by(CAROL));
+    provider_principal(log);
+    let assigned = v1::OperatorAssigned {
+        engagement: ENGAGEMENT.to_owned(),
+        operator: OTTO.to_owned(),
+        principal: PROVIDER.to_owned(),
+        roles: vec!["operator".to_owned()],
+    };
+    let assigned = log.append(&Payload::OperatorAssigned(assigned), by(PETRA));
+    access(log, assigned, "competencies.submit");
+    for topic in TOPICS {
+        competent(log, topic);
+    }
+    assigned
+}
+
+fn responsible(log: &mut LogBuilder, activity: &str, kind: OrganizationKind) {
+    let row = v1::ResponsibilityAssigned {
+        activity: activity.to_owned(),
+        operator_organization: "organizations/o".to_owned(),
+        operator_kind: kind.into(),
+        risk_owner: CAROL.to_owned(),
+    };
+    log.append(&Payload::ResponsibilityAssigned(row), by(CAROL));
+}
+
+fn ask_and_approve(log: &mut LogBuilder, engagement: &str, parent: Option<&str>) {
+    let roles = vec!["operator".to_owned()];
+    let asked = v1::EngagementRequested {
+        engagement: engagement.to_owned(),
+        provider: MSP.to_owned(),
+        customer: "tenants/acme".to_owned(),
+        roles: roles.clone(),
+        purpose: "ACCESS-REVIEWS".to_owned(),
+        profile: EngagementProfile::Standard.into(),
+        term_days: 80,
+        approvable_until_ms: log.now_ms + 90 * DAY_MS,
+        parent: parent.unwrap_or_default().to_owned(),
+    };
+    let asked = log.append(&Payload::EngagementRequested(asked), by(PETRA));
+    let valid_from_ms = log.now_ms + 5;
+    let days = if parent.is_some() { 70 } else { 80 };
+    let approved = v1::EngagementApproved {
+        engagement: engagement.to_owned(),
+        request_hash: asked.to_vec(),
+        organization: "organizations/o".to_owned(),
+        roles,
+        profile: EngagementProfile::Standard.into(),
+        valid_from_ms,
+        valid_to_ms: valid_from_ms + days * DAY_MS,
+        approver: CAROL.to_owned(),
+    };
+    let payload = match parent {
+        None => Payload::EngagementApproved(approved),
+        Some(parent) => Payload::SubcontractorEngaged(v1::SubcontractorEngaged {
+            approved: Some(approved),
+            parent: parent.to_owned(),
+        }),
+    };
+    log.append(&payload, by(CAROL));
+    if parent.is_none() {
+        let extended = v1::EngagementExtended {
+            engagement: engagement.to_owned(),
+            from_valid_to_ms: valid_from_ms + days * DAY_MS,
+            valid_to_ms: valid_from_ms + (days + 10) * DAY_MS,
+            approver: CAROL.to_owned(),
+        };
+        log.append(&Payload::EngagementExtended(extended), by(CAROL));
+    }
+}
+
+fn competent(log: &mut LogBuilder, topic: &str) {
+    let submitted = v1::CompetencyEvidenceSubmitted {
+        competency: format!("competencies/{topic}"),
+        operator: OTTO.to_owned(),
+        topic: topic.to_owned(),
+        issuer: "ISC2".to_owned(),
+        evidence_sha256: seed(topic).to_vec(),
+        valid_to_ms: log.now_ms + 50 * DAY_MS,
+    };
+    let submission = log.append(
+        &Payload::CompetencyEvidenceSubmitted(submitted.clone()),
+        by(PROVIDER),
+    );
+    let accepted = v1::CompetencyEvidenceAccepted {
+        competency: submitted.competency,
+        submission_hash: submission.to_vec(),
+        valid_to_ms: submitted.valid_to_ms,
+        accepted_by: CAROL.to_owned(),
+    };
+    log.append(&Payload::CompetencyEvidenceAccepted(accepted), by(CAROL));
+}
+
+fn used(assigned: [u8; 32], permission: &str) -> Payload {
+    Payload::OperatorAccessUsed(v1::OperatorAccessUsed {
+        operator: OTTO.to_owned(),
+        engagement: ENGAGEMENT.to_owned(),
+        assignment_hash: assigned.to_vec(),
+        method: "/counterfoil.inventory.v1.SourceService/StartSync".to_owned(),
+        permission: permission.to_owned(),
+        ticket: String::new(),
+    })
+}
+
+/// An access to authority itself.
+fn access(log: &mut LogBuilder, assigned: [u8; 32], permission: &str) {
+    log.append_on("authority", &used(assigned, permission), by(PROVIDER));
+}
+
+/// An access to another service, an hour after everything was said.
+pub fn work(log: &mut LogBuilder, assigned: [u8; 32]) {
+    log.tick(3_600_000);
+    log.append_on("inventory", &used(assigned, "syncs.start"), by(PROVIDER));
+    // One more, with nothing else to tell of it than that they were there.
+    log.append_on("reconciliation", &used(assigned, "recon.get"), by(PROVIDER));
+}
+
+/// The log of the provider itself, which tells of every access in the customer's log.
+pub fn own_log(customer: &LogBuilder) -> LogBuilder {
+    let mut log = LogBuilder::of("ledger.example/t/msp", MSP);
+    keys_and_schema(&mut log);
+    let created = v1::TenantLifecycleChanged {
+        to: v1::TenantState::Onboarding.into(),
+        kind: v1::TenantKind::Provider.into(),
+        ..v1::TenantLifecycleChanged::default()
+    };
+    log.append(&Payload::TenantLifecycleChanged(created), Draft::default());
+    for person in ["principals/petra", "principals/otto"] {
+        let registered = v1::PrincipalRegistered {
+            principal: person.to_owned(),
+            kind: v1::PrincipalKind::Human.into(),
+            organization: "organizations/own".to_owned(),
+            organization_kind: OrganizationKind::Provider.into(),
+            identity_tag: Vec::new(),
+        };
+        log.append(&Payload::PrincipalRegistered(registered), Draft::default());
+    }
+    log.now_ms = log.now_ms.max(customer.now_ms);
+    for entry in &customer.entries {
+        let entry = v1::Entry::decode(entry.as_slice()).unwrap();
+        let record = v1::Record::decode(entry.record.as_slice()).unwrap();
+        if let Some(Ok(Payload::OperatorAccessUsed(used))) =
+            decode_payload(&record.r#type, &record.payload)
+        {
+            let link = v1::OperatorLogCrossLinked {
+                operator: "principals/otto".to_owned(),
+                customer: customer.tenant.clone(),
+                customer_log_origin: customer.origin.clone(),
+                access_hash: record_hash(&entry.record).to_vec(),
+                method: used.method,
+            };
+            let draft = Draft {
+                record_id: Some(record.record_id),
+                ..Draft::default()
+            };
+            log.append_on("authority", &Payload::OperatorLogCrossLinked(link), draft);
+        }
+    }
+    log.tick(DAY_MS);
+    seal(&mut log);
+    log
+}
+
+/// The one epoch of a log.
+fn seal(log: &mut LogBuilder) {
+    let mut types: BTreeMap<String, u64> = BTreeMap::new();
+    let mut streams = BTreeMap::new();
+    for (type_name, stream, seq, hash) in &log.metas {
+        *types.entry(type_name.clone()).or_default() += 1;
+        streams.insert((*stream).to_owned(), (*seq, hash.to_vec()));
+    }
+    let counts = types.into_iter();
+    let marks = streams.into_iter();
+    let sealed = v1::EpochSealed {
+        epoch: 1,
+        from_index: 0,
+        to_index: log.size(),
+        type_counts: counts
+            .map(|(r#type, count)| v1::EntryTypeCount { r#type, count })
+            .collect(),
+        streams: marks
+            .map(|(stream, (last_seq, last_record_hash))| v1::StreamMark {
+                stream,
+                last_seq,
+                last_record_hash,
+            })
+            .collect(),
+        open_obligations_root: merkle::root(&[]).0.to_vec(),
+        open_obligations_count: 0,
+    };
+    log.append(&Payload::EpochSealed(sealed), Draft::default());
+}

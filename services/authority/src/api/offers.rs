@@ -1,0 +1,195 @@
+//! What a provider asks a customer for. It stands in the provider's own tenant, and from there it is carried into the customer's, if
+//! there is such a customer: the answer does not tell.
+
+use counterfoil_chassis::{
+    ApiError, Caller, RecordDraft,
+    names::{TenantName, new_id, tenant_name},
+};
+use counterfoil_evidence::{record::decode_canonical, v1::EngagementRequested};
+use counterfoil_proto::authority as proto;
+use prost::{Message, Name};
+
+use super::{
+    Api,
+    change::{Asked, Change},
+    convert::{self, EngagementName},
+    engagements::{across, require_provider},
+};
+use crate::{
+    error::Refusal,
+    model::{
+        engagement::{Engagement, Phase, REQUEST_MS, Terms, check_terms},
+        ids::EngagementId,
+        tenant::TenantKind,
+    },
+    store::{self, engagements::Offer},
+};
+
+pub(super) async fn request_engagement(
+    api: &Api,
+    caller: &Caller,
+    request: proto::RequestEngagementRequest,
+) -> Result<proto::RequestEngagementResponse, ApiError> {
+    let provider = require_provider(api, caller).await?;
+    let customer = TenantName::parse_field("customer", &request.customer)?.tenant;
+    let begun = api
+        .begin(
+            caller,
+            &provider,
+            "RequestEngagement",
+            &request.request_id,
+            &request,
+        )
+        .await?;
+    let answer = match begun {
+        Asked::Done(answer) => answer,
+        Asked::New(change) => ask(api, *change, &customer, request).await?,
+    };
+    // If we crash here: the provider has asked and the customer does not see it. The same request, asked again, carries it over.
+    let wanted = answer.engagement.clone().unwrap_or_default();
+    let name = EngagementName::parse_field("name", &wanted.name)?;
+    let id = convert::id("name", EngagementId::parse(&name.engagement))?;
+    let (api, actor) = (api.clone(), caller.principal().to_owned());
+    across(async move { carry_over(&api, &provider, &customer, &id, &actor).await }).await?;
+    Ok(answer)
+}
+
+/// Writes down in the provider's own tenant what it asks for.
+async fn ask(
+    api: &Api,
+    mut change: Change,
+    customer: &str,
+    request: proto::RequestEngagementRequest,
+) -> Result<proto::RequestEngagementResponse, ApiError> {
+    let wanted = request.engagement.unwrap_or_default();
+    let terms = check_terms(terms_of(&wanted, customer)?).map_err(|wrong| {
+        let mut faults = crate::model::Faults::default();
+        faults.add_all("engagement.", wrong);
+        Refusal::Invalid(faults)
+    })?;
+    let provider = change.tenant.id.clone();
+    let now_ms = change.now_ms;
+    for earlier in store::engagements::offers_to(change.tx.conn(), &provider, customer).await? {
+        let asked = read_request(&earlier.request)?;
+        if earlier.withdrawn_at_ms.is_none() && now_ms < asked.approvable_until_ms {
+            let (api, customer) = (api.clone(), customer.to_owned());
+            let answered = across(async move {
+                let mut reader = api.db.read(&customer).await?;
+                let found = store::engagements::get(&mut reader, &customer, &earlier.id).await?;
+                Ok(found.is_some_and(|one| one.phase(now_ms) != Phase::Requested))
+            });
+            if !answered.await? {
+                return Err(Refusal::EngagementRequested.into());
+            }
+        }
+    }
+    let id = convert::id("engagement", EngagementId::parse(&new_id(now_ms)))?;
+    let payload = EngagementRequested {
+        engagement: id.in_records(),
+        provider: tenant_name(&provider).to_string(),
+        customer: tenant_name(customer).to_string(),
+        roles: terms.roles.clone(),
+        purpose: terms.purpose.clone(),
+        profile: terms.profile.into(),
+        term_days: terms.term_days,
+        approvable_until_ms: now_ms + REQUEST_MS,
+        parent: terms
+            .parent
+            .as_ref()
+            .map(EngagementId::in_records)
+            .unwrap_or_default(),
+    };
+    let draft = change.draft(&payload, id.in_records());
+    let emitted = api.emit(&mut change, draft).await?;
+    let offer = Offer {
+        id,
+        customer: customer.to_owned(),
+        request: payload.encode_to_vec(),
+        record_hash: emitted.record_hash,
+        withdrawn_at_ms: None,
+    };
+    store::engagements::insert_offer(change.tx.conn(), &provider, &offer).await?;
+    let asked = engagement_of(&offer, &provider)?;
+    let answer = proto::RequestEngagementResponse {
+        engagement: Some(convert::engagement(customer, &asked, &[], now_ms)),
+        receipt: Some(emitted.pending_receipt()),
+    };
+    api.finish(change, answer).await
+}
+
+fn terms_of(wanted: &proto::Engagement, customer: &str) -> Result<Terms, ApiError> {
+    let field = "engagement.parent";
+    let parent = match wanted.parent.as_str() {
+        "" => None,
+        parent => {
+            let name = EngagementName::parse_field(field, parent)?;
+            if name.tenant != customer {
+                return Err(ApiError::invalid(field, "must be of the same customer"));
+            }
+            Some(convert::id(field, EngagementId::parse(&name.engagement))?)
+        }
+    };
+    Ok(Terms {
+        roles: wanted.roles.clone(),
+        purpose: wanted.purpose.clone(),
+        profile: convert::code(wanted.profile),
+        term_days: wanted.term_days,
+        parent,
+    })
+}
+
+fn read_request(bytes: &[u8]) -> Result<EngagementRequested, ApiError> {
+    decode_canonical(bytes, EngagementRequested::NAME).map_err(ApiError::internal)
+}
+
+/// What a provider asked for, as an engagement that nobody has answered.
+pub(super) fn engagement_of(offer: &Offer, provider: &str) -> Result<Engagement, ApiError> {
+    let asked = read_request(&offer.request)?;
+    let parent = asked.parent.strip_prefix("engagements/");
+    Ok(Engagement {
+        id: offer.id.clone(),
+        provider: provider.to_owned(),
+        terms: Terms {
+            roles: asked.roles.clone(),
+            purpose: asked.purpose.clone(),
+            profile: asked.profile(),
+            term_days: asked.term_days,
+            parent: parent.map(|id| EngagementId::stored(id.to_owned())),
+        },
+        approvable_until_ms: asked.approvable_until_ms,
+        request_hash: offer.record_hash,
+        approval: None,
+        ended_at_ms: offer.withdrawn_at_ms,
+        tier: 0,
+        reassessment: None,
+    })
+}
+
+/// Writes down in the customer's tenant what the provider asked for, if there is such a tenant and it is not there yet.
+async fn carry_over(
+    api: &Api,
+    provider: &str,
+    customer: &str,
+    id: &EngagementId,
+    actor: &str,
+) -> Result<(), ApiError> {
+    let mut reader = api.db.read(provider).await?;
+    let offer = store::engagements::get_offer(&mut reader, provider, id).await?;
+    let offer = offer.ok_or_else(ApiError::not_found)?;
+    drop(reader);
+    let mut tx = api.db.write_tx(customer).await?;
+    let known = store::tenants::get(tx.conn(), customer).await?;
+    let there = store::engagements::get(tx.conn(), customer, id).await?;
+    let is_customer = known.is_some_and(|one| one.kind != TenantKind::Provider);
+    if !is_customer || there.is_some() || offer.withdrawn_at_ms.is_some() {
+        return Ok(tx.rollback().await?);
+    }
+    let payload = read_request(&offer.request)?;
+    let draft = RecordDraft::new(&payload, actor, api.clock.now_ms()).subject(id.in_records());
+    let emitted = api.outbox.emit(&mut tx, draft).await?;
+    let mut engagement = engagement_of(&offer, provider)?;
+    engagement.request_hash = emitted.record_hash;
+    store::engagements::insert(tx.conn(), customer, &engagement).await?;
+    tx.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,398 @@
+//! Operators: who of a provider acts for a customer, as whom, and how they stand at this moment.
+
+use async_trait::async_trait;
+use counterfoil_chassis::{
+    ApiError, Caller,
+    clock::timestamp,
+    names::{PrincipalName, new_id, tenant_field},
+    operators::{OperatorSource, Resolved},
+};
+use counterfoil_evidence::engagement::ENVIRONMENT;
+use counterfoil_evidence::v1::{
+    OperatorAssigned, OperatorUnassigned, PrincipalEnded, PrincipalRegistered,
+};
+use counterfoil_proto::authority as proto;
+
+use super::{
+    Api,
+    change::{Asked, Change},
+    convert,
+    engagements::{across, live, of_change, parse, require_provider, side},
+};
+use crate::{
+    error::Refusal,
+    model::{
+        engagement::{Engagement, Operator, check_roles},
+        ids::{EngagementId, PrincipalId},
+        principal::{OrganizationKind, Principal, PrincipalKind},
+        standing::{Ground, Standing, standing},
+        tenant::{TenantKind, TenantState},
+    },
+    store::{self, From, Reader},
+};
+
+/// More evidence than one person ever shows.
+const COMPETENCIES_MAX: i64 = 10_000;
+
+pub(super) async fn assign_operator(
+    api: &Api,
+    caller: &Caller,
+    request: proto::AssignOperatorRequest,
+) -> Result<proto::AssignOperatorResponse, ApiError> {
+    let (tenant, id) = parse("engagement", &request.engagement)?;
+    if side(api, caller, &tenant, &id).await?.is_none() {
+        return Err(Refusal::CallerNotProvider.into());
+    }
+    let provider = require_provider(api, caller).await?;
+    let who = person(api, &provider, &request.operator).await?;
+    let (api, caller) = (api.clone(), caller.clone());
+    across(async move { assign(&api, &caller, (&tenant, &id), who, request).await }).await
+}
+
+/// An active human of the provider, named by their own tenant.
+async fn person(api: &Api, provider: &str, name: &str) -> Result<Principal, ApiError> {
+    let name = PrincipalName::parse_field("operator", name)?;
+    if name.tenant != provider {
+        return Err(ApiError::not_found());
+    }
+    let id = convert::id("operator", PrincipalId::parse(&name.principal))?;
+    let mut reader = api.db.read(provider).await?;
+    let found = store::principals::get(&mut reader, provider, &id).await?;
+    let found = found.ok_or_else(ApiError::not_found)?;
+    if !found.is_active() {
+        return Err(Refusal::PrincipalEnded.into());
+    }
+    if found.kind != PrincipalKind::Human {
+        return Err(ApiError::invalid("operator", "must be a human"));
+    }
+    Ok(found)
+}
+
+async fn assign(
+    api: &Api,
+    caller: &Caller,
+    (tenant, id): (&str, &EngagementId),
+    who: Principal,
+    request: proto::AssignOperatorRequest,
+) -> Result<proto::AssignOperatorResponse, ApiError> {
+    let begun = api
+        .begin_in(
+            caller,
+            tenant,
+            "AssignOperator",
+            &request.request_id,
+            &request,
+        )
+        .await?;
+    let mut change = match begun {
+        Asked::Done(answer) => return Ok(answer),
+        Asked::New(change) => *change,
+    };
+    let engagement = of_change(&mut change, id).await?;
+    let now_ms = change.now_ms;
+    let approval = live(&engagement, now_ms)?;
+    let roles = check_roles("roles", &request.roles).map_err(Refusal::from)?;
+    if !roles.iter().all(|role| approval.roles.contains(role)) {
+        return Err(ApiError::invalid(
+            "roles",
+            "has a role that the engagement does not have",
+        ));
+    }
+    let operator = request.operator.clone();
+    let acting = store::qualifications::acting(change.tx.conn(), tenant, &operator).await?;
+    if let Some(other) = acting {
+        // An engagement that is over leaves nobody behind: the job may not have come to it yet.
+        let there = of_change(&mut change, &other.engagement).await?;
+        if there.live(now_ms).is_some() {
+            return Err(Refusal::OperatorAssigned.into());
+        }
+        end(api, &mut change, &other).await?;
+    }
+    let kind = match engagement.terms.parent {
+        Some(_) => OrganizationKind::Subcontractor,
+        None => OrganizationKind::Provider,
+    };
+    let principal = register(api, &mut change, &request.principal_id, |id| Principal {
+        id,
+        organization: approval.organization.clone(),
+        organization_kind: kind,
+        roles: roles.clone(),
+        ..who.clone()
+    })
+    .await?;
+    let payload = OperatorAssigned {
+        engagement: id.in_records(),
+        operator: operator.clone(),
+        principal: principal.in_records(),
+        roles: roles.clone(),
+    };
+    let draft = change.draft(&payload, id.in_records());
+    let draft = draft.subject(principal.in_records());
+    let emitted = api.emit(&mut change, draft).await?;
+    let assigned = Operator {
+        engagement: id.clone(),
+        operator,
+        principal,
+        roles,
+        assigned_at_ms: now_ms,
+        unassigned_at_ms: None,
+        record_hash: emitted.record_hash,
+    };
+    store::qualifications::insert_operator(change.tx.conn(), tenant, &assigned).await?;
+    let answer = proto::AssignOperatorResponse {
+        operator: Some(convert::operator(tenant, &assigned, "")),
+        receipt: Some(emitted.pending_receipt()),
+    };
+    api.finish(change, answer).await
+}
+
+/// Makes somebody of a provider a principal of the customer's tenant (R85).
+async fn register(
+    api: &Api,
+    change: &mut Change,
+    wanted: &str,
+    principal: impl FnOnce(PrincipalId) -> Principal,
+) -> Result<PrincipalId, ApiError> {
+    let tenant = change.tenant.id.clone();
+    let id = match wanted {
+        "" => PrincipalId::parse(&new_id(change.now_ms)),
+        id => PrincipalId::parse(id),
+    };
+    let id = convert::id("principal_id", id)?;
+    if store::principals::get(change.tx.conn(), &tenant, &id)
+        .await?
+        .is_some()
+    {
+        return Err(Refusal::PrincipalExists(id).into());
+    }
+    let mut principal = principal(id.clone());
+    let salt = change.tenant.correlation_salt;
+    let payload = PrincipalRegistered {
+        principal: id.in_records(),
+        kind: principal.kind.into(),
+        organization: principal.organization.in_records(),
+        organization_kind: principal.organization_kind.into(),
+        identity_tag: convert::identity_tag(&salt, &principal.identity_key),
+    };
+    let draft = change.draft(&payload, id.in_records());
+    let draft = draft.commit("display_name", principal.display_name.as_bytes());
+    let emitted = api.emit(change, draft).await?;
+    principal.record_hash = emitted.record_hash;
+    let now_ms = change.now_ms;
+    store::principals::insert(&mut change.tx, &[principal], now_ms).await?;
+    Ok(id)
+}
+
+pub(super) async fn unassign_operator(
+    api: &Api,
+    caller: &Caller,
+    request: proto::UnassignOperatorRequest,
+) -> Result<proto::UnassignOperatorResponse, ApiError> {
+    let (tenant, id) = parse("engagement", &request.engagement)?;
+    let provider = side(api, caller, &tenant, &id).await?;
+    let (api, caller) = (api.clone(), caller.clone());
+    across(async move {
+        let begun = api
+            .begin_in(
+                &caller,
+                &tenant,
+                "UnassignOperator",
+                &request.request_id,
+                &request,
+            )
+            .await?;
+        let mut change = match begun {
+            Asked::Done(answer) => return Ok(answer),
+            Asked::New(change) => *change,
+        };
+        if provider.is_none() {
+            change.require_customer_human().await?;
+        }
+        of_change(&mut change, &id).await?;
+        let all = store::qualifications::assigned(change.tx.conn(), &tenant, &id).await?;
+        let found = all.into_iter().find(|one| one.operator == request.operator);
+        let mut operator = found.ok_or_else(ApiError::not_found)?;
+        let receipt = end(&api, &mut change, &operator).await?;
+        operator.unassigned_at_ms = Some(change.now_ms);
+        let answer = proto::UnassignOperatorResponse {
+            operator: Some(convert::operator(&tenant, &operator, "")),
+            receipt: Some(receipt),
+        };
+        api.finish(change, answer).await
+    })
+    .await
+}
+
+/// Ends an assignment, and whom somebody acted as.
+pub(super) async fn end(
+    api: &Api,
+    change: &mut Change,
+    operator: &Operator,
+) -> Result<counterfoil_proto::common::Receipt, ApiError> {
+    let (tenant, now_ms) = (change.tenant.id.clone(), change.now_ms);
+    let payload = OperatorUnassigned {
+        engagement: operator.engagement.in_records(),
+        operator: operator.operator.clone(),
+        principal: operator.principal.in_records(),
+        effective_ms: now_ms,
+    };
+    let draft = change.draft(&payload, operator.engagement.in_records());
+    let draft = draft.subject(operator.principal.in_records());
+    let emitted = api.emit(change, draft).await?;
+    store::qualifications::unassign(change.tx.conn(), &tenant, &operator.principal, now_ms).await?;
+    let acted_as = store::principals::get(change.tx.conn(), &tenant, &operator.principal).await?;
+    if acted_as.is_some_and(|one| one.is_active()) {
+        let payload = PrincipalEnded {
+            principal: operator.principal.in_records(),
+            effective_ms: now_ms,
+        };
+        let draft = change.draft(&payload, operator.principal.in_records());
+        api.emit(change, draft).await?;
+        store::principals::end(change.tx.conn(), &tenant, &operator.principal, now_ms).await?;
+    }
+    Ok(emitted.pending_receipt())
+}
+
+pub(super) async fn list_operators(
+    api: &Api,
+    caller: &Caller,
+    request: proto::ListOperatorsRequest,
+) -> Result<proto::ListOperatorsResponse, ApiError> {
+    let (tenant, id) = parse("engagement", &request.engagement)?;
+    if caller.tenant().is_some() {
+        side(api, caller, &tenant, &id).await?;
+    }
+    let scope = ["ListOperators", &tenant, id.as_str()];
+    let page = api
+        .pages
+        .open(request.page_size, &request.page_token, &scope)?;
+    let api = api.clone();
+    across(async move {
+        let mut reader = api.db.read(&tenant).await?;
+        let engagement = store::engagements::get(&mut reader, &tenant, &id).await?;
+        let engagement = engagement.ok_or_else(ApiError::not_found)?;
+        let from = From::page(&page)?;
+        let mut rows = store::qualifications::operators(&mut reader, &tenant, &id, from).await?;
+        let next_page_token = page.cut(&mut rows, |row| row.principal.as_str().into());
+        let mut operators = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let now_ms = api.clock.now_ms();
+            let found = judge(&mut reader, &tenant, &engagement, row, now_ms).await?;
+            let lack = found.and_then(|found| found.lack);
+            operators.push(convert::operator(
+                &tenant,
+                row,
+                lack.map_or("", |one| one.code()),
+            ));
+        }
+        Ok(proto::ListOperatorsResponse {
+            operators,
+            next_page_token,
+        })
+    })
+    .await
+}
+
+pub(super) async fn resolve_operator(
+    api: &Api,
+    _caller: &Caller,
+    request: proto::ResolveOperatorRequest,
+) -> Result<proto::ResolveOperatorResponse, ApiError> {
+    let name = PrincipalName::parse_field("operator", &request.operator)?;
+    let customer = tenant_field(&request.customer)?;
+    let found = resolve(api, &name, &customer).await?;
+    let found = found.ok_or_else(ApiError::not_found)?;
+    Ok(proto::ResolveOperatorResponse {
+        principal: format!("tenants/{customer}/principals/{}", found.principal),
+        roles: found.roles,
+        engagement: format!("tenants/{customer}/{}", found.engagement),
+        assignment_hash: found.assignment_hash,
+        refusal: found.refusal,
+        expire_time: Some(timestamp(found.until_ms)),
+    })
+}
+
+/// As whom somebody acts for a customer, and on what that rests now. `None`: they do not.
+async fn resolve(
+    api: &Api,
+    who: &PrincipalName,
+    customer: &str,
+) -> Result<Option<Resolved>, ApiError> {
+    let mut reader = api.db.read(&who.tenant).await?;
+    let home = store::tenants::get(&mut reader, &who.tenant).await?;
+    let home =
+        home.filter(|home| home.kind == TenantKind::Provider && home.state == TenantState::Active);
+    let Some(id) = home.and_then(|_| PrincipalId::parse(&who.principal)) else {
+        return Ok(None);
+    };
+    let person = store::principals::get(&mut reader, &who.tenant, &id).await?;
+    if !person.is_some_and(|person| person.is_active()) {
+        return Ok(None);
+    }
+    drop(reader);
+    let mut reader = api.db.read(customer).await?;
+    let operator = who.to_string();
+    let acting = store::qualifications::acting(&mut reader, customer, &operator).await?;
+    let Some(acting) = acting else {
+        return Ok(None);
+    };
+    let engagement = store::engagements::get(&mut reader, customer, &acting.engagement).await?;
+    let Some(engagement) = engagement else {
+        return Ok(None);
+    };
+    let now_ms = api.clock.now_ms();
+    let found = judge(&mut reader, customer, &engagement, &acting, now_ms).await?;
+    Ok(found.map(|found| Resolved {
+        principal: acting.principal.as_str().to_owned(),
+        roles: acting.roles,
+        engagement: acting.engagement.in_records(),
+        assignment_hash: acting.record_hash.to_vec(),
+        refusal: found.lack.map_or("", |lack| lack.code()).to_owned(),
+        until_ms: found.until_ms,
+    }))
+}
+
+/// Reads what an operator's standing rests on, and judges it.
+async fn judge(
+    reader: &mut Reader,
+    customer: &str,
+    engagement: &Engagement,
+    operator: &Operator,
+    now_ms: i64,
+) -> Result<Option<Standing>, ApiError> {
+    let parent = match &engagement.terms.parent {
+        Some(parent) => store::engagements::get(reader, customer, parent).await?,
+        None => None,
+    };
+    let all = From {
+        after: "",
+        limit: COMPETENCIES_MAX,
+    };
+    let who = Some(operator.operator.as_str());
+    let competencies = store::qualifications::competencies(reader, customer, who, all).await?;
+    let attestations =
+        store::qualifications::attestations(reader, customer, &engagement.id).await?;
+    let level = store::qualifications::environment(reader, customer, ENVIRONMENT).await?;
+    let kept = store::qualifications::kept_by_customer(reader, customer).await?;
+    let ground = Ground {
+        engagement,
+        parent: parent.as_ref(),
+        operator,
+        competencies: &competencies,
+        attestations: &attestations,
+        level,
+        kept: &kept,
+    };
+    Ok(standing(&ground, now_ms))
+}
+
+#[async_trait]
+impl OperatorSource for Api {
+    async fn resolve(
+        &self,
+        operator: &PrincipalName,
+        customer: &str,
+    ) -> Result<Option<Resolved>, ApiError> {
+        resolve(self, operator, customer).await
+    }
+}

@@ -1,0 +1,224 @@
+//! Engagements, over gRPC: asked for, approved, extended, ended; who answers for what; who acts for whom.
+
+#![cfg(test)]
+
+mod common;
+
+use common::{provider::*, *};
+use counterfoil_chassis::{both_engines, testing::TestDatabase};
+use counterfoil_evidence::{catalogue::Payload, v1};
+use counterfoil_proto::{authority::*, common::EvidenceState};
+use tonic::Code;
+
+async fn state(clients: &mut Clients, name: &str) -> Result<Engagement, Code> {
+    let request = GetEngagementRequest {
+        name: name.to_owned(),
+    };
+    let answer = clients.engagements.get_engagement(request).await;
+    answer
+        .map(|answer| answer.into_inner().engagement.unwrap())
+        .map_err(|status| status.code())
+}
+
+fn end(name: &str) -> EndEngagementRequest {
+    EndEngagementRequest {
+        name: name.to_owned(),
+        reason: "CONTRACT-END".to_owned(),
+        request_id: String::new(),
+    }
+}
+
+fn extend(name: &str, days: u32) -> ExtendEngagementRequest {
+    ExtendEngagementRequest {
+        name: name.to_owned(),
+        days,
+        request_id: String::new(),
+    }
+}
+
+both_engines! {
+    async fn b13_an_engagement_lives_by_the_customers_approval_and_never_twice(db: TestDatabase) {
+        let world = World::start(Deployment::start(db).await).await;
+        let (mut ada, mut petra) = (world.ada.clone(), world.petra.clone());
+        let name = world.ask(EngagementProfile::Standard, 400).await;
+        for side in [&mut ada, &mut petra] {
+            assert_eq!(state(side, &name).await.unwrap().state(), EngagementState::Requested);
+        }
+        let twice = petra.engagements.request_engagement(ask("acme", EngagementProfile::Standard, 1)).await.unwrap_err();
+        assert_eq!((twice.code(), reason(&twice).as_str()), (Code::AlreadyExists, "ENGAGEMENT_REQUESTED"));
+        // Not by whom it is for, nor by whoever runs the deployment.
+        assert_eq!(petra.engagements.approve_engagement(approve(&name)).await.unwrap_err().code(), Code::NotFound);
+        let mut admin = world.deployment.admin.clone();
+        assert_eq!(admin.engagements.approve_engagement(approve(&name)).await.unwrap_err().code(), Code::PermissionDenied);
+        let approved = world.approve(&name).await;
+        assert_eq!((approved.state(), approved.provider.as_str()), (EngagementState::Live, "tenants/msp"));
+        assert_eq!(approved.roles, ["auditor", "operator"]);
+        let again = ada.engagements.approve_engagement(approve(&name)).await.unwrap_err();
+        assert_eq!(reason(&again), "ENGAGEMENT_STATE");
+        assert_eq!(state(&mut petra, &name).await.unwrap(), approved);
+        // Longer by a new approval, and not beyond 730 days from now.
+        assert_eq!(petra.engagements.extend_engagement(extend(&name, 30)).await.unwrap_err().code(), Code::NotFound);
+        assert_eq!(fields(&ada.engagements.extend_engagement(extend(&name, 181)).await.unwrap_err()), ["days"]);
+        let longer = ada.engagements.extend_engagement(extend(&name, 180)).await.unwrap().into_inner();
+        assert_eq!(longer.receipt.unwrap().state(), EvidenceState::Logged);
+        assert_eq!(fields(&ada.engagements.extend_engagement(extend(&name, 180)).await.unwrap_err()), ["days"]);
+        // Over at once, as either side; and never restored.
+        petra.engagements.end_engagement(end(&name)).await.unwrap();
+        for side in [&mut ada, &mut petra] {
+            assert_eq!(state(side, &name).await.unwrap().state(), EngagementState::Ended);
+        }
+        for refused in [
+            ada.engagements.approve_engagement(approve(&name)).await.unwrap_err(),
+            ada.engagements.extend_engagement(extend(&name, 1)).await.unwrap_err(),
+            ada.engagements.end_engagement(end(&name)).await.unwrap_err(),
+        ] {
+            assert_eq!(reason(&refused), "ENGAGEMENT_STATE");
+        }
+        let logged = world.deployment.logged("acme").await;
+        let ended = logged.iter().find_map(|(record, payload, _)| match payload {
+            Payload::EngagementEnded(ended) => Some((record, ended)),
+            _ => None,
+        }).unwrap();
+        assert_eq!(ended.0.actor, "tenants/msp/principals/petra");
+        assert_eq!(ended.1.ended_by(), v1::EngagementEnd::Provider);
+        let asked = world.deployment.logged("msp").await;
+        assert!(asked.iter().any(|(_, payload, _)| matches!(payload, Payload::EngagementRequested(one) if one.customer == "tenants/acme")));
+    }
+
+    async fn a_request_lapses_after_90_days_and_tells_nothing_of_who_there_is(db: TestDatabase) {
+        let world = World::start(Deployment::start(db).await).await;
+        let mut petra = world.petra.clone();
+        let shown = |answer: RequestEngagementResponse| {
+            let engagement = answer.engagement.unwrap();
+            (engagement.state, engagement.valid_to_time, engagement.organization, answer.receipt.unwrap().state())
+        };
+        let there = petra.engagements.request_engagement(ask("acme", EngagementProfile::Pilot, 30)).await.unwrap().into_inner();
+        let missing = petra.engagements.request_engagement(ask("nobody", EngagementProfile::Pilot, 30)).await.unwrap().into_inner();
+        assert_eq!(state(&mut petra, &missing.engagement.clone().unwrap().name).await.unwrap().state(), EngagementState::Requested);
+        let name = there.engagement.clone().unwrap().name;
+        assert_eq!(shown(there), shown(missing));
+        // What another customer or provider asks is answered as if nothing were there.
+        let (mut other, _) = provider(&world.deployment, "rival").await;
+        assert_eq!(state(&mut other, &name).await.unwrap_err(), Code::NotFound);
+        assert_eq!(other.engagements.end_engagement(end(&name)).await.unwrap_err().code(), Code::NotFound);
+        let list = ListEngagementsRequest { tenant: "tenants/msp".to_owned(), ..Default::default() };
+        assert_eq!(other.engagements.list_engagements(list.clone()).await.unwrap_err().code(), Code::NotFound);
+        assert_eq!(petra.engagements.list_engagements(list).await.unwrap().into_inner().engagements.len(), 2);
+        // Only a provider asks.
+        let refused = world.ada.clone().engagements.request_engagement(ask("acme", EngagementProfile::Pilot, 1)).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "CALLER_NOT_PROVIDER"));
+        world.deployment.clock.advance_ms(90 * DAY_MS);
+        let refused = world.ada.clone().engagements.approve_engagement(approve(&name)).await.unwrap_err();
+        assert_eq!(reason(&refused), "ENGAGEMENT_STATE");
+        assert_eq!(state(&mut petra, &name).await.unwrap().state(), EngagementState::Lapsed);
+        // Then it may ask again.
+        world.ask(EngagementProfile::Standard, 30).await;
+    }
+
+    async fn b16_nobody_works_for_a_customer_who_does_not_say_who_answers(db: TestDatabase) {
+        let world = World::start(Deployment::start(db).await).await;
+        let mut ada = world.ada.clone();
+        let name = world.ask(EngagementProfile::Standard, 30).await;
+        world.approve(&name).await;
+        let refused = ada.tenants.activate_tenant(activate()).await.unwrap_err();
+        let missing = violations(&refused);
+        for activity in ["onboarding", "access_design", "offboarding"] {
+            assert!(missing.contains(&format!("responsibilities.{activity}")), "{missing:?}");
+        }
+        // B21: one operator, and one human of the customer who owns the risk; never the provider.
+        let by_provider = responsibility("onboarding", "provider", "msp");
+        let refused = ada.qualifications.assign_responsibility(by_provider).await.unwrap_err();
+        assert_eq!(reason(&refused), "NOT_ACCOUNTABLE");
+        for activity in ["onboarding", "access_design", "offboarding"] {
+            world.answer_for(activity, "provider").await;
+        }
+        let missing = violations(&ada.tenants.activate_tenant(activate()).await.unwrap_err());
+        assert!(!missing.iter().any(|one| one.starts_with("responsibilities")), "{missing:?}");
+        let list = ListResponsibilitiesRequest { tenant: "tenants/acme".to_owned(), ..Default::default() };
+        world.answer_for("onboarding", "customer").await;
+        let rows = ada.qualifications.list_responsibilities(list).await.unwrap().into_inner().responsibilities;
+        assert_eq!(rows.len(), 3, "a row is replaced, never there twice");
+        // Who owns a risk stays until somebody else does.
+        let request = EndPrincipalRequest { name: name_of("ada"), request_id: String::new() };
+        let refused = world.deployment.admin.clone().principals.end_principal(request).await.unwrap_err();
+        assert_eq!(reason(&refused), "OWNS_RISK");
+    }
+
+    async fn i49_a_subcontractor_is_approved_by_the_customer_and_never_wider(db: TestDatabase) {
+        let world = World::start(Deployment::start(db).await).await;
+        let (mut ada, mut admin) = (world.ada.clone(), world.deployment.admin.clone());
+        let parent = world.ask(EngagementProfile::Standard, 30).await;
+        world.approve(&parent).await;
+        admin.principals.create_organization(create_organization("sub", OrganizationKind::Subcontractor)).await.unwrap();
+        let (mut sub, _) = provider(&world.deployment, "subco").await;
+        let mut wide = ask("acme", EngagementProfile::Standard, 31);
+        wide.engagement.as_mut().unwrap().parent = parent.clone();
+        let name = sub.engagements.request_engagement(wide).await.unwrap().into_inner().engagement.unwrap().name;
+        let mut request = approve(&name);
+        let refused = ada.engagements.approve_engagement(request.clone()).await.unwrap_err();
+        assert_eq!(reason(&refused), "ORGANIZATION_KIND");
+        request.organization = "tenants/acme/organizations/sub".to_owned();
+        let refused = ada.engagements.approve_engagement(request.clone()).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "ENGAGEMENT_WIDER"));
+        sub.engagements.end_engagement(end(&name)).await.unwrap();
+        let mut narrow = ask("acme", EngagementProfile::Standard, 10);
+        narrow.engagement.as_mut().unwrap().parent = parent.clone();
+        let name = sub.engagements.request_engagement(narrow).await.unwrap().into_inner().engagement.unwrap().name;
+        ada.engagements.approve_engagement(ApproveEngagementRequest { name: name.clone(), ..request }).await.unwrap();
+        let refused = ada.engagements.extend_engagement(extend(&name, 100)).await.unwrap_err();
+        assert_eq!(reason(&refused), "ENGAGEMENT_WIDER");
+        let logged = world.deployment.logged("acme").await;
+        assert!(logged.iter().any(|(_, payload, _)| matches!(payload, Payload::SubcontractorEngaged(_))));
+        // It ends with its provider's.
+        sub.engagements.assign_operator(assign(&name, "tenants/subco/principals/otto", "sub-otto")).await.unwrap();
+        let resolve = ResolveOperatorRequest { operator: "tenants/subco/principals/otto".to_owned(), customer: "tenants/acme".to_owned() };
+        let mut service = world.deployment.service.clone();
+        assert!(service.engagements.resolve_operator(resolve.clone()).await.is_ok());
+        ada.engagements.end_engagement(end(&parent)).await.unwrap();
+        assert_eq!(service.engagements.resolve_operator(resolve).await.unwrap_err().code(), Code::NotFound);
+    }
+
+    async fn both_sides_are_told_30_7_and_1_days_before_the_end_and_the_end_ends_everything(db: TestDatabase) {
+        let world = World::start(Deployment::start(db).await).await;
+        let name = world.engage(EngagementProfile::Standard, 40).await;
+        let mut petra = world.petra.clone();
+        let jobs = &world.deployment.jobs;
+        jobs.run_once().await.unwrap();
+        let mut told = Vec::new();
+        for (days, expected) in [(9, vec![]), (1, vec![30]), (23, vec![30, 7]), (6, vec![30, 7, 1])] {
+            world.deployment.clock.advance_ms(days * DAY_MS);
+            jobs.run_once().await.unwrap();
+            jobs.run_once().await.unwrap();
+            told = state(&mut petra, &name).await.unwrap().notices;
+            assert_eq!(told, expected);
+        }
+        assert_eq!(told.len(), 3);
+        world.deployment.clock.advance_ms(DAY_MS);
+        assert_eq!(state(&mut petra, &name).await.unwrap().state(), EngagementState::Ended);
+        jobs.run_once().await.unwrap();
+        jobs.run_once().await.unwrap();
+        // Its receipt comes only when all before it in the stream are in the log.
+        world.answer_for("onboarding", "provider").await;
+        let logged = world.deployment.logged("acme").await;
+        let of = |what: fn(&Payload) -> bool| logged.iter().filter(|(_, payload, _)| what(payload)).count();
+        assert_eq!(of(|one| matches!(one, Payload::EngagementNoticeGiven(_))), 3);
+        assert_eq!(of(|one| matches!(one, Payload::EngagementEnded(end) if end.ended_by() == v1::EngagementEnd::Expired)), 1);
+        assert_eq!(of(|one| matches!(one, Payload::OperatorUnassigned(_))), 1);
+        assert_eq!(of(|one| matches!(one, Payload::PrincipalEnded(end) if end.principal == "principals/otto-msp")), 1);
+    }
+
+    async fn a_providers_own_tenant_needs_an_administrator_and_governs_nothing(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        let mut admin = deployment.admin.clone();
+        let request = CreateTenantRequest { kind: TenantKind::Provider.into(), ..create_tenant("msp") };
+        let created = admin.tenants.create_tenant(request).await.unwrap().into_inner().tenant.unwrap();
+        assert_eq!((created.kind(), created.missing_requirements), (TenantKind::Provider, vec!["provider_administrator".to_owned()]));
+        let activate = ActivateTenantRequest { name: "tenants/msp".to_owned(), request_id: String::new() };
+        assert_eq!(violations(&admin.tenants.activate_tenant(activate.clone()).await.unwrap_err()), ["provider_administrator"]);
+        let customer = CreateOrganizationRequest { tenant: "tenants/msp".to_owned(), ..create_organization("customer", OrganizationKind::Customer) };
+        let refused = admin.principals.create_organization(customer).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "TENANT_KIND"));
+        let logged = deployment.logged("msp").await;
+        assert!(matches!(&logged[0].1, Payload::TenantLifecycleChanged(one) if one.kind() == v1::TenantKind::Provider));
+    }
+}

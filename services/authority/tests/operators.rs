@@ -1,0 +1,190 @@
+//! Operators, over gRPC: on what evidence somebody of a provider acts for a customer, judged at every call.
+
+#![cfg(test)]
+
+mod common;
+
+use common::{provider::*, *};
+use counterfoil_chassis::{both_engines, testing::TestDatabase};
+use counterfoil_evidence::catalogue::Payload;
+use counterfoil_proto::authority::*;
+use tonic::Code;
+
+const TOPICS: [&str; 3] = ["onboarding", "access_reviews", "incident_response"];
+
+/// Otto acts for acme, and everything that STANDARD asks for is there: evidence for 20 days, attestation for 30, reassessment
+/// for 40.
+async fn qualified(db: TestDatabase) -> (World, String) {
+    let world = World::start(Deployment::start(db).await).await;
+    let name = world.engage(EngagementProfile::Standard, 60).await;
+    for topic in TOPICS {
+        world.show(topic, 20).await;
+    }
+    world.rate(&name, 3, 3).await;
+    world.attest(&name, "access_control", 30).await;
+    world.reassess(&name, ReassessmentResult::Passed, 40).await;
+    (world, name)
+}
+
+both_engines! {
+    async fn b17_b32_authority_is_what_the_evidence_says_at_every_call(db: TestDatabase) {
+        let world = World::start(Deployment::start(db).await).await;
+        let name = world.engage(EngagementProfile::Standard, 60).await;
+        assert_eq!(world.lacks().await, "TIER_TOO_LOW", "no sensitivity stated is the highest");
+        world.rate(&name, 2, 3).await;
+        assert_eq!(world.lacks().await, "TIER_TOO_LOW");
+        world.rate(&name, 3, 3).await;
+        assert_eq!(world.lacks().await, "COMPETENCY_MISSING");
+        for topic in &TOPICS[..2] {
+            world.show(topic, 20).await;
+        }
+        let submitted = world.submit(TOPICS[2], 20).await;
+        assert_eq!(world.lacks().await, "COMPETENCY_MISSING", "shown is not accepted");
+        let accept = AcceptCompetencyRequest { name: submitted.clone(), ..Default::default() };
+        let mut ada = world.ada.clone();
+        ada.qualifications.accept_competency(accept.clone()).await.unwrap();
+        assert_eq!(reason(&ada.qualifications.accept_competency(accept).await.unwrap_err()), "COMPETENCY_STATE");
+        assert_eq!(world.lacks().await, "ATTESTATION_MISSING");
+        world.attest(&name, "access_control", 30).await;
+        assert_eq!(world.lacks().await, "REASSESSMENT_MISSING");
+        world.reassess(&name, ReassessmentResult::Failed, 40).await;
+        assert_eq!(world.lacks().await, "REASSESSMENT_FAILED");
+        world.reassess(&name, ReassessmentResult::Passed, 40).await;
+        assert_eq!(world.lacks().await, "");
+        assert!(world.read().await.unwrap().principals.iter().any(|one| one.name == name_of("otto-msp")));
+        // Revoked: gone with the next call; and what he may always do he still may.
+        let revoke = RevokeCompetencyRequest { name: submitted, request_id: String::new() };
+        ada.qualifications.revoke_competency(revoke).await.unwrap();
+        let refused = world.read().await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "OPERATOR_NOT_QUALIFIED"));
+        let own = ListCompetenciesRequest { tenant: "tenants/acme".to_owned(), ..Default::default() };
+        let mut otto = world.otto.clone();
+        let shown = otto.qualifications.list_competencies(acting(own, "acme")).await.unwrap().into_inner();
+        assert_eq!(shown.competencies.len(), 3);
+        world.show(TOPICS[2], 20).await;
+        assert_eq!(world.lacks().await, "");
+    }
+
+    async fn b28_b29_what_lapses_takes_the_right_away_at_that_very_moment(db: TestDatabase) {
+        let (world, name) = qualified(db).await;
+        let clock = &world.deployment.clock;
+        clock.set_ms(NOW_MS + 20 * DAY_MS - 1);
+        assert_eq!(world.lacks().await, "");
+        clock.advance_ms(1);
+        assert_eq!(world.lacks().await, "COMPETENCY_MISSING");
+        for topic in TOPICS {
+            world.show(topic, 60).await;
+        }
+        clock.set_ms(NOW_MS + 30 * DAY_MS - 1);
+        assert_eq!(world.lacks().await, "");
+        clock.advance_ms(1);
+        assert_eq!(world.lacks().await, "ATTESTATION_MISSING");
+        world.attest(&name, "access_control", 70).await;
+        clock.set_ms(NOW_MS + 40 * DAY_MS - 1);
+        assert_eq!(world.lacks().await, "");
+        clock.advance_ms(1);
+        assert_eq!(world.lacks().await, "REASSESSMENT_MISSING");
+        world.reassess(&name, ReassessmentResult::Passed, 70).await;
+        assert_eq!(world.lacks().await, "");
+        for topic in TOPICS {
+            world.show(topic, 70).await;
+        }
+        clock.set_ms(NOW_MS + 60 * DAY_MS - 1);
+        assert_eq!(world.lacks().await, "");
+        // The engagement itself: then acme is a tenant that does not exist.
+        clock.advance_ms(1);
+        let over = world.read().await.unwrap_err();
+        let mut otto = world.otto.clone();
+        let nobody = ListPrincipalsRequest { tenant: "tenants/nobody".to_owned(), ..Default::default() };
+        let missing = otto.principals.list_principals(acting(nobody, "nobody")).await.unwrap_err();
+        assert_eq!((over.code(), over.message(), over.details()), (missing.code(), missing.message(), missing.details()));
+        assert_eq!(over.code(), Code::NotFound);
+    }
+
+    async fn b24_a_pilot_ends_when_a_duty_is_handed_to_the_provider(db: TestDatabase) {
+        let world = World::start(Deployment::start(db).await).await;
+        let name = world.engage(EngagementProfile::Pilot, 30).await;
+        world.rate(&name, 1, 1).await;
+        world.show("access_reviews", 20).await;
+        world.attest(&name, "access_control", 30).await;
+        world.reassess(&name, ReassessmentResult::Passed, 30).await;
+        assert_eq!(world.lacks().await, "PILOT_DUTIES_MOVED");
+        for duty in ["secrets", "approvals", "logging"] {
+            world.answer_for(duty, "customer").await;
+        }
+        assert_eq!(world.lacks().await, "");
+        world.answer_for("logging", "provider").await;
+        assert_eq!(world.lacks().await, "PILOT_DUTIES_MOVED");
+        // And it is no longer than 90 days, whoever asks.
+        let extend = ExtendEngagementRequest { name, days: 61, request_id: String::new() };
+        assert_eq!(fields(&world.ada.clone().engagements.extend_engagement(extend).await.unwrap_err()), ["days"]);
+    }
+
+    async fn the_header_selects_among_what_the_credential_may_do_and_gives_nothing(db: TestDatabase) {
+        let (world, name) = qualified(db).await;
+        let list = |tenant: &str| ListPrincipalsRequest { tenant: format!("tenants/{tenant}"), ..Default::default() };
+        // Without the header the provider's people are at home, and acme does not exist for them.
+        let mut otto = world.otto.clone();
+        assert_eq!(otto.principals.list_principals(list("acme")).await.unwrap_err().code(), Code::NotFound);
+        assert!(otto.principals.list_principals(list("msp")).await.is_ok());
+        assert!(otto.principals.list_principals(acting(list("msp"), "msp")).await.is_ok());
+        // With it they act there and nowhere else.
+        assert!(otto.principals.list_principals(acting(list("acme"), "acme")).await.is_ok());
+        assert_eq!(otto.principals.list_principals(acting(list("msp"), "acme")).await.unwrap_err().code(), Code::NotFound);
+        // Nobody else gains by it: not the provider's administrator, who is not assigned, nor the customer, nor the deployment.
+        let mut petra = world.petra.clone();
+        assert_eq!(petra.principals.list_principals(acting(list("acme"), "acme")).await.unwrap_err().code(), Code::NotFound);
+        let mut ada = world.ada.clone();
+        assert_eq!(ada.principals.list_principals(acting(list("msp"), "msp")).await.unwrap_err().code(), Code::NotFound);
+        let mut admin = world.deployment.admin.clone();
+        let refused = admin.principals.list_principals(acting(list("acme"), "acme")).await.unwrap_err();
+        assert_eq!(reason(&refused), "OPERATOR_NOT_ALLOWED");
+        // Named twice, or as nothing that is a tenant: nothing is there.
+        let mut twice = acting(list("acme"), "acme");
+        twice.metadata_mut().append("counterfoil-tenant", "msp".parse().unwrap());
+        assert_eq!(otto.principals.list_principals(twice).await.unwrap_err().code(), Code::NotFound);
+        assert_eq!(otto.principals.list_principals(acting(list("acme"), "tenants/acme")).await.unwrap_err().code(), Code::NotFound);
+        // The roles are those of the assignment, never more; nobody of a provider has a token here.
+        let grant = grant(&[right("otto-msp", DecisionAction::Review, 1)]);
+        assert_eq!(reason(&otto.rights.grant_decision_rights(acting(grant, "acme")).await.unwrap_err()), "PERMISSION_MISSING");
+        let token = IssueTokenRequest { principal: name_of("otto-msp"), ..IssueTokenRequest::default() };
+        assert_eq!(reason(&admin.principals.issue_token(token).await.unwrap_err()), "TOKEN_OF_OWN_TENANT");
+        let twice = assign(&name, "tenants/msp/principals/otto", "again");
+        assert_eq!(reason(&petra.engagements.assign_operator(twice).await.unwrap_err()), "OPERATOR_ASSIGNED");
+        let mut wide = assign(&name, "tenants/msp/principals/petra", "petra-msp");
+        wide.roles = vec!["reviewer".to_owned()];
+        assert_eq!(fields(&petra.engagements.assign_operator(wide).await.unwrap_err()), ["roles"]);
+        // Unassigned by the customer: gone at once.
+        let unassign = UnassignOperatorRequest { engagement: name, operator: "tenants/msp/principals/otto".to_owned(), request_id: String::new() };
+        ada.engagements.unassign_operator(unassign).await.unwrap();
+        assert_eq!(world.read().await.unwrap_err().code(), Code::NotFound);
+    }
+
+    async fn r72_every_call_of_an_operator_stands_in_the_customers_log_before_it_is_answered(db: TestDatabase) {
+        let (world, _) = qualified(db).await;
+        let mut otto = world.otto.clone();
+        let list = ListPrincipalsRequest { tenant: "tenants/acme".to_owned(), ..Default::default() };
+        let mut request = acting(list.clone(), "acme");
+        request.metadata_mut().insert("counterfoil-ticket", "CHG-4711".parse().unwrap());
+        otto.principals.list_principals(request).await.unwrap();
+        let mut free_text = acting(list, "acme");
+        free_text.metadata_mut().insert("counterfoil-ticket", "as Otto asked".parse().unwrap());
+        assert_eq!(otto.principals.list_principals(free_text).await.unwrap_err().code(), Code::InvalidArgument);
+        // A later change has its receipt only when all before it in the stream are in the log.
+        world.answer_for("onboarding", "provider").await;
+        let logged = world.deployment.logged("acme").await;
+        let used: Vec<_> = logged.iter().filter_map(|(record, payload, _)| match payload {
+            Payload::OperatorAccessUsed(used) => Some((record, used)),
+            _ => None,
+        }).collect();
+        let (record, last) = used.last().unwrap();
+        assert_eq!(record.actor, "principals/otto-msp");
+        assert_eq!((last.operator.as_str(), last.ticket.as_str()), ("tenants/msp/principals/otto", "CHG-4711"));
+        assert_eq!(last.method, "/counterfoil.authority.v1.PrincipalService/ListPrincipals");
+        assert_eq!(last.permission, "principals.get");
+        assert!(logged.iter().any(|(_, payload, hash)| {
+            matches!(payload, Payload::OperatorAssigned(_)) && hash[..] == last.assignment_hash
+        }));
+        assert_eq!(used.len(), TOPICS.len() + 1, "what was refused is not told as used");
+    }
+}
