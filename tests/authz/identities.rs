@@ -19,13 +19,20 @@ pub enum Who {
     Victim(&'static [Role]),
     /// Someone of the deployment with these roles.
     Deployment(&'static [Role]),
+    /// Somebody of a provider who names a tenant that they do not act for: there is none for them.
+    Outsider,
+    /// Somebody of the victim's own provider with these roles, who lacks what the engagement asks for.
+    Unqualified(&'static [Role]),
 }
 
 impl Who {
     pub fn roles(self) -> &'static [Role] {
         match self {
-            Self::Nobody => &[],
-            Self::Attacker(roles) | Self::Victim(roles) | Self::Deployment(roles) => roles,
+            Self::Nobody | Self::Outsider => &[],
+            Self::Attacker(roles)
+            | Self::Victim(roles)
+            | Self::Deployment(roles)
+            | Self::Unqualified(roles) => roles,
         }
     }
 }
@@ -42,8 +49,14 @@ pub struct Identity {
 struct Cast {
     attacker: [String; 5],
     victim: [String; 4],
-    /// Somebody of the attacker's provider, and how they name the attacker.
-    hired: (String, Headers),
+    /// Somebody of the attacker's provider.
+    hired: String,
+    /// Somebody of the victim's provider who has shown nothing.
+    novice: String,
+    /// The provider's own administrator, of the victim.
+    manager: String,
+    /// The ids of the attacker and the victim.
+    tenants: [String; 2],
     ended: String,
     revoked: String,
     expired: String,
@@ -172,7 +185,37 @@ const IDENTITIES: &[Row] = &[
     (
         "another tenant's operator of a provider",
         Who::Attacker(&[Role::Operator]),
-        |cast| [bearer(&cast.hired.0), cast.hired.1.clone()].concat(),
+        |cast| acting(&cast.hired, &[&cast.tenants[0]]),
+    ),
+    (
+        "another tenant's operator of a provider, who names this one",
+        Who::Outsider,
+        |cast| acting(&cast.hired, &[&cast.tenants[1]]),
+    ),
+    (
+        "an operator of a provider, who names two tenants",
+        Who::Outsider,
+        |cast| acting(&cast.hired, &[&cast.tenants[0], &cast.tenants[1]]),
+    ),
+    (
+        "an operator of a provider, who names what is no tenant",
+        Who::Outsider,
+        |cast| acting(&cast.hired, &[&format!("tenants/{}", cast.tenants[1])]),
+    ),
+    (
+        "an operator of a provider, who names nobody's tenant",
+        Who::Outsider,
+        |cast| acting(&cast.hired, &["nowhere-org"]),
+    ),
+    (
+        "its provider's administrator, who is not assigned",
+        Who::Outsider,
+        |cast| acting(&cast.manager, &[&cast.tenants[1]]),
+    ),
+    (
+        "its provider's operator without evidence",
+        Who::Unqualified(&[Role::Operator]),
+        |cast| acting(&cast.novice, &[&cast.tenants[1]]),
     ),
     (
         "another tenant's holder of every role",
@@ -233,10 +276,10 @@ pub async fn all(governed: &Governed) -> Vec<Identity> {
             token(victim, "reviewer").await,
             token(victim, "operations").await,
         ],
-        hired: (
-            attacker.text("operator_token").unwrap().to_owned(),
-            vec![("counterfoil-tenant", attacker.id.clone())],
-        ),
+        hired: attacker.text("operator_token").unwrap().to_owned(),
+        novice: victim.text("novice_token").unwrap().to_owned(),
+        manager: victim.text("provider_token").unwrap().to_owned(),
+        tenants: [&attacker.id, &victim.id].map(Clone::clone),
         ended: governed.ended(victim).await,
         revoked: governed.revoked(victim).await,
         expired: governed.expired(victim).await,
@@ -289,6 +332,13 @@ fn raw(value: &str) -> Headers {
 
 fn bearer(token: &str) -> Headers {
     raw(&format!("Bearer {token}"))
+}
+
+/// The token of somebody of a provider, and the tenants that they name.
+fn acting(token: &str, tenants: &[&str]) -> Headers {
+    let names = tenants.iter();
+    let named = names.map(|tenant| ("counterfoil-tenant", (*tenant).to_owned()));
+    bearer(token).into_iter().chain(named).collect()
 }
 
 /// The token with its last digit changed.

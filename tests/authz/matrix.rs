@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, io::Write as _, time::Instant};
 
+use counterfoil_evidence::engagement::ALWAYS;
 use futures::StreamExt as _;
 use tonic::Code;
 
@@ -167,6 +168,12 @@ fn expected(
 ) -> Option<Expected> {
     match identity.who {
         Who::Nobody => Some(Expected::Gate(Code::Unauthenticated)),
+        // The ledger lets nobody act for another, whomever they name.
+        Who::Outsider if rpc.service == "ledger" => Some(Expected::Gate(Code::PermissionDenied)),
+        Who::Outsider => Some(Expected::Gate(Code::NotFound)),
+        // What they may always do is theirs to do: to show what they can.
+        Who::Unqualified(_) if allowed && ALWAYS.contains(&rpc.permission.as_str()) => None,
+        Who::Unqualified(_) => Some(Expected::Gate(Code::PermissionDenied)),
         _ if !allowed => Some(Expected::Gate(Code::PermissionDenied)),
         Who::Attacker(_) => Some(Expected::Handler(carrier.outcome)),
         // Those who may read their own: once. What they may change is not for this test.

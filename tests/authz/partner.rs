@@ -18,6 +18,8 @@ use crate::world::World;
 pub struct Tokens {
     pub administrator: String,
     pub operator: String,
+    /// Of somebody who is assigned too, and has shown nothing.
+    pub novice: String,
     /// The live engagement.
     pub engagement: String,
     /// An engagement that the provider asks for beside the live one, and may withdraw.
@@ -83,6 +85,13 @@ pub async fn engage(
         ..Default::default()
     };
     provider.engagements()?.assign_operator(request).await?;
+    let request = AssignOperatorRequest {
+        engagement: name.clone(),
+        operator: format!("{}-msp/principals/nova", world.name()),
+        roles: vec!["operator".to_owned()],
+        ..Default::default()
+    };
+    provider.engagements()?.assign_operator(request).await?;
     let another = asks.request_engagement(request_again).await?.into_inner();
     tokens.withdrawn = another.engagement.context("no engagement")?.name;
     let operator = admin.as_caller(&tokens.operator)?.acting_for(&world.id)?;
@@ -110,7 +119,11 @@ async fn people(admin: &Clients, world: &World) -> Result<Tokens> {
     };
     admin.principals()?.create_organization(request).await?;
     let mut tokens = Vec::new();
-    for (id, role) in [("petra", "tenant-administrator"), ("otto", "operator")] {
+    for (id, role) in [
+        ("petra", "tenant-administrator"),
+        ("otto", "operator"),
+        ("nova", "operator"),
+    ] {
         let request = CreatePrincipalRequest {
             tenant: tenant.clone(),
             principal_id: id.to_owned(),
@@ -137,11 +150,13 @@ async fn people(admin: &Clients, world: &World) -> Result<Tokens> {
         ..Default::default()
     };
     admin.tenants()?.activate_tenant(request).await?;
-    let operator = tokens.pop().context("two tokens")?;
-    let administrator = tokens.pop().context("two tokens")?;
+    let novice = tokens.pop().context("three tokens")?;
+    let operator = tokens.pop().context("three tokens")?;
+    let administrator = tokens.pop().context("three tokens")?;
     Ok(Tokens {
         administrator,
         operator,
+        novice,
         engagement: String::new(),
         withdrawn: String::new(),
     })

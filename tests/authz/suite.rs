@@ -266,6 +266,7 @@ impl Governed {
             .unwrap();
         world.set_text("provider_token", &provider.administrator);
         world.set_text("operator_token", &provider.operator);
+        world.set_text("novice_token", &provider.novice);
         world.set_text("withdrawn", &provider.withdrawn);
         // The estate's own provider has another.
         world.learn_name(&provider.engagement);

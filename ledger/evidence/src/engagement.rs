@@ -4,6 +4,8 @@ use crate::v1::EngagementProfile;
 
 const DAY_MS: i64 = 86_400_000;
 
+/// How long a request may be approved, milliseconds.
+pub const REQUEST_MS: i64 = 90 * DAY_MS;
 /// Longest term of an engagement, milliseconds.
 pub const TERM_MS_MAX: i64 = 730 * DAY_MS;
 /// Longest extension of an engagement, milliseconds.

@@ -95,8 +95,30 @@ both_engines! {
         let there = petra.engagements.request_engagement(ask("acme", EngagementProfile::Pilot, 30)).await.unwrap().into_inner();
         let missing = petra.engagements.request_engagement(ask("nobody", EngagementProfile::Pilot, 30)).await.unwrap().into_inner();
         assert_eq!(state(&mut petra, &missing.engagement.clone().unwrap().name).await.unwrap().state(), EngagementState::Requested);
-        let name = there.engagement.clone().unwrap().name;
+        let [name, missing_name] = [&there, &missing].map(|answer| answer.engagement.clone().unwrap().name);
         assert_eq!(shown(there), shown(missing));
+        // Nor does anything else that may be tried before it is answered.
+        let mut told = Vec::new();
+        for name in [&name, &missing_name] {
+            let mut attest = attestation(name, "access_control", 10);
+            let mut tried = vec![
+                petra.engagements.list_operators(ListOperatorsRequest { engagement: name.clone(), ..Default::default() }).await.map(|answer| format!("{answer:?}").len()),
+            ];
+            for roles in [&["operator"][..], &["reviewer"], &[]] {
+                let mut request = assign(name, "tenants/msp/principals/otto", "otto-msp");
+                request.roles = roles.iter().map(|role| (*role).to_owned()).collect();
+                tried.push(petra.engagements.assign_operator(request).await.map(|_| 0));
+            }
+            let unassign = UnassignOperatorRequest { engagement: name.clone(), operator: "tenants/msp/principals/otto".to_owned(), request_id: String::new() };
+            tried.push(petra.engagements.unassign_operator(unassign).await.map(|_| 0));
+            tried.push(petra.qualifications.attest_control(attest.clone()).await.map(|_| 0));
+            attest.control = "no code".to_owned();
+            tried.push(petra.qualifications.attest_control(attest).await.map(|_| 0));
+            tried.push(petra.engagements.end_engagement(EndEngagementRequest { reason: "no code".to_owned(), ..end(name) }).await.map(|_| 0));
+            told.push(tried.into_iter().map(|one| one.map_err(|status| (status.code(), reason(&status), fields(&status)))).collect::<Vec<_>>());
+        }
+        assert_eq!(told[0], told[1]);
+        assert!(told[0][0].is_ok() && told[0][1..].iter().all(Result::is_err));
         // What another customer or provider asks is answered as if nothing were there.
         let (mut other, _) = provider(&world.deployment, "rival").await;
         assert_eq!(state(&mut other, &name).await.unwrap_err(), Code::NotFound);
@@ -113,6 +135,34 @@ both_engines! {
         assert_eq!(state(&mut petra, &name).await.unwrap().state(), EngagementState::Lapsed);
         // Then it may ask again.
         world.ask(EngagementProfile::Standard, 30).await;
+    }
+
+    async fn what_a_provider_withdraws_is_over_for_both_and_tells_nothing_of_who_there_is(db: TestDatabase) {
+        let world = World::start(Deployment::start(db).await).await;
+        let mut petra = world.petra.clone();
+        let name = world.ask(EngagementProfile::Standard, 30).await;
+        let missing = petra.engagements.request_engagement(ask("nobody", EngagementProfile::Standard, 30)).await.unwrap();
+        let missing = missing.into_inner().engagement.unwrap().name;
+        let mut told = Vec::new();
+        for name in [&name, &missing] {
+            let request = EndEngagementRequest { request_id: name.rsplit('/').next().unwrap().to_owned(), ..end(name) };
+            let ended = petra.engagements.end_engagement(request.clone()).await.unwrap().into_inner();
+            let again = petra.engagements.end_engagement(request).await.unwrap().into_inner();
+            assert_eq!(again, ended);
+            let refused = petra.engagements.end_engagement(end(name)).await.unwrap_err();
+            let engagement = ended.engagement.unwrap();
+            let now = state(&mut petra, name).await.unwrap().state();
+            told.push((engagement.state(), ended.receipt.unwrap().state(), reason(&refused), now));
+        }
+        assert_eq!(told[0], told[1]);
+        assert_eq!(told[0].3, EngagementState::Lapsed);
+        assert_eq!(state(&mut world.ada.clone(), &name).await.unwrap().state(), EngagementState::Lapsed);
+        let refused = world.ada.clone().engagements.approve_engagement(approve(&name)).await.unwrap_err();
+        assert_eq!(reason(&refused), "ENGAGEMENT_STATE");
+        for tenant in ["acme", "msp"] {
+            let logged = world.deployment.logged(tenant).await;
+            assert!(logged.iter().any(|(_, payload, _)| matches!(payload, Payload::EngagementEnded(one) if one.ended_by() == v1::EngagementEnd::Provider)), "{tenant}");
+        }
     }
 
     async fn b16_nobody_works_for_a_customer_who_does_not_say_who_answers(db: TestDatabase) {

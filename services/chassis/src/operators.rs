@@ -233,17 +233,20 @@ pub async fn select(
     caller: Caller,
     named: &Named,
 ) -> Result<Caller, ApiError> {
-    let customer = match named {
-        Named::Nothing => return Ok(caller),
-        Named::Garbled => return Err(ApiError::not_found()),
-        Named::Tenant(customer) => customer,
+    let at_home = match named {
+        Named::Nothing => true,
+        Named::Tenant(customer) => caller.tenant() == Some(customer),
+        Named::Garbled => false,
     };
-    if caller.tenant() == Some(customer) {
+    if at_home {
         return Ok(caller);
     }
     let (Some(operators), Some(_)) = (operators, caller.tenant()) else {
         let message = "nobody acts for a customer here under an engagement";
         return Err(ApiError::permission_denied("OPERATOR_NOT_ALLOWED", message));
+    };
+    let Named::Tenant(customer) = named else {
+        return Err(ApiError::not_found());
     };
     let name = PrincipalName::parse(caller.principal()).map_err(|_| ApiError::not_found())?;
     check_tenant_id(customer).map_err(|_| ApiError::not_found())?;

@@ -13,7 +13,9 @@ use super::check::{Check, Tallies};
 use super::standing;
 use super::state::{At, Pos, State, Sym};
 use crate::catalogue::{Payload, stream};
-use crate::engagement::{EXTENSION_MS_MAX, MANDATORY, PILOT_MS_MAX, ROLES, TERM_MS_MAX};
+use crate::engagement::{
+    EXTENSION_MS_MAX, MANDATORY, PILOT_MS_MAX, REQUEST_MS, ROLES, TERM_MS_MAX,
+};
 use crate::v1::{self, EngagementProfile, OrganizationKind, TenantKind, TenantState};
 
 /// An engagement as far as the log has it.
@@ -233,6 +235,13 @@ fn by_customer(state: &State, pos: Pos) -> Result<(), String> {
     customer(state, actor.unwrap_or_default(), pos)
 }
 
+/// Whether a record is by somebody of a provider, in its own tenant.
+fn by_provider(state: &State, pos: Pos, provider: &str) -> bool {
+    let actor = state.meta(pos).map(|meta| state.names.text(meta.actor));
+    let rest = actor.and_then(|actor| actor.strip_prefix(provider));
+    rest.is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// What may be approved, and by whom (I-13, I-49, I-51).
 fn engagements(state: &State, tallies: &mut Tallies) {
     for (name, engagement) in &state.providers.engagements {
@@ -282,8 +291,12 @@ fn approval(
         return Err("cites another request".to_owned());
     }
     let at_ms = state.occurred_ms(approved.pos);
-    if at_ms >= asked.what.approvable_until_ms {
+    let until_ms = state.occurred_ms(asked.pos).saturating_add(REQUEST_MS);
+    if at_ms >= asked.what.approvable_until_ms.min(until_ms) {
         return Err("the request had expired".to_owned());
+    }
+    if !by_provider(state, asked.pos, &asked.what.provider) {
+        return Err("somebody else asked for it than the provider".to_owned());
     }
     let actor = state
         .meta(approved.pos)
@@ -422,17 +435,11 @@ fn by_the_customer(state: &State, tallies: &mut Tallies) {
             let actor = state
                 .meta(attested.pos)
                 .map(|meta| state.names.text(meta.actor));
-            let actor = actor.unwrap_or_default();
-            let of_provider = provider.is_some_and(|provider| {
-                actor
-                    .strip_prefix(provider.as_str())
-                    .is_some_and(|rest| rest.starts_with('/'))
+            let own = actor == Some(attested.what.attester.as_str());
+            let own = own && provider.is_some_and(|one| by_provider(state, attested.pos, one));
+            tallies.expect(Check::I47, own, || {
+                format!("{} is not by the provider", state.entry(attested.pos))
             });
-            tallies.expect(
-                Check::I47,
-                of_provider && attested.what.attester == actor,
-                || format!("{} is not by the provider", state.entry(attested.pos)),
-            );
         }
     }
 }

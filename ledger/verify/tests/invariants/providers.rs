@@ -62,6 +62,11 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     ),
     (
         "I-13",
+        "an engagement that the customer asks for in the provider's name",
+        on!(EngagementRequested, |r, _p| r.actor = CAROL.to_owned()),
+    ),
+    (
+        "I-13",
         "an extension of more than 180 days",
         on!(EngagementExtended, |_r, p| p.valid_to_ms += 180 * DAY_MS),
     ),

@@ -1,7 +1,7 @@
 //! Engagements, once they are asked for: approved by the customer, ended by either. Every step is a change of the customer's tenant.
 
 use counterfoil_chassis::{
-    ApiError, Caller, RecordDraft, WriteTx, db::scope, names::tenant_field, telemetry,
+    ApiError, Caller, RecordDraft, db::scope, names::tenant_field, telemetry,
 };
 use counterfoil_evidence::v1::{
     EngagementApproved, EngagementEnd, EngagementEnded, EngagementExtended, SubcontractorEngaged,
@@ -12,7 +12,7 @@ use super::{
     Api,
     change::{Asked, Change},
     convert::{self, EngagementName, OrganizationName},
-    offers::engagement_of,
+    offers::{self, engagement_of},
     operators,
 };
 use crate::{
@@ -295,6 +295,11 @@ pub(super) async fn end_engagement(
 ) -> Result<proto::EndEngagementResponse, ApiError> {
     let (tenant, id) = parse("name", &request.name)?;
     let provider = side(api, caller, &tenant, &id).await?;
+    if let Some(provider) = &provider
+        && !offers::is_answered(api, provider, &tenant, &id).await?
+    {
+        return offers::withdraw(api, caller, (provider, &tenant), &id, request).await;
+    }
     let (api, caller) = (api.clone(), caller.clone());
     across(async move { end_as(&api, &caller, provider, (&tenant, &id), request).await }).await
 }
@@ -349,14 +354,7 @@ async fn end_as(
         engagement: Some(convert::engagement(tenant, &engagement, &[], now_ms)),
         receipt: Some(emitted.pending_receipt()),
     };
-    let answer = api.finish(change, answer).await?;
-    if let (Some(provider), Phase::Requested) = (provider, phase) {
-        let mut tx: WriteTx = api.db.write_tx(&provider).await?;
-        store::engagements::withdraw_offer(tx.conn(), &provider, id, now_ms).await?;
-        // If we crash before: the provider's own list says so all the same, because the customer's tenant does.
-        tx.commit().await?;
-    }
-    Ok(answer)
+    api.finish(change, answer).await
 }
 
 /// Ends an engagement in the customer's tenant, with everybody who acts under it.

@@ -1,11 +1,16 @@
-//! What a provider asks a customer for. It stands in the provider's own tenant, and from there it is carried into the customer's, if
-//! there is such a customer: the answer does not tell.
+//! What a provider asks a customer for, until the customer has answered.
+//!
+//! It stands in the provider's own tenant, and from there it is carried into the customer's, if there is such a customer. Whether there
+//! is, no answer tells: what a provider asks, reads, withdraws or tries before it was answered is decided by its own tenant.
 
 use counterfoil_chassis::{
     ApiError, Caller, RecordDraft,
     names::{TenantName, new_id, tenant_name},
 };
-use counterfoil_evidence::{record::decode_canonical, v1::EngagementRequested};
+use counterfoil_evidence::{
+    record::decode_canonical,
+    v1::{EngagementEnd, EngagementEnded, EngagementRequested},
+};
 use counterfoil_proto::authority as proto;
 use prost::{Message, Name};
 
@@ -13,7 +18,7 @@ use super::{
     Api,
     change::{Asked, Change},
     convert::{self, EngagementName},
-    engagements::{across, require_provider},
+    engagements::{across, end, of_change, require_provider},
 };
 use crate::{
     error::Refusal,
@@ -21,6 +26,7 @@ use crate::{
         engagement::{Engagement, Phase, REQUEST_MS, Terms, check_terms},
         ids::EngagementId,
         tenant::TenantKind,
+        text,
     },
     store::{self, engagements::Offer},
 };
@@ -192,4 +198,148 @@ async fn carry_over(
     store::engagements::insert(tx.conn(), customer, &engagement).await?;
     tx.commit().await?;
     Ok(())
+}
+
+/// An engagement as its provider sees it: as the customer's tenant has it, or else as it was asked for.
+async fn seen(
+    api: &Api,
+    provider: &str,
+    customer: &str,
+    id: &EngagementId,
+) -> Result<Engagement, ApiError> {
+    let mut reader = api.db.read(provider).await?;
+    let offer = store::engagements::get_offer(&mut reader, provider, id).await?;
+    let offer = offer.ok_or_else(ApiError::not_found)?;
+    drop(reader);
+    let (api, customer, id) = (api.clone(), customer.to_owned(), id.clone());
+    let found = across(async move {
+        let mut reader = api.db.read(&customer).await?;
+        Ok(store::engagements::get(&mut reader, &customer, &id).await?)
+    });
+    match found.await? {
+        Some(found) if found.approval.is_some() => Ok(found),
+        _ => engagement_of(&offer, provider),
+    }
+}
+
+/// Whether the customer has answered what a provider asked for.
+pub(super) async fn is_answered(
+    api: &Api,
+    provider: &str,
+    customer: &str,
+    id: &EngagementId,
+) -> Result<bool, ApiError> {
+    let seen = seen(api, provider, customer, id).await?;
+    Ok(seen.approval.is_some())
+}
+
+/// Refuses a provider what it may do only under an engagement that its customer has answered.
+pub(super) async fn require_answered(
+    api: &Api,
+    provider: &str,
+    customer: &str,
+    id: &EngagementId,
+) -> Result<(), ApiError> {
+    let seen = seen(api, provider, customer, id).await?;
+    match seen.approval {
+        Some(_) => Ok(()),
+        None => Err(Refusal::EngagementState(seen.phase(api.now_ms())).into()),
+    }
+}
+
+/// Takes back what a provider asked for.
+pub(super) async fn withdraw(
+    api: &Api,
+    caller: &Caller,
+    (provider, customer): (&str, &str),
+    id: &EngagementId,
+    request: proto::EndEngagementRequest,
+) -> Result<proto::EndEngagementResponse, ApiError> {
+    let begun = api
+        .begin(
+            caller,
+            provider,
+            "EndEngagement",
+            &request.request_id,
+            &request,
+        )
+        .await?;
+    let reason = request.reason.clone();
+    let answer = match begun {
+        Asked::Done(answer) => answer,
+        Asked::New(change) => write_withdrawal(api, *change, customer, id, request.reason).await?,
+    };
+    // If we crash here: the customer still sees what was asked for. The job carries the withdrawal over.
+    let (api, caller) = (api.clone(), caller.clone());
+    let (customer, id) = (customer.to_owned(), id.clone());
+    across(async move { carry_withdrawal(&api, &caller, &customer, &id, &reason).await }).await?;
+    Ok(answer)
+}
+
+async fn write_withdrawal(
+    api: &Api,
+    mut change: Change,
+    customer: &str,
+    id: &EngagementId,
+    reason: String,
+) -> Result<proto::EndEngagementResponse, ApiError> {
+    if !text::is_code(&reason) {
+        return Err(ApiError::invalid("reason", text::CODE));
+    }
+    let (provider, now_ms) = (change.tenant.id.clone(), change.now_ms);
+    let offer = store::engagements::get_offer(change.tx.conn(), &provider, id).await?;
+    let mut asked = engagement_of(&offer.ok_or_else(ApiError::not_found)?, &provider)?;
+    let phase = asked.phase(now_ms);
+    if phase != Phase::Requested {
+        return Err(Refusal::EngagementState(phase).into());
+    }
+    let draft = change.draft(&withdrawal(id, now_ms, reason), id.in_records());
+    let emitted = api.emit(&mut change, draft).await?;
+    store::engagements::withdraw_offer(change.tx.conn(), &provider, id, now_ms).await?;
+    asked.ended_at_ms = Some(now_ms);
+    let answer = proto::EndEngagementResponse {
+        engagement: Some(convert::engagement(customer, &asked, &[], now_ms)),
+        receipt: Some(emitted.pending_receipt()),
+    };
+    api.finish(change, answer).await
+}
+
+fn withdrawal(id: &EngagementId, effective_ms: i64, reason: String) -> EngagementEnded {
+    EngagementEnded {
+        engagement: id.in_records(),
+        ended_by: EngagementEnd::Provider.into(),
+        effective_ms,
+        reason,
+    }
+}
+
+/// Ends in the customer's tenant, if there is such a tenant, what its provider has withdrawn; also when the customer has approved it
+/// meanwhile: either side ends it at once.
+pub(crate) async fn carry_withdrawal(
+    api: &Api,
+    caller: &Caller,
+    customer: &str,
+    id: &EngagementId,
+    reason: &str,
+) -> Result<(), ApiError> {
+    let mut reader = api.db.read(customer).await?;
+    let there = store::engagements::get(&mut reader, customer, id).await?;
+    drop(reader);
+    if there.is_none() {
+        return Ok(());
+    }
+    let begun = api.begin_in(caller, customer, "EndEngagement", "", &());
+    let mut change = match begun.await? {
+        Asked::Done(()) => return Ok(()),
+        Asked::New(change) => *change,
+    };
+    let phase = of_change(&mut change, id).await?.phase(change.now_ms);
+    if !matches!(phase, Phase::Requested | Phase::Live) {
+        return Ok(());
+    }
+    let payload = withdrawal(id, change.now_ms, reason.to_owned());
+    let draft = change.draft(&payload, id.in_records());
+    api.emit(&mut change, draft).await?;
+    end(api, &mut change, id).await?;
+    api.finish(change, ()).await
 }

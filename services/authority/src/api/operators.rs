@@ -17,7 +17,8 @@ use super::{
     Api,
     change::{Asked, Change},
     convert,
-    engagements::{across, live, of_change, parse, require_provider, side},
+    engagements::{across, live, of_change, parse, side},
+    offers,
 };
 use crate::{
     error::Refusal,
@@ -40,10 +41,10 @@ pub(super) async fn assign_operator(
     request: proto::AssignOperatorRequest,
 ) -> Result<proto::AssignOperatorResponse, ApiError> {
     let (tenant, id) = parse("engagement", &request.engagement)?;
-    if side(api, caller, &tenant, &id).await?.is_none() {
+    let Some(provider) = side(api, caller, &tenant, &id).await? else {
         return Err(Refusal::CallerNotProvider.into());
-    }
-    let provider = require_provider(api, caller).await?;
+    };
+    offers::require_answered(api, &provider, &tenant, &id).await?;
     let who = person(api, &provider, &request.operator).await?;
     let (api, caller) = (api.clone(), caller.clone());
     across(async move { assign(&api, &caller, (&tenant, &id), who, request).await }).await
@@ -190,6 +191,9 @@ pub(super) async fn unassign_operator(
 ) -> Result<proto::UnassignOperatorResponse, ApiError> {
     let (tenant, id) = parse("engagement", &request.engagement)?;
     let provider = side(api, caller, &tenant, &id).await?;
+    if let Some(provider) = &provider {
+        offers::require_answered(api, provider, &tenant, &id).await?;
+    }
     let (api, caller) = (api.clone(), caller.clone());
     across(async move {
         let begun = api
@@ -259,13 +263,19 @@ pub(super) async fn list_operators(
     request: proto::ListOperatorsRequest,
 ) -> Result<proto::ListOperatorsResponse, ApiError> {
     let (tenant, id) = parse("engagement", &request.engagement)?;
-    if caller.tenant().is_some() {
-        side(api, caller, &tenant, &id).await?;
-    }
+    let provider = match caller.tenant() {
+        Some(_) => side(api, caller, &tenant, &id).await?,
+        None => None,
+    };
     let scope = ["ListOperators", &tenant, id.as_str()];
     let page = api
         .pages
         .open(request.page_size, &request.page_token, &scope)?;
+    if let Some(provider) = &provider
+        && !offers::is_answered(api, provider, &tenant, &id).await?
+    {
+        return Ok(proto::ListOperatorsResponse::default());
+    }
     let api = api.clone();
     across(async move {
         let mut reader = api.db.read(&tenant).await?;

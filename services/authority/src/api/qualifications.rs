@@ -12,6 +12,7 @@ use super::{
     change::Asked,
     convert::{self, OrganizationName},
     engagements::{across, live, of_change, parse, side},
+    offers,
 };
 use crate::{
     error::Refusal,
@@ -282,9 +283,10 @@ pub(super) async fn attest_control(
     request: proto::AttestControlRequest,
 ) -> Result<proto::AttestControlResponse, ApiError> {
     let (tenant, id) = parse("engagement", &request.engagement)?;
-    if side(api, caller, &tenant, &id).await?.is_none() {
+    let Some(provider) = side(api, caller, &tenant, &id).await? else {
         return Err(Refusal::CallerNotProvider.into());
-    }
+    };
+    offers::require_answered(api, &provider, &tenant, &id).await?;
     let (api, caller) = (api.clone(), caller.clone());
     across(async move { attest(&api, &caller, (&tenant, &id), request).await }).await
 }

@@ -1,4 +1,5 @@
-//! Tells both sides 30, 7 and 1 days before an engagement ends, and notes its end with everybody who acted under it.
+//! Tells both sides 30, 7 and 1 days before an engagement ends, and notes its end with everybody who acted under it. Ends for the
+//! customer what its provider has withdrawn, where a crash came between.
 //!
 //! The end itself needs no job: an operator's standing ends with the engagement's term, to the millisecond.
 
@@ -7,7 +8,7 @@ use counterfoil_evidence::v1::{EngagementEnd, EngagementEnded, EngagementNoticeG
 
 use crate::{
     SERVICE,
-    api::{Api, Asked, Change, end_engagement_of, engagement_of},
+    api::{Api, Asked, Change, carry_withdrawal, end_engagement_of, engagement_of},
     model::{
         engagement::{DAY_MS, NOTICE_DAYS, notice_due},
         ids::EngagementId,
@@ -23,17 +24,26 @@ pub(super) async fn run_once(api: &Api) -> Result<usize, ApiError> {
         .read_everything("engagements that end soon")
         .await?;
     let ending = store::engagements::ending_before(&mut reader, soon_ms).await?;
+    let withdrawn = store::engagements::withdrawn(&mut reader).await?;
     drop(reader);
-    let mut written = 0;
+    let mut written = withdrawn.len();
+    for (tenant, id) in withdrawn {
+        // Whoever withdrew it wrote that into the provider's log, and did not come to this one.
+        carry_withdrawal(api, &job(), &tenant, &id, "WITHDRAWN").await?;
+    }
     for (tenant, id) in ending {
         written += usize::from(look(api, &tenant, &id).await?);
     }
     Ok(written)
 }
 
+fn job() -> Caller {
+    Caller::of_deployment(format!("services/{SERVICE}"), [Role::Service])
+}
+
 /// Writes what is due about one engagement, in one transaction. False: nothing is.
 async fn look(api: &Api, tenant: &str, id: &EngagementId) -> Result<bool, ApiError> {
-    let caller = Caller::of_deployment(format!("services/{SERVICE}"), [Role::Service]);
+    let caller = job();
     let begun = api.begin_in(&caller, tenant, "EndEngagement", "", &());
     let mut change = match begun.await? {
         Asked::Done(()) => return Ok(false),

@@ -16,7 +16,7 @@ use super::{
 
 pub(crate) const DAY_MS: i64 = 86_400_000;
 /// How long a request can be approved.
-pub(crate) const REQUEST_MS: i64 = 90 * DAY_MS;
+pub(crate) const REQUEST_MS: i64 = counterfoil_evidence::engagement::REQUEST_MS;
 /// Days before the end at which both sides are told.
 pub(crate) const NOTICE_DAYS: [u32; 3] = [30, 7, 1];
 /// Longest extension, days.

@@ -142,11 +142,26 @@ pub(crate) async fn ending_before(
     .bind(before_ms)
     .fetch_all(connection)
     .await?;
-    let read = |row: &AnyRow| {
-        let id = EngagementId::stored(row::text(row, "engagement")?);
-        Ok((row::text(row, "tenant")?, id))
-    };
-    rows.iter().map(read).collect()
+    rows.iter().map(read_key).collect()
+}
+
+/// Engagements that their providers have withdrawn and that have not ended, of all tenants.
+pub(crate) async fn withdrawn(
+    connection: &mut AnyConnection,
+) -> Result<Vec<(String, EngagementId)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT e.tenant, e.engagement FROM engagements e JOIN engagement_offers o ON o.tenant = e.provider \
+         AND o.engagement = e.engagement AND o.customer = e.tenant \
+         WHERE o.withdrawn_at_ms IS NOT NULL AND e.ended_at_ms IS NULL ORDER BY e.tenant, e.engagement",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(read_key).collect()
+}
+
+fn read_key(row: &AnyRow) -> Result<(String, EngagementId), sqlx::Error> {
+    let id = EngagementId::stored(row::text(row, "engagement")?);
+    Ok((row::text(row, "tenant")?, id))
 }
 
 /// Writes what was approved.

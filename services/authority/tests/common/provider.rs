@@ -149,14 +149,7 @@ impl World {
 
     /// The provider attests a control.
     pub(crate) async fn attest(&self, engagement: &str, control: &str, days: i64) {
-        let request = AttestControlRequest {
-            engagement: engagement.to_owned(),
-            control: control.to_owned(),
-            statement_sha256: vec![1; 32],
-            evidence_sha256: vec![2; 32],
-            valid_to_time: Some(timestamp(NOW_MS + days * DAY_MS)),
-            request_id: String::new(),
-        };
+        let request = attestation(engagement, control, days);
         let mut petra = self.petra.clone();
         petra.qualifications.attest_control(request).await.unwrap();
     }
@@ -270,6 +263,17 @@ pub(crate) fn responsibility(
             operator_organization: format!("tenants/acme/organizations/{organization}"),
             risk_owner: format!("tenants/acme/principals/{owner}"),
         }),
+        request_id: String::new(),
+    }
+}
+
+pub(crate) fn attestation(engagement: &str, control: &str, days: i64) -> AttestControlRequest {
+    AttestControlRequest {
+        engagement: engagement.to_owned(),
+        control: control.to_owned(),
+        statement_sha256: vec![1; 32],
+        evidence_sha256: vec![2; 32],
+        valid_to_time: Some(timestamp(NOW_MS + days * DAY_MS)),
         request_id: String::new(),
     }
 }
