@@ -149,6 +149,7 @@ fn session(arguments: &ArgMatches) -> anyhow::Result<Session> {
         endpoints,
         output: output(arguments),
         tenant: text(arguments, "tenant-name"),
+        acting_for: text(arguments, "acting-for"),
     })
 }
 

@@ -7,7 +7,7 @@ use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor};
 use tonic::{
     Request, Status,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    metadata::MetadataValue,
+    metadata::{AsciiMetadataValue, MetadataValue},
     transport::Channel,
 };
 
@@ -18,6 +18,7 @@ use crate::endpoints::Endpoints;
 pub(crate) struct Connection {
     channel: Channel,
     token: String,
+    customer: Option<AsciiMetadataValue>,
 }
 
 impl Connection {
@@ -32,7 +33,18 @@ impl Connection {
             let address = connection.uri();
             format!("no service answers at {address}; is `counterfoil up` running?")
         })?;
-        Ok(Self { channel, token })
+        Ok(Self {
+            channel,
+            token,
+            customer: None,
+        })
+    }
+
+    /// The same for a customer of the caller's provider.
+    pub(crate) fn acting_for(self, customer: Option<&str>) -> anyhow::Result<Self> {
+        let customer = customer.map(AsciiMetadataValue::try_from).transpose();
+        let customer = customer.context("the customer has odd characters")?;
+        Ok(Self { customer, ..self })
     }
 
     /// Calls `method`; hands every message of the answer to `sink`. A unary answer is one message.
@@ -50,6 +62,11 @@ impl Connection {
         let mut bearer = MetadataValue::try_from(bearer).context("the token has odd characters")?;
         bearer.set_sensitive(true);
         request.metadata_mut().insert("authorization", bearer);
+        if let Some(customer) = &self.customer {
+            request
+                .metadata_mut()
+                .insert("counterfoil-tenant", customer.clone());
+        }
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
         let path = http::uri::PathAndQuery::try_from(path).context("malformed method name")?;
         let codec = DynamicCodec(method.output());

@@ -31,6 +31,8 @@ pub struct Session {
     pub output: Output,
     /// Tenant that short names are completed with.
     pub tenant: Option<String>,
+    /// Customer for whom somebody of a provider acts, by its bare id.
+    pub acting_for: Option<String>,
 }
 
 /// Adds the nouns and their verbs to the executable's command.
@@ -81,6 +83,11 @@ pub fn shared_args() -> Vec<Arg> {
             .global(true)
             .value_name("TENANT")
             .help("Tenant that short names are completed with"),
+        Arg::new("acting-for")
+            .long("acting-for")
+            .global(true)
+            .value_name("CUSTOMER")
+            .help("Customer that somebody of a provider acts for, under an engagement"),
         Arg::new("output")
             .long("output")
             .short('o')
@@ -120,6 +127,7 @@ pub async fn run(session: &Session, noun: &str, matches: &ArgMatches) -> anyhow:
     let message = request::build(spec, &method, arguments, session.tenant.as_deref(), now)?;
     let token = session.endpoints.token()?;
     let connection = Connection::open(&session.endpoints, package(spec), token).await?;
+    let connection = connection.acting_for(session.acting_for.as_deref())?;
     if method.is_server_streaming() {
         return stream(session, spec, &connection, &method, message).await;
     }
