@@ -2,8 +2,8 @@
 //! without an internal error, and with nothing of another tenant in it.
 //!
 //! The mutations are the same each time, so that a finding can be had again: 200 an rpc, or as many as the environment
-//! variable `COUNTERFOIL_MALFORMED` says (10,000 is the full run). On PostgreSQL, where only the storage differs, the first
-//! quarter of them.
+//! variable `COUNTERFOIL_MALFORMED` says: "10000" (the full run), or "10000@ledger " for the rpcs with that in their names. On
+//! PostgreSQL, where only the storage differs, the first quarter of them.
 
 use std::{
     io::Write as _,
@@ -45,24 +45,25 @@ struct Target<'a> {
     slowest: Mutex<Duration>,
 }
 
-/// Mutations of each rpc.
+/// Mutations of each rpc, and what is in the names of the rpcs.
 #[allow(
     clippy::disallowed_methods,
     reason = "the test harness has no arguments of a test's own"
 )]
-fn count(governed: &Governed) -> u64 {
-    let asked = std::env::var("COUNTERFOIL_MALFORMED");
-    let count = asked.map_or(MUTATIONS, |count| count.parse().unwrap());
+fn asked(governed: &Governed) -> (u64, String) {
+    let asked = std::env::var("COUNTERFOIL_MALFORMED").unwrap_or_else(|_| MUTATIONS.to_string());
+    let (count, rpcs) = asked.split_once('@').unwrap_or((&asked, ""));
     let part = if governed.engine() == "SQLite" { 1 } else { 4 };
-    count / part
+    (count.parse::<u64>().unwrap() / part, rpcs.to_owned())
 }
 
 /// Runs all mutations of all rpcs and fails with what they found.
 pub async fn run(governed: &Governed) {
-    let count = count(governed);
+    let (count, rpcs) = asked(governed);
     let identities = identities::all(governed).await;
     let table = api::table();
     let targets: Vec<Target<'_>> = (0..governed.rpcs.len())
+        .filter(|number| governed.rpcs[*number].name().contains(&rpcs))
         .map(|number| Target {
             rpc: &governed.rpcs[number],
             identity: may_call(&identities, &governed.rpcs[number], &table),
