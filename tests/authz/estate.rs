@@ -7,7 +7,7 @@ use counterfoil_tests::{governance::Governance, small};
 use toml::{Table, Value};
 
 /// Principals of every kind of role, beside those of the small estate: (id, roles).
-pub const PEOPLE: [(&str, &[&str]); 9] = [
+pub const PEOPLE: [(&str, &[&str]); 11] = [
     ("administrator", &["tenant-administrator"]),
     ("auditor", &["auditor"]),
     ("reviewer", &["reviewer"]),
@@ -24,6 +24,9 @@ pub const PEOPLE: [(&str, &[&str]); 9] = [
     // What requests may end.
     ("spare", &["reviewer"]),
     ("subject", &["reviewer"]),
+    // Have more roles in an emergency.
+    ("urgent", &["reviewer"]),
+    ("calm", &["reviewer"]),
 ];
 
 /// Keys of `estate.toml` that hold an id.

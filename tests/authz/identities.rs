@@ -62,6 +62,8 @@ struct Cast {
     expired: String,
     services: [String; 4],
     admin: String,
+    /// The attacker's, the victim's, and the victim's afterwards.
+    urgent: [String; 3],
     logins: Logins,
 }
 
@@ -222,6 +224,21 @@ const IDENTITIES: &[Row] = &[
         Who::Attacker(ALL),
         |cast| bearer(&cast.attacker[0]),
     ),
+    (
+        "another tenant's reviewer in an emergency",
+        Who::Attacker(&[Role::Reviewer, Role::Auditor]),
+        |cast| bearer(&cast.urgent[0]),
+    ),
+    (
+        "its own reviewer in an emergency",
+        Who::Victim(&[Role::Reviewer, Role::Auditor]),
+        |cast| bearer(&cast.urgent[1]),
+    ),
+    (
+        "its own reviewer after an emergency",
+        Who::Victim(&[Role::Reviewer]),
+        |cast| bearer(&cast.urgent[2]),
+    ),
     ("its own auditor", Who::Victim(&[Role::Auditor]), |cast| {
         bearer(&cast.victim[1])
     }),
@@ -286,6 +303,11 @@ pub async fn all(governed: &Governed) -> Vec<Identity> {
         services: ["inventory", "recertification", "reconciliation", "ledger"]
             .map(|service| governed.token(service)),
         admin: governed.token("admin"),
+        urgent: [
+            governed.in_emergency(attacker, "urgent").await,
+            governed.in_emergency(victim, "urgent").await,
+            governed.after_emergency(victim, "calm").await,
+        ],
         logins: logins(governed).await,
     };
     let identity = |(name, who, headers): &Row| Identity {

@@ -5,7 +5,8 @@
 //! - [`estate`], [`world`]: two tenants that are governed whole, each with a canary in every text; what they are made of.
 //! - [`partner`]: the provider of each, with somebody who acts for it.
 //! - [`synth`]: a valid request to an rpc, made from the proto's comments and `seeds.toml`.
-//! - [`identities`]: who calls; [`provider`]: where some of them have signed in. [`carriers`]: where a foreign tenant is named.
+//! - [`identities`]: who calls; [`provider`]: where some of them have signed in; [`emergency`]: how some have more roles for a
+//!   time. [`carriers`]: where a foreign tenant is named.
 //! - [`malformed`], [`mutate`]: what no client of ours would send. [`logs`]: what services log.
 //! - [`planted`]: secrets, and whether they come out anywhere.
 //! - [`wire`]: calls as bytes, and all that comes back. [`digest`]: all that a tenant has in the databases.
@@ -31,6 +32,7 @@
 mod api;
 mod carriers;
 mod digest;
+mod emergency;
 mod estate;
 mod identities;
 mod logs;

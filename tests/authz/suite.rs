@@ -10,7 +10,7 @@ use counterfoil::{
 use counterfoil_chassis::{Clock, testing::postgres};
 use counterfoil_proto::authority::{
     EndPrincipalRequest, IssueTokenRequest, IssueTokenResponse, LinkLoginRequest,
-    RevokeTokenRequest,
+    ListDecisionRightsRequest, RevokeTokenRequest,
 };
 use prost_reflect::DynamicMessage;
 use tempfile::TempDir;
@@ -144,7 +144,7 @@ impl Governed {
     }
 
     /// Clients of the tenant's accountable owner, who governs it once it is active.
-    fn customer(&self, world: &World) -> Clients {
+    pub fn customer(&self, world: &World) -> Clients {
         let file = format!("{}/keys/tenant-{}.token", world.id, world.id);
         let token = std::fs::read_to_string(self.folder.path().join(file)).unwrap();
         Clients::open(&self.suite.endpoints, token.trim()).unwrap()
@@ -241,6 +241,25 @@ impl Governed {
         wire::post(&self.channels[rpc.service], &rpc.path, headers, body).await
     }
 
+    /// A right that whoever presents this token holds.
+    async fn own_right(&self, world: &World, token: &str) -> String {
+        let clients = Clients::open(&self.suite.endpoints, token).unwrap();
+        let request = ListDecisionRightsRequest {
+            tenant: world.name(),
+            page_size: 1_000,
+            page_token: String::new(),
+        };
+        let mut rights = clients.rights().unwrap();
+        let rights = rights
+            .list_decision_rights(request)
+            .await
+            .unwrap()
+            .into_inner();
+        let mut rights = rights.decision_rights.into_iter();
+        let own = rights.find(|right| right.grantee.ends_with("-everything"));
+        own.unwrap().name
+    }
+
     /// Makes a tenant whole: its governance cycle, then one call of every rpc by someone who may.
     async fn govern(&self, mut world: World) -> World {
         let directory = self.folder.path().join(format!("estate-{}", world.id));
@@ -255,6 +274,7 @@ impl Governed {
         .unwrap();
         let token = self.issue(&world, "everything").await.token;
         world.set_text("token", &token);
+        world.set_text("own_right", &self.own_right(&world, &token).await);
         let spare = self.issue(&world, "spare").await;
         world.set_text("token_id", &spare.token_id);
         let files = directory.join(format!("{}-source", world.id));
@@ -281,7 +301,11 @@ impl Governed {
         // What takes something away comes last: the others may need it.
         let last = ["Revoke", "Unlink", "EndEngagement", "UnassignOperator"];
         let ends = |rpc: &&Rpc| last.iter().any(|verb| rpc.method.name().starts_with(verb));
-        let writes = || self.rpcs.iter().filter(|rpc| !rpc.reads());
+        // Nothing would go on in a tenant that leaves.
+        let writes = || {
+            let stays = |rpc: &&Rpc| rpc.method.name() != "BeginExit";
+            self.rpcs.iter().filter(|rpc| !rpc.reads()).filter(stays)
+        };
         for rpc in writes()
             .filter(|rpc| !ends(rpc))
             .chain(writes().filter(ends))

@@ -116,6 +116,7 @@ macro_rules! catalogue {
 catalogue! {
     "R01" TenantLifecycleChanged AUTHORITY false;
     "R02" PolicyBundlePublished AUTHORITY false;
+    "R03" DecisionRightProposed AUTHORITY false;
     "R03" DecisionRightGranted AUTHORITY false;
     "R03" DecisionRightRevoked AUTHORITY false;
     "R04" EscalationPathSet AUTHORITY false;
@@ -124,12 +125,16 @@ catalogue! {
     "R07" OwnershipSet INVENTORY false;
     "R08" ActorKeyRegistered LEDGER false;
     "R08" ActorKeyRevoked LEDGER false;
+    "R09" DelegationGranted AUTHORITY false;
+    "R09" DelegationRevoked AUTHORITY false;
     "R11" SourceRegistered INVENTORY false;
     "R12" SourceSyncSealed INVENTORY false;
     "R13" SnapshotSealed INVENTORY false;
     "R25" ActionAttempted RECONCILIATION false;
     "R26" EffectVerified RECONCILIATION true;
     "R27" GrantEnded RECONCILIATION true;
+    "R33" EmergencyUseReviewed AUTHORITY false;
+    "R33" EmergencyReviewMissed AUTHORITY false;
     "R34" CampaignDefined RECERTIFICATION false;
     "R35" CampaignStaged RECERTIFICATION false;
     "R36" ReviewItemRouted RECERTIFICATION false;
@@ -167,6 +172,7 @@ catalogue! {
     "R72" OperatorAccessUsed EVERY false;
     "R78" EpochSealed LEDGER false;
     "R84" OperatorLogCrossLinked EVERY false;
+    "R80" EvidencePackIssued AUTHORITY false;
     "R85" PrincipalRegistered AUTHORITY false;
     "R85" PrincipalEnded AUTHORITY false;
     "R86" SchemaRegistered LEDGER false;
@@ -175,6 +181,9 @@ catalogue! {
     "R88" CredentialRevoked AUTHORITY false;
     "R89" OperatorAssigned AUTHORITY false;
     "R89" OperatorUnassigned AUTHORITY false;
+    "R90" EmergencyAccessRequested AUTHORITY false;
+    "R90" EmergencyAccessActivated AUTHORITY false;
+    "R90" EmergencyAccessEnded AUTHORITY false;
 }
 
 /// Looks a record type up by its full name.

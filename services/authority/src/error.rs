@@ -4,6 +4,8 @@ use counterfoil_chassis::ApiError;
 
 use crate::model::{
     Faults,
+    delegation::NotDelegable,
+    emergency,
     engagement::Phase,
     gate::Requirement,
     ids::{BusinessUnitId, PrincipalId},
@@ -31,7 +33,9 @@ pub(crate) enum Refusal {
     #[error("the principal has ended")]
     PrincipalEnded,
     /// FAILED_PRECONDITION: an outcome would be left without its owner.
-    #[error("the principal owns the business unit {0}: set another owner first")]
+    #[error(
+        "the principal owns the business unit {0} or stands in for its owner: set others first"
+    )]
     OwnsBusinessUnit(BusinessUnitId),
     /// FAILED_PRECONDITION: an unanswered question would end nowhere.
     #[error("the principal is the last resort of the escalation path: set another path first")]
@@ -60,6 +64,39 @@ pub(crate) enum Refusal {
     /// PERMISSION_DENIED: who operates the process does not govern it.
     #[error("only the customer organisation may do this; the caller acts for another one")]
     CallerNotCustomer,
+    /// FAILED_PRECONDITION.
+    #[error("it cannot be passed on: {0}")]
+    NotDelegable(NotDelegable),
+    /// FAILED_PRECONDITION.
+    #[error("there is no right that holds throughout that time")]
+    NothingToPassOn,
+    /// FAILED_PRECONDITION: two people, and this is not the second.
+    #[error("another human than who asked, and than whom it is for, must approve this")]
+    SecondHumanRequired,
+    /// FAILED_PRECONDITION: a third, and this is not.
+    #[error("a human who neither asked for it nor approved it must look at it")]
+    ThirdHumanRequired,
+    /// FAILED_PRECONDITION.
+    #[error("only a human may do this")]
+    HumanRequired,
+    /// FAILED_PRECONDITION.
+    #[error("only a principal of the tenant may do this")]
+    PrincipalRequired,
+    /// FAILED_PRECONDITION.
+    #[error("the right does not wait for approval")]
+    NotProposed,
+    /// FAILED_PRECONDITION.
+    #[error("the access is not in a state that allows this")]
+    EmergencyState(emergency::Phase),
+    /// FAILED_PRECONDITION.
+    #[error("no evidence was taken away since the tenant began to leave")]
+    EvidenceNotTaken,
+    /// FAILED_PRECONDITION: no instant without somebody to answer.
+    #[error("a unit of a tenant that is past its onboarding needs a deputy")]
+    DeputyRequired,
+    /// PERMISSION_DENIED.
+    #[error("whoever grants a right is its grantor")]
+    GrantorNotCaller,
     /// PERMISSION_DENIED: who runs the deployment sets a tenant up, and governs none.
     #[error(
         "the tenant governs itself once it is active; the deployment's administrator only sets it up"
@@ -158,6 +195,22 @@ impl From<Refusal> for ApiError {
             Refusal::NotAsked(id) => Self::failed_precondition("PRINCIPAL_NOT_ACTIVE", message)
                 .with_metadata("principal", id.as_str()),
             Refusal::CallerNotCustomer => Self::permission_denied("CALLER_NOT_CUSTOMER", message),
+            Refusal::NotDelegable(_) => Self::failed_precondition("NOT_DELEGABLE", message),
+            Refusal::NothingToPassOn => Self::failed_precondition("NOTHING_TO_PASS_ON", message),
+            Refusal::SecondHumanRequired => {
+                Self::failed_precondition("SECOND_HUMAN_REQUIRED", message)
+            }
+            Refusal::ThirdHumanRequired => {
+                Self::failed_precondition("THIRD_HUMAN_REQUIRED", message)
+            }
+            Refusal::HumanRequired => Self::failed_precondition("HUMAN_REQUIRED", message),
+            Refusal::PrincipalRequired => Self::failed_precondition("PRINCIPAL_REQUIRED", message),
+            Refusal::NotProposed => Self::failed_precondition("NOT_PROPOSED", message),
+            Refusal::EmergencyState(phase) => Self::failed_precondition("EMERGENCY_STATE", message)
+                .with_metadata("state", crate::api::phase(phase).as_str_name()),
+            Refusal::EvidenceNotTaken => Self::failed_precondition("EVIDENCE_NOT_TAKEN", message),
+            Refusal::DeputyRequired => Self::failed_precondition("DEPUTY_REQUIRED", message),
+            Refusal::GrantorNotCaller => Self::permission_denied("GRANTOR_NOT_CALLER", message),
             Refusal::TenantGovernsItself => {
                 Self::permission_denied("TENANT_GOVERNS_ITSELF", message)
             }

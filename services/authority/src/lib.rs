@@ -10,6 +10,11 @@ mod jobs;
 mod model;
 mod oidc;
 mod store;
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+extern crate self as counterfoil_authority;
 
 use std::sync::Arc;
 

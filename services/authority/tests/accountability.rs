@@ -176,21 +176,21 @@ both_engines! {
         }
         let rights = kinds.map(|(id, _)| DecisionRight {
             scope: vec!["tenants/acme/sources/HR_1".to_owned()],
-            ..right(id, DecisionAction::Review, 10)
+            ..right(id, DecisionAction::Remediate, 10)
         });
         let granted = admin.rights.grant_decision_rights(grant(&rights)).await.unwrap().into_inner();
         for ((id, _), (right, receipt)) in kinds.iter().zip(granted.decision_rights.iter().zip(&granted.receipts)) {
             assert_eq!(receipt.state(), EvidenceState::Logged);
             assert_eq!(right.record_hash, receipt.record_hash);
-            let held = check(&mut service, id, DecisionAction::Review).await;
+            let held = check(&mut service, id, DecisionAction::Remediate).await;
             assert_eq!(held.decision_rights, std::slice::from_ref(right), "{id}");
             assert_eq!(held.decision_rights[0].scope, ["tenants/acme/sources/HR_1"]);
             assert_eq!(held.identity_key, format!("{id}@zebra.example"));
-            assert_eq!(check(&mut service, id, DecisionAction::Remediate).await.decision_rights, []);
+            assert_eq!(check(&mut service, id, DecisionAction::Export).await.decision_rights, []);
         }
         deployment.clock.advance_ms(10 * DAY_MS);
         for (id, _) in kinds {
-            assert_eq!(check(&mut service, id, DecisionAction::Review).await.decision_rights, [], "{id}");
+            assert_eq!(check(&mut service, id, DecisionAction::Remediate).await.decision_rights, [], "{id}");
         }
     }
 
@@ -201,12 +201,12 @@ both_engines! {
         let mut agent = create_principal("agent", "provider", "operator");
         agent.principal.as_mut().unwrap().kind = PrincipalKind::AiAgent.into();
         admin.principals.create_principal(agent).await.unwrap();
-        assert_eq!(check(&mut service, "agent", DecisionAction::Review).await.accountable_owner, "");
+        assert_eq!(check(&mut service, "agent", DecisionAction::Remediate).await.accountable_owner, "");
         admin.rights.set_business_unit_owner(set_owner("all", "ada", "")).await.unwrap();
         admin.rights.set_business_unit_owner(set_owner("sales", "ben", "")).await.unwrap();
         let policy = admin.policies.publish_policy(publish(Policy::default())).await.unwrap().into_inner().policy.unwrap();
-        admin.rights.grant_decision_rights(grant(&[right("agent", DecisionAction::Review, 30)])).await.unwrap();
-        let held = check(&mut service, "agent", DecisionAction::Review).await;
+        admin.rights.grant_decision_rights(grant(&[right("agent", DecisionAction::Remediate, 30)])).await.unwrap();
+        let held = check(&mut service, "agent", DecisionAction::Remediate).await;
         assert_eq!((held.accountable_owner, held.policy_hash), (name_of("ada"), policy.bundle_hash.clone()));
         // The owner cannot go before somebody else answers.
         let end = EndPrincipalRequest { name: name_of("ada"), request_id: String::new() };
@@ -214,7 +214,7 @@ both_engines! {
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "OWNS_BUSINESS_UNIT"));
         admin.rights.set_business_unit_owner(set_owner("all", "ben", "")).await.unwrap();
         admin.principals.end_principal(end).await.unwrap();
-        assert_eq!(check(&mut service, "agent", DecisionAction::Review).await.accountable_owner, name_of("ben"));
+        assert_eq!(check(&mut service, "agent", DecisionAction::Remediate).await.accountable_owner, name_of("ben"));
         // From the first owner on, every record of this service names who answers.
         let logged = deployment.logged("acme").await;
         let first = logged.iter().position(|(_, payload, _)| matches!(payload, Payload::BusinessUnitOwnerSet(_))).unwrap();

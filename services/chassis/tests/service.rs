@@ -88,6 +88,11 @@ impl TenantService for SmallAuthority {
         activate_tenant ActivateTenantRequest ActivateTenantResponse;
         set_escalation_path SetEscalationPathRequest SetEscalationPathResponse;
         set_retention_policy SetRetentionPolicyRequest SetRetentionPolicyResponse;
+        suspend_tenant SuspendTenantRequest SuspendTenantResponse;
+        resume_tenant ResumeTenantRequest ResumeTenantResponse;
+        begin_exit BeginExitRequest BeginExitResponse;
+        record_evidence_pack RecordEvidencePackRequest RecordEvidencePackResponse;
+        close_tenant CloseTenantRequest CloseTenantResponse;
     }
 }
 

@@ -5,6 +5,8 @@ use counterfoil_proto::{
     authority::{
         credential_service_client::CredentialServiceClient,
         decision_right_service_client::DecisionRightServiceClient,
+        delegation_service_client::DelegationServiceClient,
+        emergency_service_client::EmergencyServiceClient,
         engagement_service_client::EngagementServiceClient,
         policy_service_client::PolicyServiceClient,
         principal_service_client::PrincipalServiceClient,
@@ -179,6 +181,10 @@ impl Clients {
         engagements "authority" EngagementServiceClient;
         /// What a provider's authority rests on.
         qualifications "authority" QualificationServiceClient;
+        /// Rights passed on.
+        delegations "authority" DelegationServiceClient;
+        /// Access in an emergency.
+        emergencies "authority" EmergencyServiceClient;
         /// Sources.
         sources "inventory" SourceServiceClient;
         /// Inventory.

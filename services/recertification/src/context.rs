@@ -129,6 +129,8 @@ impl Context {
                 let held = standing
                     .rights
                     .iter()
+                    // Who certifies, does so in their own name: a campaign is moved by steps that outlive the call.
+                    .filter(|right| right.on_behalf_of.is_empty())
                     .find(|right| right.covers_all(sources, now_ms));
                 let held = held.ok_or_else(|| {
                     ApiError::permission_denied(
@@ -149,6 +151,7 @@ impl Context {
                 standing.accountable_owner
             },
             right,
+            on_behalf_of: Vec::new(),
             policy_hash: standing.policy_hash,
         })
     }

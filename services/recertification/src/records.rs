@@ -35,6 +35,8 @@ pub(crate) struct Stamp {
     pub(crate) accountable_owner: Principal,
     /// SHA-256 of the right cited; `None` for a statement of fact.
     pub(crate) right: Option<[u8; 32]>,
+    /// In whose names, outermost first; none: in the actor's own.
+    pub(crate) on_behalf_of: Vec<Principal>,
     /// Hash of the policy in force.
     pub(crate) policy_hash: Vec<u8>,
 }
@@ -45,6 +47,7 @@ impl Stamp {
         Self {
             actor: SERVICE.to_owned(),
             right: None,
+            on_behalf_of: Vec::new(),
             ..self.clone()
         }
     }
@@ -60,6 +63,11 @@ impl Stamp {
             authority: self.right.map(|hash| hash.to_vec()).unwrap_or_default(),
             policy: self.policy_hash.clone(),
             case_id: campaign.local(),
+            on_behalf_of: self
+                .on_behalf_of
+                .iter()
+                .map(|principal| principal.as_str().to_owned())
+                .collect(),
             causes: causes.iter().map(|hash| hash.to_vec()).collect(),
             ..v1::Accountability::default()
         };

@@ -45,6 +45,9 @@ counterfoil_chassis::both_engines! {
         // Given on, then excepted by nobody but who may.
         let given = world.item(&first, "ada", "crew").await;
         rita.decide(decision(&given, Decision::Accept)).await.unwrap();
+        // While rita is away, finn decides in her name.
+        world.away("rita", "finn").await;
+        finn.decide(decision(&given, Decision::Accept)).await.unwrap();
         rita.decide(decision(&given, Decision::Exception)).await.unwrap();
         let root = world.item(&first, "bob", "root").await;
         let request = ReassignItemRequest {
@@ -86,7 +89,7 @@ counterfoil_chassis::both_engines! {
         let judgements = world.judge().await;
         let failed: Vec<_> = judgements.iter().filter(|one| one.verdict == Verdict::Fail).collect();
         assert!(failed.is_empty(), "{failed:#?}");
-        for id in ["I-11", "I-13", "I-18", "I-20", "I-25", "I-26", "I-27", "I-28", "G10", "I-32"] {
+        for id in ["I-11", "I-13", "I-16", "I-17", "I-18", "I-20", "I-25", "I-26", "I-27", "I-28", "G10", "I-32"] {
             let judged = judgements.iter().find(|one| one.check.id == id).unwrap();
             assert_eq!(judged.verdict, Verdict::Pass, "{judged:?}");
             assert!(!judged.detail.contains("nothing of this kind"), "{judged:?}");

@@ -129,7 +129,7 @@ impl Context {
             }
             None => self.authority.default_standing(tenant).await?,
         };
-        Ok(stamp(caller.actor(), now_ms, standing, None))
+        Ok(stamp(caller.actor(), now_ms, standing, Vec::new()))
     }
 
     /// A caller's stamp for a decision, and the rights it may be taken under; `cite` chooses one.
@@ -147,7 +147,10 @@ impl Context {
         if rights.is_empty() {
             return Err(no_right(duty));
         }
-        Ok((stamp(principal.as_str(), now_ms, standing, None), rights))
+        Ok((
+            stamp(principal.as_str(), now_ms, standing, Vec::new()),
+            rights,
+        ))
     }
 
     /// The service's stamp for what it does on a remediation, with whoever owns and rules the tenant now; as planned when
@@ -169,7 +172,7 @@ impl Context {
                 policy_hash: remediation.policy_hash.clone(),
             }
         });
-        let approver = Some(remediation.approver.clone());
+        let approver = vec![remediation.approver.clone()];
         Ok(stamp(SERVICE, self.clock.now_ms(), standing, approver))
     }
 
@@ -235,6 +238,7 @@ pub(crate) fn cite(
         .ok_or_else(|| no_right(duty))?;
     Ok(Stamp {
         right: Some(right.record_hash),
+        on_behalf_of: right.on_behalf_of.clone(),
         ..stamp
     })
 }
@@ -250,7 +254,7 @@ fn no_right(duty: Duty) -> ApiError {
     )
 }
 
-fn stamp(actor: &str, now_ms: i64, standing: Standing, on_behalf_of: Option<Principal>) -> Stamp {
+fn stamp(actor: &str, now_ms: i64, standing: Standing, on_behalf_of: Vec<Principal>) -> Stamp {
     Stamp {
         actor: actor.to_owned(),
         now_ms,

@@ -32,8 +32,8 @@ pub(crate) struct Stamp {
     pub(crate) right: Option<Digest>,
     /// Hash of the policy in force.
     pub(crate) policy_hash: Vec<u8>,
-    /// For whom the service acts.
-    pub(crate) on_behalf_of: Option<Principal>,
+    /// For whom the actor acts, outermost first; none: for itself.
+    pub(crate) on_behalf_of: Vec<Principal>,
 }
 
 impl Stamp {
@@ -179,6 +179,8 @@ pub(crate) fn planned(
 /// What the policy says of remediations.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
+    /// Whether a plan waits for a second human.
+    pub(crate) four_eyes: bool,
     pub(crate) val_required: u32,
     pub(crate) offsets_ms: Vec<i64>,
     pub(crate) count_max: u32,

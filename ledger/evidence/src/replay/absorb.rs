@@ -4,9 +4,9 @@ use super::CLOCK_SKEW_MS;
 use super::check::{Check, Tallies};
 use super::prepare::{Decoded, Prepared};
 use super::state::{
-    At, Digest, Ending, FindingChange, Meta, Obligation, Pos, Principal, Run, State, Sync,
+    At, Digest, Ending, FindingChange, Meta, Obligation, Pos, Principal, Run, State, Sym, Sync,
 };
-use super::{providers, remediation, review};
+use super::{governed, providers, remediation, review};
 use crate::catalogue::{Payload, RECORD_TYPES};
 use crate::leaf::{SourceTag, media_type};
 use crate::v1;
@@ -134,6 +134,10 @@ fn remember(state: &mut State, record: &v1::Record, hash: Digest, recorded_ms: i
         policy: state
             .digests
             .intern(accountability.map_or(&[], |a| &a.policy)),
+        on_behalf_of: match accountability {
+            Some(a) if !a.on_behalf_of.is_empty() => state.names.intern(&a.on_behalf_of.join(" ")),
+            _ => Sym::default(),
+        },
     };
     state.metas.push(meta);
 }
@@ -202,7 +206,8 @@ fn payload_of(state: &mut State, tallies: &mut Tallies, context: &Context<'_>, p
             }
         }
         other => {
-            if let Some(other) = providers::absorb(state, context, other)
+            if let Some(other) = governed::absorb(state, context, other)
+                && let Some(other) = providers::absorb(state, context, other)
                 && let Some(other) = review::absorb(state, tallies, context, other)
             {
                 remediation::absorb(state, tallies, context, other);
@@ -211,8 +216,10 @@ fn payload_of(state: &mut State, tallies: &mut Tallies, context: &Context<'_>, p
     }
 }
 
-fn ending(state: &State, pos: Pos, effective_ms: i64) -> Ending {
+/// An end that a record states.
+pub(super) fn ending(state: &State, pos: Pos, effective_ms: i64) -> Ending {
     Ending {
+        pos,
         effective_ms,
         recorded_ms: state.meta(pos).map_or(i64::MAX, |meta| meta.recorded_ms),
     }

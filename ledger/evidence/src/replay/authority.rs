@@ -3,7 +3,8 @@
 use super::CLOCK_SKEW_MS;
 use super::check::{Check, Tallies};
 pub(super) use super::policies::rules_for;
-use super::state::{Ending, Meta, Pos, State, Sym};
+use super::state::{Meta, Pos, State, Sym};
+use super::titles;
 use crate::catalogue::RECORD_TYPES;
 use crate::v1::{self, Decision, DecisionAction, OrganizationKind, PrincipalKind};
 
@@ -35,6 +36,7 @@ pub(super) fn human_of_customer(
 /// Judges owners and rights.
 pub(super) fn judge(state: &State, tallies: &mut Tallies) {
     owners(state, tallies);
+    grantors(state, tallies);
     decisions(state, tallies);
     campaigns(state, tallies);
     remediations(state, tallies);
@@ -55,6 +57,24 @@ fn owners(state: &State, tallies: &mut Tallies) {
             let owner = state.names.text(meta.owner);
             tallies.fail(Check::I11, format!("{}: {owner} {why}", state.entry(pos)));
         }
+    }
+}
+
+/// Once a tenant is active, its rights are granted by the grantor itself, and what two people grant by the second of them.
+fn grantors(state: &State, tallies: &mut Tallies) {
+    for (pos, right) in &state.rights {
+        let active = state.governed.activated();
+        if active.is_none_or(|active| active.pos > *pos) || !right.proposal_record_hash.is_empty() {
+            continue;
+        }
+        tallies.checked(Check::I13);
+        let actor = state
+            .meta(*pos)
+            .map_or("", |meta| state.names.text(meta.actor));
+        tallies.expect(Check::I13, actor == right.grantor, || {
+            let entry = state.entry(*pos);
+            format!("{entry}: {actor} grants in the name of {}", right.grantor)
+        });
     }
 }
 
@@ -217,57 +237,46 @@ fn remediations(state: &State, tallies: &mut Tallies) {
 
 fn covered(state: &State, tallies: &mut Tallies, need: &Need<'_>) {
     tallies.checked(Check::I13);
-    if let Err(why) = right_covers(state, need) {
+    if let Err(why) = right_covers(state, tallies, need) {
         tallies.fail(Check::I13, format!("{}: {why}", state.entry(need.pos)));
     }
 }
 
-fn right_covers(state: &State, need: &Need<'_>) -> Result<(), String> {
+fn right_covers(state: &State, tallies: &mut Tallies, need: &Need<'_>) -> Result<(), String> {
     let meta = state.meta(need.pos).ok_or("no such entry")?;
     may_decide(state, meta, need)?;
     let cited = state
         .digests
         .get(meta.authority)
         .ok_or("cites no decision right")?;
-    let (granted, right) = state
-        .position(cited)
-        .and_then(|pos| Some((state.meta(pos)?, state.rights.get(&pos)?)))
-        .ok_or("cites a decision right that was never granted")?;
-    if state.names.find(&right.grantee) != Some(meta.actor) {
+    let title =
+        titles::find(state, cited).ok_or("cites a decision right that was never granted")?;
+    if state.names.find(title.holder) != Some(meta.actor) {
         return Err("cites another principal's decision right".to_owned());
     }
-    if right.action() != need.action {
-        return Err(format!(
-            "cites a right to {:?}, {:?} is needed",
-            right.action(),
-            need.action
-        ));
+    let chain = title.chain(state)?;
+    tallies.checked(Check::I16);
+    if let Err(why) = titles::names_both(state, meta, &chain) {
+        tallies.fail(Check::I16, format!("{} {why}", state.entry(need.pos)));
     }
-    let everywhere = right.scope.iter().any(|scope| scope == "*");
-    for source in need.sources {
-        if !everywhere && !right.scope.iter().any(|scope| scope == source) {
-            return Err(format!("cites a right that does not cover {source}"));
-        }
+    for below in &chain {
+        below.covers(state, meta, (need.action, need.sources), need.at_once)?;
+        // Who passed it on holds it no longer than they are there.
+        let holder = state.names.find(below.holder);
+        let end = holder.and_then(|holder| state.principals_ended.get(&holder));
+        titles::ended(end, meta, need.at_once)
+            .map_err(|when| format!("cites a right of {}, who had ended{when}", below.holder))?;
     }
-    let at_ms = meta.occurred_ms;
-    if at_ms < right.valid_from_ms || at_ms >= right.valid_to_ms {
-        return Err("cites a right that was not valid at that time".to_owned());
-    }
-    // Whatever it says of its beginning: nobody can have decided on a right that nobody had granted yet.
-    if granted.occurred_ms > at_ms.saturating_add(CLOCK_SKEW_MS)
-        || granted.recorded_ms > meta.recorded_ms.saturating_add(CLOCK_SKEW_MS)
-    {
-        return Err("cites a right that was granted later".to_owned());
-    }
-    let revoked = state
-        .names
-        .find(&right.right)
-        .and_then(|right| state.rights_revoked.get(&right));
-    ended(revoked, meta, need)
-        .map_err(|when| format!("cites a right that had been revoked{when}"))?;
+    let Some((root, right)) = chain.last().and_then(|root| match root.source {
+        titles::Source::Right(right) => Some((root, right)),
+        titles::Source::Delegation(_) | titles::Source::Emergency => None,
+    }) else {
+        return Ok(());
+    };
+    let granted_ms = state.occurred_ms(root.pos);
     match state.names.find(&right.grantor) {
         None => Err("cites a right whose grantor is no registered principal".to_owned()),
-        Some(grantor) => human_of_customer(state, grantor, granted.occurred_ms)
+        Some(grantor) => human_of_customer(state, grantor, granted_ms)
             .map_err(|why| format!("cites a right whose grantor {why}")),
     }
 }
@@ -285,7 +294,7 @@ fn may_decide(state: &State, meta: &Meta, need: &Need<'_>) -> Result<(), String>
     if decider.from_ms > meta.occurred_ms.saturating_add(CLOCK_SKEW_MS) {
         return Err(format!("{name} was registered later"));
     }
-    ended(state.principals_ended.get(&meta.actor), meta, need)
+    titles::ended(state.principals_ended.get(&meta.actor), meta, need.at_once)
         .map_err(|when| format!("{name} had ended{when}"))?;
     let allowed = match need.by {
         Decider::Human => decider.kind == PrincipalKind::Human,
@@ -299,22 +308,6 @@ fn may_decide(state: &State, meta: &Meta, need: &Need<'_>) -> Result<(), String>
             "{name} is {:?}, which decides nothing",
             decider.kind
         ));
-    }
-    Ok(())
-}
-
-/// Whether a right or a principal had ended when something was decided: by the decision's own time, or because the log had the end
-/// long before it.
-fn ended(end: Option<&Ending>, meta: &Meta, need: &Need<'_>) -> Result<(), &'static str> {
-    let Some(end) = end else {
-        return Ok(());
-    };
-    if end.effective_ms <= meta.occurred_ms {
-        return Err("");
-    }
-    let known_ms = end.effective_ms.max(end.recorded_ms);
-    if need.at_once && known_ms.saturating_add(CLOCK_SKEW_MS) < meta.recorded_ms {
-        return Err(" long before it was on record");
     }
     Ok(())
 }

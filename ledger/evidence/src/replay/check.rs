@@ -35,8 +35,11 @@ checks! {
     I07 "I-07" [], "every epoch is sealed once; its counts and stream marks recompute";
     I08 "I-08" [], "every obligation is discharged, breached or listed as open; the list recomputes";
     I11 "I-11" [], "every outcome names an accountable human of the customer organisation";
+    I12 "I-12" [], "every business unit that is set has a human owner of the customer, and another for deputy while the tenant is active";
     I13 "I-13" [], "every decision is of a known principal who may, and cites a right that was valid and covered it, granted by a human of the customer";
     I14 "I-14" [], "every activity has one who carries it out and one human of the customer who owns its risk; no provider works while nobody answers";
+    I16 "I-16" [], "every delegation lies within what its delegator holds, is bounded in time and chain, and decisions under it name both";
+    I17 "I-17" [], "the tenant moves as its life allows, the activation cites what it rests on, and nothing is governed outside of it";
     I18 "I-18" ["G15"], "every policy cited was published before, its hash matches its rules, and decisions heed the newest";
     I19 "I-19" ["G17"], "every COMPLETE sync adds up to its set and to the source's own totals";
     I20 "I-20" [], "every snapshot accounts for every source as it was last read, and no campaign was staged on stale data";
@@ -59,9 +62,11 @@ checks! {
     I49 "I-49" [], "every subcontractor was approved by the customer, and is never wider than its provider";
     I51 "I-51" [], "a pilot is short, and the customer keeps secrets, approvals and logging";
     I53 "I-53" [], "whatever a provider's people did, they had come in on record";
+    I43 "I-43" [], "every access in an emergency is of two humans, at most four hours, and reviewed by a third in time or missed on record";
     I58 "I-58" [], "authorised set, situations and findings recompute from decisions and snapshot";
     I59 "I-59" [], "no plan above the policy's threshold was carried out before a human resolved it";
     I81 "I-81" [], "nobody but the customer gave anybody the means to act as the customer, once the tenant was governed";
+    I82 "I-82" [], "what the policy reserves for two people was proposed by one human and approved by another";
     G13 "G13" [], "reported remediation times are the differences of recorded times";
 }
 

@@ -12,6 +12,8 @@
 //! | `ledger` | epochs, obligations, clocks (I-04, I-07, I-08) |
 //! | `authority`, `policies` | owners, rights, policies (I-11, I-13, I-18) |
 //! | `providers`, `standing` | what providers were let do, and on what evidence (I-13, I-14, I-45 to I-47, I-49, I-51, I-53) |
+//! | `titles`, `two_people`, `emergencies` | rights passed on, four eyes, break-glass (I-13, I-16, I-43, I-82) |
+//! | `governed`, `life` | the tenant and its units (I-12, I-17) |
 //! | `inventory` | syncs and snapshots (I-19, I-20) |
 //! | `review` | decisions (I-25, I-26, I-27, G10) |
 //! | `population`, `current`, `closing` | what was to be reviewed, what had changed, and that all of it was (I-27, I-28, I-32) |
@@ -27,10 +29,13 @@ pub mod check;
 mod closing;
 mod credentials;
 mod current;
+mod emergencies;
 mod ending;
 mod facts;
+mod governed;
 mod inventory;
 mod ledger;
+mod life;
 mod persistence;
 mod plans;
 mod policies;
@@ -45,6 +50,8 @@ mod sets;
 mod standing;
 mod state;
 mod timing;
+mod titles;
+mod two_people;
 
 pub use check::{CheckInfo, Judgement, Verdict};
 pub use facts::{
@@ -145,6 +152,10 @@ impl Replay {
         authority::judge(state, tallies);
         credentials::judge(state, tallies);
         providers::judge(state, tallies);
+        titles::judge(state, tallies);
+        two_people::judge(state, tallies);
+        emergencies::judge(state, tallies);
+        life::judge(state, tallies);
         inventory::judge(state, tallies, blobs);
         review::judge(state, tallies);
         population::judge(state, tallies, blobs);

@@ -218,10 +218,15 @@ fn decide(
     };
     let actor = state.names.intern(&context.record.actor);
     let exception_owner = state.names.intern(&decided.exception_owner);
+    let accountability = context.record.accountability.as_ref();
+    let outermost = accountability.and_then(|who| who.on_behalf_of.first());
+    let delegator = outermost.map(|name| state.names.intern(name));
     let Some(item) = state.items.get_mut(at as usize) else {
         return;
     };
-    tallies.expect(Check::I26, item.reviewer == actor, || {
+    // Who decides in the name of the one who had it (I-16 judges whether it may) has it too.
+    let had = item.reviewer == actor || delegator == Some(item.reviewer);
+    tallies.expect(Check::I26, had, || {
         format!("entry {pos}: the decider did not have the item at that time")
     });
     let shown = item.leaf.key == key
@@ -385,21 +390,29 @@ fn subjects<'s>(state: &'s State, decided: &'s Decided) -> impl Iterator<Item = 
 
 fn self_review(state: &State, tallies: &mut Tallies, decided: &Decided) {
     let entry = || state.entry(decided.pos);
-    let Some(actor) = state.meta(decided.pos).map(|meta| meta.actor) else {
+    let Some(meta) = state.meta(decided.pos) else {
         return;
     };
-    let own = tag_of(state, actor);
+    let own = tag_of(state, meta.actor);
+    // Those in whose name it was taken are bound as if they took it.
+    let delegators: Vec<&[u8]> = state
+        .names
+        .text(meta.on_behalf_of)
+        .split_whitespace()
+        .filter_map(|name| Some(tag_of(state, state.names.find(name)?)))
+        .collect();
     let mut of_somebody = false;
     let (mut decides, mut owns) = (false, false);
     for subject in subjects(state, decided) {
         of_somebody = true;
-        decides |= own == subject;
+        decides |= own == subject || delegators.contains(&subject);
         owns |= tag_of(state, decided.exception_owner) == subject;
     }
     tallies.expect(Check::I26, !decides, || {
         format!("{}: the decider is the subject", entry())
     });
-    tallies.expect(Check::I26, !(of_somebody && own.is_empty()), || {
+    let unknown = own.is_empty() || delegators.iter().any(|tag| tag.is_empty());
+    tallies.expect(Check::I26, !(of_somebody && unknown), || {
         format!("{}: nobody can tell the decider from the subject", entry())
     });
     tallies.expect(Check::I25, !owns, || {

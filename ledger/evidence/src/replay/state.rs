@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use super::governed::Governed;
 use super::providers::Providers;
 use crate::leaf::{GrantKey, GrantLeaf, SourceTag};
 use crate::v1;
@@ -101,6 +102,8 @@ pub(super) struct Meta {
     pub(super) authority: u32,
     /// Interned digest; 0 when none is cited.
     pub(super) policy: u32,
+    /// For whom the actor acted, outermost first, separated by spaces; empty: for itself.
+    pub(super) on_behalf_of: Sym,
 }
 
 /// Digests that many records cite. 0 stands for none.
@@ -143,6 +146,7 @@ pub(super) struct Principal {
 /// The end of a principal or of a right.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ending {
+    pub(super) pos: Pos,
     pub(super) effective_ms: i64,
     /// When the log had it.
     pub(super) recorded_ms: i64,
@@ -427,6 +431,7 @@ pub(super) struct State {
     pub(super) principals_ended: HashMap<Sym, Ending>,
     /// By the right's id.
     pub(super) rights_revoked: HashMap<Sym, Ending>,
+    pub(super) governed: Governed,
     pub(super) policies: Vec<At<v1::PolicyBundlePublished>>,
     pub(super) providers: Providers,
     pub(super) sources: Vec<At<v1::SourceRegistered>>,

@@ -42,6 +42,7 @@ macro_rules! drop_if {
 
 mod authority;
 mod credentials;
+mod governance;
 mod inventory;
 mod ledger;
 mod prelude;
@@ -137,6 +138,7 @@ fn every_check_of_the_replay_has_a_forgery_that_breaks_it() {
         authority::FORGERIES,
         credentials::FORGERIES,
         providers::FORGERIES,
+        governance::FORGERIES,
         inventory::FORGERIES,
         review::FORGERIES,
         remediation::FORGERIES,

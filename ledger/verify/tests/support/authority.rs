@@ -6,6 +6,7 @@ use counterfoil_evidence::{DESCRIPTOR_SET, schema_hash};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
+use super::governance;
 use super::log::{Draft, LogBuilder, STREAMS, seed};
 
 pub const ALICE: &str = "principals/alice";
@@ -39,7 +40,8 @@ pub fn onboard(log: &mut LogBuilder) -> Rights {
     ] {
         register(log, principal, organization_kind);
     }
-    policy(log);
+    begin(log);
+    let policy = policy(log);
     let mut rights = Rights {
         alice_review: right(log, ALICE, DecisionAction::Review, &["*"]),
         alice_except: right(log, ALICE, DecisionAction::Except, &["*"]),
@@ -55,19 +57,7 @@ pub fn onboard(log: &mut LogBuilder) -> Rights {
     };
     credential(log, "first", CAROL, "operators/admin");
     rights.assigned = super::provider::engage(log);
-    let activated = v1::TenantLifecycleChanged {
-        from: v1::TenantState::Onboarding.into(),
-        to: v1::TenantState::Active.into(),
-        gate_results: vec![v1::GateResult {
-            requirement: "decision_rights".to_owned(),
-            record_hash: rights.certify.clone(),
-        }],
-        ..v1::TenantLifecycleChanged::default()
-    };
-    log.append(
-        &Payload::TenantLifecycleChanged(activated),
-        Draft::default(),
-    );
+    governance::activate(log, &rights, policy);
     credential(log, "second", ALICE, CAROL);
     let revoked = v1::CredentialRevoked {
         credential: "first".to_owned(),
@@ -115,7 +105,15 @@ fn register(log: &mut LogBuilder, principal: &str, organization_kind: Organizati
     );
 }
 
-fn policy(log: &mut LogBuilder) {
+fn begin(log: &mut LogBuilder) {
+    let created = v1::TenantLifecycleChanged {
+        to: v1::TenantState::Onboarding.into(),
+        ..v1::TenantLifecycleChanged::default()
+    };
+    log.append(&Payload::TenantLifecycleChanged(created), Draft::default());
+}
+
+fn policy(log: &mut LogBuilder) -> Vec<u8> {
     let rules = v1::PolicyRules {
         review_interval_max_ms: 365 * DAY_MS,
         exception_max_ms: 90 * DAY_MS,
@@ -126,6 +124,7 @@ fn policy(log: &mut LogBuilder) {
         val_required: 3,
         persistence_offsets_ms: vec![HOUR_MS, 7 * DAY_MS],
         dormant_after_ms: 90 * DAY_MS,
+        four_eyes_actions: vec![DecisionAction::Export.into()],
         ..v1::PolicyRules::default()
     };
     let bundle_hash = Sha256::digest(rules.encode_to_vec()).to_vec();
@@ -135,8 +134,9 @@ fn policy(log: &mut LogBuilder) {
         effective_from_ms: log.now_ms,
         rules: Some(rules),
     };
-    log.append(&Payload::PolicyBundlePublished(published), Draft::default());
+    let hash = log.append(&Payload::PolicyBundlePublished(published), Draft::default());
     log.policy = bundle_hash;
+    hash.to_vec()
 }
 
 fn right(log: &mut LogBuilder, grantee: &str, action: DecisionAction, scope: &[&str]) -> Vec<u8> {
@@ -148,6 +148,7 @@ fn right(log: &mut LogBuilder, grantee: &str, action: DecisionAction, scope: &[&
         valid_from_ms: log.now_ms,
         valid_to_ms: log.now_ms + 365 * DAY_MS,
         grantor: CAROL.to_owned(),
+        ..v1::DecisionRightGranted::default()
     };
     log.append(&Payload::DecisionRightGranted(granted), Draft::default())
         .to_vec()

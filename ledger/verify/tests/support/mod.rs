@@ -15,6 +15,7 @@
 pub mod authority;
 pub mod cycle;
 pub mod estate;
+pub mod governance;
 pub mod log;
 pub mod provider;
 pub mod remediation;

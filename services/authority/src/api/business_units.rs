@@ -14,6 +14,7 @@ use crate::{
     model::{
         ids::{BusinessUnitId, PrincipalId},
         principal::require_accountable,
+        tenant::TenantState,
         tenure::{Tenure, check_unit, start_ms},
     },
     store::{self, From},
@@ -47,6 +48,9 @@ pub(super) async fn set_business_unit_owner(
             &tenant,
         )?),
     };
+    if deputy.is_none() && change.tenant.state != TenantState::Onboarding {
+        return Err(Refusal::DeputyRequired.into());
+    }
     check_unit(&wanted.display_name, &owner, deputy.as_ref()).map_err(|wrong| {
         let mut faults = crate::model::Faults::default();
         faults.add_all("business_unit.", wrong);

@@ -15,7 +15,7 @@ use crate::{
     model::{
         ids::PrincipalId,
         principal::OrganizationKind,
-        tenant::{Tenant, TenantKind, is_set_up_by_deployment},
+        tenant::{Step, Tenant, TenantKind, TenantState, allows, is_set_up_by_deployment},
     },
     store,
 };
@@ -28,6 +28,27 @@ pub(super) const ACTIVATE_TENANT: &str = "ActivateTenant";
 pub(super) const REVOKE_TOKEN: &str = "RevokeToken";
 /// See [`REVOKE_TOKEN`].
 pub(super) const UNLINK_LOGIN: &str = "UnlinkLogin";
+/// What an rpc asks of the tenant.
+fn step_of(method: &str) -> Step {
+    match method {
+        "SuspendTenant" => Step::Suspend,
+        "ResumeTenant" => Step::Resume,
+        "BeginExit" => Step::BeginExit,
+        "RecordEvidencePack" => Step::TakeEvidence,
+        "CloseTenant" => Step::Close,
+        "RevokeDecisionRight"
+        | "RevokeDelegation"
+        | "EndPrincipal"
+        | "EndEmergencyAccess"
+        | "ReviewEmergencyUse"
+        | "EndEngagement"
+        | "UnassignOperator"
+        | "RevokeCompetency" => Step::Wind,
+        // Whoever is to take the evidence along, or to let it go on, must be able to come in.
+        "IssueToken" | REVOKE_TOKEN | "LinkLogin" | UNLINK_LOGIN => Step::Wind,
+        _ => Step::Govern,
+    }
+}
 
 /// Refuses the deployment's administrator where a tenant governs itself: after its onboarding its governance is neither theirs
 /// to change nor to read.
@@ -87,6 +108,15 @@ answer_with_one_receipt! {
     AssignOperatorResponse UnassignOperatorResponse AssignResponsibilityResponse SetEnvironmentSensitivityResponse
     SetPartnerTierResponse CompleteReassessmentResponse AttestControlResponse SubmitCompetencyResponse
     AcceptCompetencyResponse RevokeCompetencyResponse
+    ApproveDecisionRightResponse GrantDelegationResponse RevokeDelegationResponse
+    RequestEmergencyAccessResponse ApproveEmergencyAccessResponse EndEmergencyAccessResponse ReviewEmergencyUseResponse
+    SuspendTenantResponse ResumeTenantResponse BeginExitResponse RecordEvidencePackResponse CloseTenantResponse
+}
+
+impl Answer for proto::SetAbsenceResponse {
+    fn receipts(&mut self) -> Vec<&mut Receipt> {
+        self.receipts.iter_mut().collect()
+    }
 }
 
 impl Answer for proto::BatchCreatePrincipalsResponse {
@@ -156,8 +186,16 @@ impl Api {
             }
         };
         // Activating again what is active answers with the activation that happened.
-        if ![ACTIVATE_TENANT, REVOKE_TOKEN, UNLINK_LOGIN].contains(&method) {
-            require_governing(caller, &tenant)?;
+        if method != ACTIVATE_TENANT {
+            let step = step_of(method);
+            let of_anybody = [REVOKE_TOKEN, UNLINK_LOGIN].contains(&method)
+                || matches!(step, Step::Suspend | Step::Resume | Step::Close);
+            if !of_anybody {
+                require_governing(caller, &tenant)?;
+            }
+            if !allows(tenant.state, step) {
+                return Err(Refusal::TenantState(tenant.state).into());
+            }
         }
         let now_ms = self.clock.now_ms();
         let accountability = accountability(&mut tx, &tenant.id, now_ms).await?;
@@ -251,6 +289,31 @@ impl Change {
         self.accountability.get_or_insert_default().policy = bundle_hash.to_vec();
     }
 
+    /// Refuses what only an active tenant does.
+    pub(super) fn require_active(&self) -> Result<(), ApiError> {
+        match self.tenant.state {
+            TenantState::Active => Ok(()),
+            other => Err(Refusal::TenantState(other).into()),
+        }
+    }
+
+    /// The caller, who must be a principal of the tenant.
+    pub(super) fn require_principal(&self) -> Result<PrincipalId, ApiError> {
+        let caller = self.caller.clone();
+        caller.ok_or_else(|| Refusal::PrincipalRequired.into())
+    }
+
+    /// Refuses who does not administer the tenant for the customer.
+    pub(super) async fn require_customer_administrator(
+        &mut self,
+        caller: &Caller,
+    ) -> Result<(), ApiError> {
+        if !caller.has(Role::TenantAdministrator) {
+            return Err(Refusal::CallerNotCustomer.into());
+        }
+        self.require_customer_caller().await
+    }
+
     /// Refuses callers of a tenant who do not act for the customer: who operates the process does not govern it (A12).
     /// Someone of the deployment onboards for the customer; the record names them.
     pub(crate) async fn require_customer_caller(&mut self) -> Result<(), ApiError> {
@@ -292,7 +355,7 @@ impl Change {
 }
 
 /// Who answers for what is changed, and the policy in force, as far as they are known. `None`: neither is.
-async fn accountability(
+pub(super) async fn accountability(
     tx: &mut WriteTx,
     tenant: &str,
     now_ms: i64,

@@ -6,13 +6,15 @@ use std::{
 };
 
 use counterfoil_chassis::ApiError;
+use counterfoil_proto::authority as proto;
 
+use super::convert;
 use crate::model::{
     RecordHash,
     conditions::{Act, Conditions},
-    ids::SourceId,
     policy::Bundle,
-    right::Right,
+    principal::Principal,
+    right::Scope,
 };
 
 /// Bundles remembered at once; beyond that all are read anew.
@@ -22,8 +24,15 @@ const REMEMBERED_MAX: usize = 1_000;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Known(Arc<Mutex<HashMap<RecordHash, Arc<Conditions>>>>);
 
-/// What is left of a right, and the sources that are taken out of "*".
-pub(super) type Narrowed = (Right, Vec<SourceId>);
+/// A right that somebody may decide under, before the conditions of the policy are asked.
+#[derive(Debug)]
+pub(super) struct Offered {
+    pub(super) scope: Scope,
+    /// Those in whose names it would be decided: what is forbidden to them, nobody does for them.
+    pub(super) delegators: Vec<Principal>,
+    /// As it is answered.
+    pub(super) right: proto::DecisionRight,
+}
 
 impl Known {
     /// What rights give where the conditions of a bundle leave something of them, and the conditions that took something away.
@@ -31,17 +40,32 @@ impl Known {
         &self,
         bundle: Option<&Bundle>,
         act: Act<'_>,
-        rights: Vec<Right>,
-    ) -> Result<(Vec<Narrowed>, Vec<String>), ApiError> {
+        offered: Vec<Offered>,
+    ) -> Result<(Vec<proto::DecisionRight>, Vec<String>), ApiError> {
         let Some(bundle) = bundle.filter(|bundle| !bundle.rules.conditions.is_empty()) else {
-            let whole = rights.into_iter().map(|right| (right, Vec::new()));
+            let whole = offered.into_iter().map(|one| one.right);
             return Ok((whole.collect(), Vec::new()));
         };
         let conditions = self.of(bundle)?;
         let mut forbidding = Vec::new();
-        let narrowed = rights.into_iter().filter_map(|right| {
-            let (scope, excluded) = conditions.narrow(act, &right.scope, &mut forbidding)?;
-            Some((Right { scope, ..right }, excluded))
+        let narrowed = offered.into_iter().filter_map(|one| {
+            let (mut scope, mut excluded) = (one.scope, Vec::new());
+            for principal in std::iter::once(act.principal).chain(&one.delegators) {
+                let act = Act { principal, ..act };
+                let (left, taken) = conditions.narrow(act, &scope, &mut forbidding)?;
+                scope = left;
+                excluded.extend(taken);
+            }
+            excluded.sort_unstable();
+            excluded.dedup();
+            Some(proto::DecisionRight {
+                scope: convert::scope_names(&scope, act.tenant),
+                excluded_sources: match scope {
+                    Scope::Everywhere => excluded.iter().map(|one| one.name(act.tenant)).collect(),
+                    Scope::Sources(_) => Vec::new(),
+                },
+                ..one.right
+            })
         });
         let narrowed = narrowed.collect();
         forbidding.sort_unstable();

@@ -10,6 +10,8 @@ use counterfoil_proto::authority as proto;
 use prost_types::Timestamp;
 
 use crate::model::{
+    delegation::{Delegation, Held},
+    emergency::{self, Emergency},
     engagement::{Engagement, Operator, Phase, Responsibility},
     gate::Requirement,
     ids::{self, PrincipalId, SourceId},
@@ -19,7 +21,11 @@ use crate::model::{
     standing::Competency,
     tenant::{Tenant, TenantKind},
     tenure::Tenure,
+    text,
 };
+
+/// Most codes that narrow a right.
+const CODES_MAX: usize = 20;
 
 resource_name! {
     /// "tenants/{tenant}/organizations/{organization}".
@@ -36,6 +42,14 @@ resource_name! {
 resource_name! {
     /// "tenants/{tenant}/logins/{login}".
     pub(super) struct LoginName { tenant: "tenants", login: "logins" }
+}
+resource_name! {
+    /// "tenants/{tenant}/delegations/{delegation}".
+    pub(super) struct DelegationName { tenant: "tenants", delegation: "delegations" }
+}
+resource_name! {
+    /// "tenants/{tenant}/emergencies/{emergency}".
+    pub(super) struct EmergencyName { tenant: "tenants", emergency: "emergencies" }
 }
 resource_name! {
     /// "tenants/{tenant}/sources/{source}".
@@ -90,6 +104,27 @@ pub(super) fn scope(field: &str, scope: &[String], tenant: &str) -> Result<Scope
     Ok(Scope::of(sources, everywhere))
 }
 
+/// Codes that narrow a right; ascending.
+pub(super) fn codes(field: &str, codes: &[String]) -> Result<Vec<String>, ApiError> {
+    if codes.len() > CODES_MAX {
+        return Err(ApiError::invalid(field, "has at most 20 entries"));
+    }
+    if !codes.iter().all(|code| text::is_code(code)) {
+        return Err(ApiError::invalid(field, text::CODE));
+    }
+    let mut codes = codes.to_vec();
+    codes.sort_unstable();
+    codes.dedup();
+    Ok(codes)
+}
+
+pub(super) fn scope_names(scope: &Scope, tenant: &str) -> Vec<String> {
+    match scope {
+        Scope::Everywhere => vec!["*".to_owned()],
+        Scope::Sources(sources) => sources.iter().map(|source| source.name(tenant)).collect(),
+    }
+}
+
 /// A moment of the API in milliseconds; `None` when it is not set.
 pub(super) fn moment(field: &str, time: Option<&Timestamp>) -> Result<Option<i64>, ApiError> {
     let read = |time| millis(time).ok_or_else(|| ApiError::invalid(field, "is not a valid time"));
@@ -137,6 +172,7 @@ pub(super) fn wanted(policy: &proto::Policy) -> Wanted {
         val_required: policy.val_required,
         persistence_offsets: policy.persistence_offsets_seconds.clone(),
         dormant_after: policy.dormant_after_seconds,
+        four_eyes_actions: policy.four_eyes_actions.clone(),
         role_permissions: policy
             .role_permissions
             .iter()
@@ -184,6 +220,7 @@ pub(super) fn policy(bundle: &Bundle) -> proto::Policy {
             })
             .collect(),
         conditions: rules.conditions.clone(),
+        four_eyes_actions: rules.four_eyes_actions.clone(),
     }
 }
 
@@ -243,16 +280,22 @@ pub(super) fn right(tenant: &str, right: &Right) -> proto::DecisionRight {
         name: right.id.name(tenant),
         grantee: right.grantee.name(tenant),
         action: right.action as i32,
-        scope: match &right.scope {
-            Scope::Everywhere => vec!["*".to_owned()],
-            Scope::Sources(sources) => sources.iter().map(|source| source.name(tenant)).collect(),
-        },
+        scope: scope_names(&right.scope, tenant),
         valid_from_time: Some(timestamp(right.valid_from_ms)),
         valid_to_time: Some(timestamp(right.valid_to_ms)),
         grantor: right.grantor.name(tenant),
         revoke_time: right.revoked_at_ms.map(timestamp),
         record_hash: right.record_hash.to_vec(),
         excluded_sources: Vec::new(),
+        tiers: right.tiers.clone(),
+        environments: right.environments.clone(),
+        state: match (right.revoked_at_ms, right.proposed) {
+            (Some(_), _) => proto::DecisionRightState::Revoked,
+            (None, true) => proto::DecisionRightState::Proposed,
+            (None, false) => proto::DecisionRightState::Granted,
+        }
+        .into(),
+        on_behalf_of: Vec::new(),
     }
 }
 
@@ -331,6 +374,111 @@ pub(super) fn competency(tenant: &str, competency: &Competency) -> proto::Compet
     }
 }
 
+/// What was passed on, as a right of who decides under it; `key` tells the identity of a principal.
+pub(super) fn held(
+    tenant: &str,
+    held: &Held,
+    key: impl Fn(&PrincipalId) -> String,
+) -> proto::DecisionRight {
+    let (scope, tiers, environments) = held.reach();
+    let (from_ms, to_ms) = held.term();
+    proto::DecisionRight {
+        grantee: held.holder().name(tenant),
+        scope: scope_names(scope, tenant),
+        valid_from_time: Some(timestamp(from_ms)),
+        valid_to_time: Some(timestamp(to_ms)),
+        record_hash: held.record_hash().to_vec(),
+        tiers: tiers.to_vec(),
+        environments: environments.to_vec(),
+        on_behalf_of: held
+            .on_behalf_of()
+            .map(|delegator| proto::Delegator {
+                principal: delegator.name(tenant),
+                identity_key: key(delegator),
+            })
+            .collect(),
+        ..right(tenant, &held.right)
+    }
+}
+
+pub(super) fn delegation(tenant: &str, one: &Delegation) -> proto::Delegation {
+    proto::Delegation {
+        name: one.id.name(tenant),
+        delegator: one.delegator.name(tenant),
+        delegate: one.delegate.name(tenant),
+        source: match &one.source {
+            Some(source) => source.name(tenant),
+            None => one.right.name(tenant),
+        },
+        action: one.action as i32,
+        scope: scope_names(&one.scope, tenant),
+        tiers: one.tiers.clone(),
+        environments: one.environments.clone(),
+        valid_from_time: Some(timestamp(one.valid_from_ms)),
+        valid_to_time: Some(timestamp(one.valid_to_ms)),
+        transitive: one.transitive,
+        reason_code: one.reason_code.clone(),
+        revoke_time: one.revoked_at_ms.map(timestamp),
+        record_hash: one.record_hash.to_vec(),
+    }
+}
+
+/// The state of an access in an emergency.
+pub(crate) fn phase(phase: emergency::Phase) -> proto::EmergencyState {
+    match phase {
+        emergency::Phase::Requested => proto::EmergencyState::Requested,
+        emergency::Phase::Expired => proto::EmergencyState::Expired,
+        emergency::Phase::Approved => proto::EmergencyState::Approved,
+        emergency::Phase::Active => proto::EmergencyState::Active,
+        emergency::Phase::Ended => proto::EmergencyState::Ended,
+        emergency::Phase::Reviewed => proto::EmergencyState::Reviewed,
+    }
+}
+
+pub(super) fn emergency(tenant: &str, one: &Emergency, now_ms: i64) -> proto::EmergencyAccess {
+    let approval = one.approval.as_ref();
+    proto::EmergencyAccess {
+        name: one.id.name(tenant),
+        state: phase(one.phase(now_ms)).into(),
+        requester: one.requester.name(tenant),
+        approver: approval
+            .map(|approval| approval.approver.name(tenant))
+            .unwrap_or_default(),
+        roles: one.roles.clone(),
+        actions: one.actions.iter().map(|action| *action as i32).collect(),
+        scope: scope_names(&one.scope, tenant),
+        duration_seconds: one.duration_ms / 1000,
+        start_time: approval.map(|approval| timestamp(approval.valid_from_ms)),
+        end_time: one.end_ms().map(timestamp),
+        reviewer: one
+            .reviewer
+            .as_ref()
+            .map(|one| one.name(tenant))
+            .unwrap_or_default(),
+    }
+}
+
+/// What an access in an emergency lets its requester decide, as a right.
+pub(super) fn emergency_right(
+    tenant: &str,
+    one: &Emergency,
+    action: DecisionAction,
+) -> Option<proto::DecisionRight> {
+    let approval = one.approval.as_ref()?;
+    Some(proto::DecisionRight {
+        name: one.id.name(tenant),
+        grantee: one.requester.name(tenant),
+        action: action as i32,
+        scope: scope_names(&one.scope, tenant),
+        valid_from_time: Some(timestamp(approval.valid_from_ms)),
+        valid_to_time: Some(timestamp(approval.valid_to_ms)),
+        grantor: approval.approver.name(tenant),
+        record_hash: approval.record_hash.to_vec(),
+        state: proto::DecisionRightState::Granted.into(),
+        ..proto::DecisionRight::default()
+    })
+}
+
 /// The tag of a principal's identity; empty when it is no identity.
 pub(super) fn identity_tag(salt: &[u8; 32], identity_key: &str) -> Vec<u8> {
     if identity_key.is_empty() {
@@ -396,6 +544,7 @@ mod tests {
                 permissions: vec!["items.get".into()],
             }],
             conditions: "forbid(\n  principal,\n  action,\n  resource\n);".into(),
+            four_eyes_actions: vec![2, 3],
             ..proto::Policy::default()
         };
         let bundle = Bundle {

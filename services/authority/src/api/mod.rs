@@ -7,7 +7,10 @@ mod change;
 mod competencies;
 mod conditions;
 mod convert;
+mod delegations;
+mod emergencies;
 mod engagements;
+mod life;
 mod logins;
 mod offers;
 mod operators;
@@ -29,13 +32,16 @@ use std::{sync::Arc, time::Duration};
 
 use counterfoil_chassis::disclosure::Disclosures;
 use counterfoil_chassis::{
-    ApiError, Caller, Chassis, Clock, Database, Outbox, StartError, auth::PermissionTable,
-    client::ServiceChannel, names::TenantName, pages::Pages, server::MESSAGE_BYTES_MAX,
+    ApiError, Caller, Chassis, Clock, Database, Outbox, RecordDraft, StartError, WriteTx,
+    auth::PermissionTable, client::ServiceChannel, names::TenantName, pages::Pages,
+    server::MESSAGE_BYTES_MAX,
 };
 use counterfoil_proto::{
     authority::{
         credential_service_server::CredentialServiceServer,
         decision_right_service_server::DecisionRightServiceServer,
+        delegation_service_server::DelegationServiceServer,
+        emergency_service_server::EmergencyServiceServer,
         engagement_service_server::EngagementServiceServer,
         policy_service_server::PolicyServiceServer,
         principal_service_server::PrincipalServiceServer,
@@ -45,6 +51,9 @@ use counterfoil_proto::{
     ledger::ledger_service_client::LedgerServiceClient,
 };
 use tonic::service::Routes;
+
+pub(crate) use convert::phase;
+pub(crate) use emergencies::missed;
 
 use crate::{jobs::Uses, oidc::Issuers, store};
 
@@ -112,11 +121,19 @@ impl Api {
                 QualificationServiceServer::new(self.clone())
                     .max_encoding_message_size(MESSAGE_BYTES_MAX),
             )
+            .add_service(
+                DelegationServiceServer::new(self.clone())
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            )
+            .add_service(
+                EmergencyServiceServer::new(self.clone())
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            )
             .add_service(Disclosures::new(self.outbox.clone()).into_server());
         routes.routes()
     }
 
-    /// The present.
+    /// The present, milliseconds.
     pub(crate) fn now_ms(&self) -> i64 {
         self.clock.now_ms()
     }
@@ -124,6 +141,21 @@ impl Api {
     /// The database, for the jobs.
     pub(crate) fn db(&self) -> &Database {
         &self.db
+    }
+
+    /// Writes a record of what the service does by itself, with who answers for it.
+    pub(crate) async fn record(
+        &self,
+        tx: &mut WriteTx,
+        draft: RecordDraft,
+    ) -> Result<(), ApiError> {
+        let tenant = tx.tenant().to_owned();
+        let draft = match change::accountability(tx, &tenant, self.clock.now_ms()).await? {
+            Some(accountability) => draft.accountability(accountability),
+            None => draft,
+        };
+        self.outbox.emit(tx, draft).await?;
+        Ok(())
     }
 
     /// Refuses who may not read the governance of a tenant: strangers as if there were none.

@@ -16,7 +16,7 @@ use counterfoil_proto::authority as proto;
 use super::{
     Api,
     change::{Asked, Change},
-    convert,
+    convert, emergencies,
     engagements::{across, live, of_change, parse, side},
     offers,
 };
@@ -341,6 +341,10 @@ async fn resolve(
     }
     drop(reader);
     let mut reader = api.db.read(customer).await?;
+    let tenant = store::tenants::get(&mut reader, customer).await?;
+    if tenant.is_none_or(|tenant| tenant.state == TenantState::Closed) {
+        return Ok(None);
+    }
     let operator = who.to_string();
     let acting = store::qualifications::acting(&mut reader, customer, &operator).await?;
     let Some(acting) = acting else {
@@ -352,13 +356,19 @@ async fn resolve(
     };
     let now_ms = api.clock.now_ms();
     let found = judge(&mut reader, customer, &engagement, &acting, now_ms).await?;
+    let acts_as = (customer, &acting.principal);
+    let (urgent, urgent_until_ms) = emergencies::roles(&mut reader, acts_as, now_ms).await?;
+    let mut roles = acting.roles;
+    roles.extend(urgent);
+    roles.sort_unstable();
+    roles.dedup();
     Ok(found.map(|found| Resolved {
         principal: acting.principal.as_str().to_owned(),
-        roles: acting.roles,
+        roles,
         engagement: acting.engagement.in_records(),
         assignment_hash: acting.record_hash.to_vec(),
         refusal: found.lack.map_or("", |lack| lack.code()).to_owned(),
-        until_ms: found.until_ms,
+        until_ms: urgent_until_ms.map_or(found.until_ms, |end_ms| end_ms.min(found.until_ms)),
     }))
 }
 

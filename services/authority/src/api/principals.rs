@@ -281,10 +281,10 @@ pub(super) async fn end_principal(
     api.finish(change, answer).await
 }
 
-/// Refuses to end who owns a business unit or is the last to be asked: nothing may be left without an answerable human.
+/// Refuses to end who owns a business unit or stands in for its owner, or is the last to be asked: nothing may be left without an answerable human.
 async fn require_dispensable(change: &mut Change, id: &PrincipalId) -> Result<(), ApiError> {
     let tenant = change.tenant.id.clone();
-    if let Some(unit) = store::tenures::owned_by(change.tx.conn(), &tenant, id).await? {
+    if let Some(unit) = store::tenures::answered_by(change.tx.conn(), &tenant, id).await? {
         return Err(Refusal::OwnsBusinessUnit(unit).into());
     }
     if let Some(activity) = store::qualifications::owned_by(change.tx.conn(), &tenant, id).await? {

@@ -6,13 +6,15 @@ use counterfoil_chassis::{
     ApiError, Caller, EmittedRecord,
     names::{PrincipalName, new_id, tenant_field},
 };
-use counterfoil_evidence::v1::{DecisionRightGranted, DecisionRightRevoked};
+use counterfoil_evidence::v1::{DecisionRightGranted, DecisionRightProposed, DecisionRightRevoked};
 use counterfoil_proto::authority as proto;
 
 use super::{
     Api,
     change::{Asked, Change},
+    conditions::Offered,
     convert::{self, DecisionRightName},
+    delegations, emergencies,
 };
 use crate::{
     error::Refusal,
@@ -20,7 +22,9 @@ use crate::{
         Faults,
         conditions::Act,
         ids::{PrincipalId, RightId},
-        right::{DecisionAction, Right, check_new, require_grantable},
+        principal::require_accountable,
+        right::{DecisionAction, Right, check_new, may_approve, require_grantable},
+        tenant::TenantState,
     },
     store::{self, From},
 };
@@ -50,18 +54,21 @@ pub(super) async fn grant_decision_rights(
     for (position, wanted) in request.decision_rights.iter().enumerate() {
         rights.push(read(&change, position, wanted)?);
     }
+    require_own_grants(&change, &rights)?;
     require_all_grantable(&mut change, &rights).await?;
+    let now_ms = change.now_ms;
+    let policy = store::policies::in_force(change.tx.conn(), &tenant, now_ms).await?;
+    let reserved = policy
+        .map(|bundle| bundle.rules.four_eyes_actions)
+        .unwrap_or_default();
+    for right in &mut rights {
+        right.proposed = reserved.contains(&(right.action as i32));
+    }
     let drafts = rights.iter().map(|right| {
-        let payload = DecisionRightGranted {
-            right: right.id.as_str().to_owned(),
-            grantee: right.grantee.in_records(),
-            action: right.action.into(),
-            scope: right.scope.in_records(),
-            valid_from_ms: right.valid_from_ms,
-            valid_to_ms: right.valid_to_ms,
-            grantor: right.grantor.in_records(),
+        let draft = match right.proposed {
+            true => change.draft(&proposal(right), right.id.in_records()),
+            false => change.draft(&granted(right, Vec::new()), right.id.in_records()),
         };
-        let draft = change.draft(&payload, right.id.in_records());
         draft.subject(right.grantee.in_records())
     });
     let drafts = drafts.collect();
@@ -76,6 +83,96 @@ pub(super) async fn grant_decision_rights(
             .map(|right| convert::right(&tenant, right))
             .collect(),
         receipts: emitted.iter().map(EmittedRecord::pending_receipt).collect(),
+    };
+    api.finish(change, answer).await
+}
+
+fn proposal(right: &Right) -> DecisionRightProposed {
+    DecisionRightProposed {
+        right: right.id.as_str().to_owned(),
+        grantee: right.grantee.in_records(),
+        action: right.action.into(),
+        scope: right.scope.in_records(),
+        valid_from_ms: right.valid_from_ms,
+        valid_to_ms: right.valid_to_ms,
+        grantor: right.grantor.in_records(),
+        tiers: right.tiers.clone(),
+        environments: right.environments.clone(),
+    }
+}
+
+fn granted(right: &Right, proposal_record_hash: Vec<u8>) -> DecisionRightGranted {
+    DecisionRightGranted {
+        right: right.id.as_str().to_owned(),
+        grantee: right.grantee.in_records(),
+        action: right.action.into(),
+        scope: right.scope.in_records(),
+        valid_from_ms: right.valid_from_ms,
+        valid_to_ms: right.valid_to_ms,
+        grantor: right.grantor.in_records(),
+        tiers: right.tiers.clone(),
+        environments: right.environments.clone(),
+        proposal_record_hash,
+    }
+}
+
+/// Once the tenant governs itself, nobody grants in another's name. Before, the deployment does so for the customer, and the
+/// record names both.
+fn require_own_grants(change: &Change, rights: &[Right]) -> Result<(), ApiError> {
+    if change.tenant.state == TenantState::Onboarding {
+        return Ok(());
+    }
+    let caller = change.require_principal()?;
+    match rights.iter().all(|right| right.grantor == caller) {
+        true => Ok(()),
+        false => Err(Refusal::GrantorNotCaller.into()),
+    }
+}
+
+pub(super) async fn approve_decision_right(
+    api: &Api,
+    caller: &Caller,
+    request: proto::ApproveDecisionRightRequest,
+) -> Result<proto::ApproveDecisionRightResponse, ApiError> {
+    let name = DecisionRightName::parse_field("name", &request.name)?;
+    let tenant = name.tenant;
+    let method = "ApproveDecisionRight";
+    let mut change = match api
+        .begin(caller, &tenant, method, &request.request_id, &request)
+        .await?
+    {
+        Asked::Done(answer) => return Ok(answer),
+        Asked::New(change) => *change,
+    };
+    let approver = change.require_principal()?;
+    let found = store::principals::get(change.tx.conn(), &tenant, &approver).await?;
+    if require_accountable(found.as_ref()).is_err() {
+        return Err(Refusal::CallerNotCustomer.into());
+    }
+    let id = convert::id("name", RightId::parse(&name.decision_right))?;
+    let right = store::rights::get(change.tx.conn(), &tenant, &id).await?;
+    let mut right = right.ok_or_else(ApiError::not_found)?;
+    if right.revoked_at_ms.is_some() {
+        return Err(Refusal::RightRevoked.into());
+    }
+    if !right.proposed {
+        return Err(Refusal::NotProposed.into());
+    }
+    if !may_approve(&right, &approver) {
+        return Err(Refusal::SecondHumanRequired.into());
+    }
+    require_all_grantable(&mut change, std::slice::from_ref(&right)).await?;
+    let payload = granted(&right, right.record_hash.to_vec());
+    let draft = change
+        .draft(&payload, id.in_records())
+        .subject(right.grantee.in_records());
+    let emitted = api.emit(&mut change, draft).await?;
+    store::rights::approve(change.tx.conn(), &tenant, &id, emitted.record_hash).await?;
+    right.proposed = false;
+    right.record_hash = emitted.record_hash;
+    let answer = proto::ApproveDecisionRightResponse {
+        decision_right: Some(convert::right(&tenant, &right)),
+        receipt: Some(emitted.pending_receipt()),
     };
     api.finish(change, answer).await
 }
@@ -111,6 +208,9 @@ fn read(
         valid_from_ms,
         valid_to_ms,
         grantor,
+        tiers: convert::codes(&field("tiers"), &wanted.tiers)?,
+        environments: convert::codes(&field("environments"), &wanted.environments)?,
+        proposed: false,
         revoked_at_ms: None,
         record_hash: [0; 32],
     })
@@ -127,7 +227,7 @@ async fn require_all_grantable(change: &mut Change, rights: &[Right]) -> Result<
     let found = store::principals::get_many(change.tx.conn(), engine, tenant, ids).await?;
     for (position, right) in rights.iter().enumerate() {
         let (grantor, grantee) = (found.get(&right.grantor), found.get(&right.grantee));
-        require_grantable(grantor, grantee)
+        require_grantable(grantor, grantee, right.action)
             .map_err(|reason| Refusal::NotGrantable { position, reason })?;
     }
     Ok(())
@@ -210,11 +310,22 @@ pub(super) async fn check_decision_right(
     let mut tx = api.db.read_tx(&tenant).await?;
     let found = store::principals::get(tx.conn(), &tenant, &id).await?;
     let principal = found.ok_or_else(ApiError::not_found)?;
-    let mut rights = match principal.is_active() {
-        true => store::rights::holding(tx.conn(), &tenant, &id, action, now_ms).await?,
-        false => Vec::new(),
-    };
-    rights.retain(|right| right.holds(now_ms));
+    let mut rights = Vec::new();
+    if principal.is_active() {
+        let own = store::rights::holding(tx.conn(), &tenant, &id, action, now_ms).await?;
+        let own = own.iter().filter(|right| right.holds(now_ms));
+        rights.extend(own.map(|right| Offered {
+            scope: right.scope.clone(),
+            delegators: Vec::new(),
+            right: convert::right(&tenant, right),
+        }));
+        let engine = api.db.engine();
+        let who = (tenant.as_str(), &id);
+        rights.extend(delegations::passed_on_to(&mut tx, engine, who, action, now_ms).await?);
+        // Nothing tells the tier or the environment of a source: who holds a right for some decides nothing under it.
+        rights.retain(|one| one.right.tiers.is_empty() && one.right.environments.is_empty());
+        rights.extend(emergencies::decides(&mut tx, who, action, now_ms).await?);
+    }
     let owner = store::tenures::first(tx.conn(), &tenant).await?;
     let policy = store::policies::in_force(tx.conn(), &tenant, now_ms).await?;
     let act = Act {
@@ -226,13 +337,7 @@ pub(super) async fn check_decision_right(
     let (rights, conditions) = api.conditions.narrow(policy.as_ref(), act, rights)?;
     Ok(proto::CheckDecisionRightResponse {
         conditions,
-        decision_rights: rights
-            .iter()
-            .map(|(right, excluded)| proto::DecisionRight {
-                excluded_sources: excluded.iter().map(|source| source.name(&tenant)).collect(),
-                ..convert::right(&tenant, right)
-            })
-            .collect(),
+        decision_rights: rights,
         identity_key: principal.identity_key,
         accountable_owner: owner
             .map(|tenure| tenure.owner.name(&tenant))

@@ -4,6 +4,7 @@ use counterfoil_chassis::Caller;
 use counterfoil_proto::authority::{
     credential_service_server::CredentialService,
     decision_right_service_server::DecisionRightService,
+    delegation_service_server::DelegationService, emergency_service_server::EmergencyService,
     engagement_service_server::EngagementService, policy_service_server::PolicyService,
     principal_service_server::PrincipalService, qualification_service_server::QualificationService,
     tenant_service_server::TenantService, *,
@@ -11,8 +12,9 @@ use counterfoil_proto::authority::{
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, business_units, competencies, engagements, logins, offers, operators, organizations,
-    policies, principals, qualifications, rights, settings, tenants, tokens,
+    Api, business_units, competencies, delegations, emergencies, engagements, life, logins, offers,
+    operators, organizations, policies, principals, qualifications, rights, settings, tenants,
+    tokens,
 };
 
 macro_rules! serve {
@@ -48,6 +50,11 @@ serve! {
         tenants::get_tenant(GetTenantRequest) -> GetTenantResponse;
         tenants::list_tenants(ListTenantsRequest) -> ListTenantsResponse;
         tenants::activate_tenant(ActivateTenantRequest) -> ActivateTenantResponse;
+        life::suspend_tenant(SuspendTenantRequest) -> SuspendTenantResponse;
+        life::resume_tenant(ResumeTenantRequest) -> ResumeTenantResponse;
+        life::begin_exit(BeginExitRequest) -> BeginExitResponse;
+        life::record_evidence_pack(RecordEvidencePackRequest) -> RecordEvidencePackResponse;
+        life::close_tenant(CloseTenantRequest) -> CloseTenantResponse;
         settings::set_escalation_path(SetEscalationPathRequest) -> SetEscalationPathResponse;
         settings::set_retention_policy(SetRetentionPolicyRequest) -> SetRetentionPolicyResponse;
     }
@@ -74,6 +81,7 @@ serve! {
         business_units::get_business_unit_owner(GetBusinessUnitOwnerRequest) -> GetBusinessUnitOwnerResponse;
         business_units::list_business_units(ListBusinessUnitsRequest) -> ListBusinessUnitsResponse;
         rights::grant_decision_rights(GrantDecisionRightsRequest) -> GrantDecisionRightsResponse;
+        rights::approve_decision_right(ApproveDecisionRightRequest) -> ApproveDecisionRightResponse;
         rights::revoke_decision_right(RevokeDecisionRightRequest) -> RevokeDecisionRightResponse;
         rights::list_decision_rights(ListDecisionRightsRequest) -> ListDecisionRightsResponse;
         rights::check_decision_right(CheckDecisionRightRequest) -> CheckDecisionRightResponse;
@@ -105,6 +113,15 @@ serve! {
 }
 
 serve! {
+    DelegationService {
+        delegations::grant_delegation(GrantDelegationRequest) -> GrantDelegationResponse;
+        delegations::set_absence(SetAbsenceRequest) -> SetAbsenceResponse;
+        delegations::revoke_delegation(RevokeDelegationRequest) -> RevokeDelegationResponse;
+        delegations::list_delegations(ListDelegationsRequest) -> ListDelegationsResponse;
+    }
+}
+
+serve! {
     QualificationService {
         qualifications::assign_responsibility(AssignResponsibilityRequest) -> AssignResponsibilityResponse;
         qualifications::list_responsibilities(ListResponsibilitiesRequest) -> ListResponsibilitiesResponse;
@@ -116,5 +133,15 @@ serve! {
         competencies::accept_competency(AcceptCompetencyRequest) -> AcceptCompetencyResponse;
         competencies::revoke_competency(RevokeCompetencyRequest) -> RevokeCompetencyResponse;
         competencies::list_competencies(ListCompetenciesRequest) -> ListCompetenciesResponse;
+    }
+}
+
+serve! {
+    EmergencyService {
+        emergencies::request_emergency_access(RequestEmergencyAccessRequest) -> RequestEmergencyAccessResponse;
+        emergencies::approve_emergency_access(ApproveEmergencyAccessRequest) -> ApproveEmergencyAccessResponse;
+        emergencies::end_emergency_access(EndEmergencyAccessRequest) -> EndEmergencyAccessResponse;
+        emergencies::review_emergency_use(ReviewEmergencyUseRequest) -> ReviewEmergencyUseResponse;
+        emergencies::list_emergency_accesses(ListEmergencyAccessesRequest) -> ListEmergencyAccessesResponse;
     }
 }

@@ -70,6 +70,7 @@ pub(super) async fn create_tenant(
         correlation_salt: secrets::random().map_err(ApiError::internal)?,
         created_at_ms: now_ms,
         activation_record: None,
+        exit_evidence: None,
     };
     record_log_origin(&mut tx, &tenant.log.origin).await?;
     let payload = lifecycle(
@@ -230,7 +231,13 @@ pub(super) async fn activate_tenant(
     let payload = lifecycle(kind, TenantState::Onboarding, TenantState::Active, results);
     let draft = change.draft(&payload, format!("tenants/{id}"));
     let emitted = api.emit(&mut change, draft).await?;
-    store::tenants::activate(change.tx.conn(), &id, &emitted.record_id).await?;
+    store::tenants::change(
+        change.tx.conn(),
+        &id,
+        TenantState::Active,
+        &emitted.record_id,
+    )
+    .await?;
     let tenant = Tenant {
         state: TenantState::Active,
         ..change.tenant.clone()
@@ -269,5 +276,6 @@ fn lifecycle(
         to: to.into(),
         gate_results,
         kind: kind.into(),
+        ..TenantLifecycleChanged::default()
     }
 }

@@ -1,5 +1,6 @@
-//! Background work: engagements that end, and last uses of tokens.
+//! Background work: engagements that end, reviews that were missed, and last uses of tokens.
 
+mod emergencies;
 mod engagements;
 mod uses;
 
@@ -25,12 +26,13 @@ impl Jobs {
         Self { api }
     }
 
-    /// Does what is due now; answers how many engagements it wrote about.
+    /// Does what is due now; answers how many engagements and missed reviews it wrote about.
     ///
     /// # Errors
     /// When the database refuses: the next run goes on.
     pub async fn run_once(&self) -> Result<usize, ApiError> {
-        engagements::run_once(&self.api).await
+        let engagements = engagements::run_once(&self.api).await?;
+        Ok(engagements + emergencies::run_once(&self.api).await?)
     }
 
     pub(crate) async fn run(self, shutdown: CancellationToken) {
@@ -41,7 +43,7 @@ impl Jobs {
                 _ = tick.tick() => {}
             }
             if let Err(error) = self.run_once().await {
-                tracing::warn!(%error, "engagements that end were not all looked at");
+                tracing::warn!(%error, "what is due was not all looked at");
             }
         }
     }

@@ -81,7 +81,9 @@ impl Requirement {
         match self {
             Self::CustomerOrganization => "no active principal of a customer organisation",
             Self::ProviderOrganization => "no active principal of a provider organisation",
-            Self::BusinessUnitOwner => "no business unit with an accountable owner",
+            Self::BusinessUnitOwner => {
+                "no business unit, or one without an accountable owner and a deputy"
+            }
             Self::RightToReview => "nobody has a decision right to REVIEW that is valid now",
             Self::RightToRemediate => "nobody has a decision right to REMEDIATE that is valid now",
             Self::RightToCertify => "nobody has a decision right to CERTIFY that is valid now",

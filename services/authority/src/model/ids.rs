@@ -70,6 +70,10 @@ ids! {
     EngagementId "engagements";
     /// Evidence of competency.
     CompetencyId "competencies";
+    /// A delegation.
+    DelegationId "delegations";
+    /// An access in an emergency.
+    EmergencyId "emergencies";
     /// A source, which inventory knows; its ids may have more characters.
     SourceId "sources";
 }

@@ -6,6 +6,8 @@
 
 pub(crate) mod conditions;
 pub(crate) mod credential;
+pub(crate) mod delegation;
+pub(crate) mod emergency;
 pub(crate) mod engagement;
 pub(crate) mod gate;
 pub(crate) mod ids;

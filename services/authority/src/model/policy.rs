@@ -5,7 +5,7 @@ pub(crate) use counterfoil_evidence::v1::{LapseRule, PolicyRules, RolePermission
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::{Faults, RecordHash, conditions::Conditions, principal::ROLES};
+use super::{Faults, RecordHash, conditions::Conditions, principal::ROLES, right::DecisionAction};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
@@ -42,6 +42,8 @@ pub(crate) struct Wanted {
     pub(crate) role_permissions: Vec<RolePermissions>,
     /// Conditions in Cedar.
     pub(crate) conditions: String,
+    /// Numbers of actions of decision rights.
+    pub(crate) four_eyes_actions: Vec<i32>,
 }
 
 /// The deployment's table: whether a role holds a permission.
@@ -102,6 +104,17 @@ pub(crate) fn rules(wanted: &Wanted, holds: Holds<'_>) -> Result<PolicyRules, Fa
     };
     let role_permissions = role_permissions(&mut faults, &wanted.role_permissions, holds);
     let conditions = conditions(&mut faults, &wanted.conditions);
+    let mut four_eyes_actions = wanted.four_eyes_actions.clone();
+    four_eyes_actions.sort_unstable();
+    four_eyes_actions.dedup();
+    let known = four_eyes_actions.iter().all(|number| {
+        DecisionAction::try_from(*number).is_ok_and(|action| action != DecisionAction::Unspecified)
+    });
+    faults.require(
+        known,
+        "four_eyes_actions",
+        "must be actions of decision rights",
+    );
     faults.or(PolicyRules {
         review_interval_max_ms,
         exception_max_ms,
@@ -114,6 +127,7 @@ pub(crate) fn rules(wanted: &Wanted, holds: Holds<'_>) -> Result<PolicyRules, Fa
         dormant_after_ms,
         role_permissions,
         conditions,
+        four_eyes_actions,
     })
 }
 

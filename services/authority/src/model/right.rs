@@ -5,7 +5,7 @@ pub(crate) use counterfoil_evidence::v1::DecisionAction;
 use super::{
     Faults, RecordHash,
     ids::{PrincipalId, RightId, SourceId},
-    principal::{NotAccountable, Principal, require_accountable},
+    principal::{NotAccountable, Principal, PrincipalKind, require_accountable},
 };
 
 const DAY_MS: i64 = 86_400_000;
@@ -34,6 +34,17 @@ impl Scope {
         Self::Sources(sources)
     }
 
+    /// Whether it lies within another.
+    pub(crate) fn within(&self, whole: &Self) -> bool {
+        match (self, whole) {
+            (_, Self::Everywhere) => true,
+            (Self::Everywhere, Self::Sources(_)) => false,
+            (Self::Sources(part), Self::Sources(whole)) => {
+                part.iter().all(|source| whole.contains(source))
+            }
+        }
+    }
+
     /// How records name it.
     pub(crate) fn in_records(&self) -> Vec<String> {
         match self {
@@ -54,6 +65,12 @@ pub(crate) struct Right {
     /// Exclusive.
     pub(crate) valid_to_ms: i64,
     pub(crate) grantor: PrincipalId,
+    /// Codes; empty: all.
+    pub(crate) tiers: Vec<String>,
+    /// Codes; empty: all.
+    pub(crate) environments: Vec<String>,
+    /// Waits for a second human.
+    pub(crate) proposed: bool,
     pub(crate) revoked_at_ms: Option<i64>,
     /// Of the record that granted it; decisions cite it.
     pub(crate) record_hash: RecordHash,
@@ -62,7 +79,10 @@ pub(crate) struct Right {
 impl Right {
     /// Whether it holds at that moment.
     pub(crate) fn holds(&self, now_ms: i64) -> bool {
-        self.revoked_at_ms.is_none() && self.valid_from_ms <= now_ms && now_ms < self.valid_to_ms
+        !self.proposed
+            && self.revoked_at_ms.is_none()
+            && self.valid_from_ms <= now_ms
+            && now_ms < self.valid_to_ms
     }
 }
 
@@ -106,17 +126,36 @@ pub(crate) enum NotGrantable {
     /// An ended principal decides nothing.
     #[error("the grantee has ended")]
     GranteeEnded,
+    /// The auditor would not take its decisions.
+    #[error("REVIEW is for humans, EXCEPT for humans and AI agents")]
+    GranteeKind,
+}
+
+/// Whether a kind of principal may decide so: what the verifier refuses is not granted either (I-13).
+pub(crate) fn may_hold(kind: PrincipalKind, action: DecisionAction) -> bool {
+    match action {
+        DecisionAction::Review => kind == PrincipalKind::Human,
+        DecisionAction::Except => matches!(kind, PrincipalKind::Human | PrincipalKind::AiAgent),
+        _ => true,
+    }
+}
+
+/// Whether this human may be the second of the two that a right needs: another than who proposed it, and not its grantee.
+pub(crate) fn may_approve(right: &Right, approver: &PrincipalId) -> bool {
+    *approver != right.grantor && *approver != right.grantee
 }
 
 /// Checks that this grantor may give a right to this grantee.
 pub(crate) fn require_grantable(
     grantor: Option<&Principal>,
     grantee: Option<&Principal>,
+    action: DecisionAction,
 ) -> Result<(), NotGrantable> {
     require_accountable(grantor)?;
     match grantee {
         None => Err(NotGrantable::GranteeUnknown),
         Some(grantee) if !grantee.is_active() => Err(NotGrantable::GranteeEnded),
+        Some(grantee) if !may_hold(grantee.kind, action) => Err(NotGrantable::GranteeKind),
         Some(_) => Ok(()),
     }
 }
@@ -126,7 +165,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::principal::{OrganizationKind, PrincipalKind, tests::customer_human};
+    use crate::model::principal::{OrganizationKind, tests::customer_human};
 
     fn right(valid_from_ms: i64, valid_to_ms: i64, revoked_at_ms: Option<i64>) -> Right {
         Right {
@@ -137,6 +176,9 @@ mod tests {
             valid_from_ms,
             valid_to_ms,
             grantor: PrincipalId::parse("ben").unwrap(),
+            tiers: Vec::new(),
+            environments: Vec::new(),
+            proposed: false,
             revoked_at_ms,
             record_hash: [0; 32],
         }
@@ -169,13 +211,16 @@ mod tests {
             organization_kind: OrganizationKind::Provider,
             ..customer_human("msp")
         };
-        assert!(require_grantable(Some(&customer), Some(&provider)).is_ok());
-        let refused = require_grantable(Some(&provider), Some(&customer)).unwrap_err();
+        assert!(
+            require_grantable(Some(&customer), Some(&provider), DecisionAction::Review).is_ok()
+        );
+        let refused = require_grantable(Some(&provider), Some(&customer), DecisionAction::Review)
+            .unwrap_err();
         assert_eq!(
             refused.to_string(),
             "the grantor is not of the customer organisation"
         );
-        assert!(require_grantable(None, Some(&customer)).is_err());
+        assert!(require_grantable(None, Some(&customer), DecisionAction::Review).is_err());
     }
 
     #[test]
@@ -190,14 +235,32 @@ mod tests {
                 kind,
                 ..customer_human("any")
             };
-            assert!(require_grantable(Some(&grantor), Some(&grantee)).is_ok());
+            assert!(
+                require_grantable(Some(&grantor), Some(&grantee), DecisionAction::Remediate)
+                    .is_ok()
+            );
             let ended = Principal {
                 ended_at_ms: Some(1),
                 ..grantee
             };
-            assert!(require_grantable(Some(&grantor), Some(&ended)).is_err());
+            assert!(
+                require_grantable(Some(&grantor), Some(&ended), DecisionAction::Remediate).is_err()
+            );
         }
-        assert!(require_grantable(Some(&grantor), None).is_err());
+        assert!(require_grantable(Some(&grantor), None, DecisionAction::Remediate).is_err());
+    }
+
+    #[test]
+    fn what_the_auditor_would_not_take_is_not_granted() {
+        let kinds = [
+            PrincipalKind::Human,
+            PrincipalKind::AiAgent,
+            PrincipalKind::Service,
+        ];
+        let may = |action| kinds.map(|kind| may_hold(kind, action));
+        assert_eq!(may(DecisionAction::Review), [true, false, false]);
+        assert_eq!(may(DecisionAction::Except), [true, true, false]);
+        assert_eq!(may(DecisionAction::Certify), [true; 3]);
     }
 
     #[test]

@@ -217,6 +217,9 @@ mod tests {
 
     fn right_of(grantee: &Principal, scope: Scope) -> Right {
         Right {
+            tiers: Vec::new(),
+            environments: Vec::new(),
+            proposed: false,
             id: RightId::stored("r1".to_owned()),
             grantee: grantee.id.clone(),
             action: DecisionAction::Review,

@@ -15,6 +15,8 @@ pub(crate) struct Tenant {
     pub(crate) created_at_ms: i64,
     /// Id of the record of its activation.
     pub(crate) activation_record: Option<Vec<u8>>,
+    /// Hash of the record of the evidence that was taken away while it leaves.
+    pub(crate) exit_evidence: Option<Vec<u8>>,
 }
 
 /// The log of a tenant, as the ledger made it.
@@ -36,6 +38,39 @@ impl std::fmt::Debug for Tenant {
 /// it governs itself (A12).
 pub(crate) fn is_set_up_by_deployment(state: TenantState) -> bool {
     state == TenantState::Onboarding
+}
+
+/// What may be asked of a tenant, as far as its state decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Something is governed anew.
+    Govern,
+    /// What was given is taken away, or what was done is looked at.
+    Wind,
+    /// To be paused.
+    Suspend,
+    /// To go on.
+    Resume,
+    /// To leave.
+    BeginExit,
+    /// To note that evidence was taken away.
+    TakeEvidence,
+    /// To end.
+    Close,
+}
+
+/// Whether a tenant in this state may take a step: its life as the domain draws it.
+pub(crate) fn allows(state: TenantState, step: Step) -> bool {
+    use TenantState::{Active, Exiting, Onboarding, Suspended};
+    match step {
+        Step::Govern => matches!(state, Onboarding | Active),
+        Step::Wind => matches!(state, Onboarding | Active | Suspended | Exiting),
+        Step::Suspend => state == Active,
+        Step::Resume => state == Suspended,
+        Step::BeginExit => matches!(state, Active | Suspended),
+        Step::TakeEvidence => matches!(state, Active | Suspended | Exiting),
+        Step::Close => state == Exiting,
+    }
 }
 
 /// What activating a tenant in this state means.

@@ -37,6 +37,7 @@ fn tenant(id: &str) -> Tenant {
         correlation_salt: [9; 32],
         created_at_ms: 5,
         activation_record: None,
+        exit_evidence: None,
     }
 }
 
@@ -71,6 +72,9 @@ fn right(id: &str, grantee: &str, action: DecisionAction, from: i64, to: i64) ->
         valid_from_ms: from,
         valid_to_ms: to,
         grantor: PrincipalId::parse("ada").unwrap(),
+        tiers: vec!["low".to_owned()],
+        environments: Vec::new(),
+        proposed: false,
         revoked_at_ms: None,
         record_hash: [2; 32],
     }
@@ -81,7 +85,7 @@ fn tenure(unit: &str, from_ms: i64, owner: &str) -> Tenure {
         business_unit: BusinessUnitId::parse(unit).unwrap(),
         from_ms,
         owner: PrincipalId::parse(owner).unwrap(),
-        deputy: None,
+        deputy: PrincipalId::parse("cleo"),
         display_name: String::new(),
         record_hash: [3; 32],
     }
@@ -130,7 +134,7 @@ both_engines! {
         let mut tx = acme(&db).await;
         assert_eq!(tenants::get(tx.conn(), "acme").await.unwrap(), Some(tenant("acme")));
         assert_eq!(tenants::get(tx.conn(), "beta").await.unwrap(), None);
-        tenants::activate(tx.conn(), "acme", &[8; 16]).await.unwrap();
+        tenants::change(tx.conn(), "acme", TenantState::Active, &[8; 16]).await.unwrap();
         let active = tenants::get(tx.conn(), "acme").await.unwrap().unwrap();
         assert_eq!(active.state, TenantState::Active);
         assert_eq!(active.activation_record, Some(vec![8; 16]));
@@ -212,10 +216,10 @@ both_engines! {
             all.iter().map(|one| (one.business_unit.as_str(), one.owner.as_str())).collect();
         assert_eq!(owners, [("brass", "ada"), ("zinc", "ben")]);
         let ben = PrincipalId::parse("ben").unwrap();
-        let owned = tenures::owned_by(tx.conn(), "acme", &ben).await.unwrap();
+        let owned = tenures::answered_by(tx.conn(), "acme", &ben).await.unwrap();
         assert_eq!(owned.unwrap().as_str(), "zinc");
         tenures::insert(tx.conn(), "acme", &tenure("zinc", 5, "ada")).await.unwrap();
-        assert_eq!(tenures::owned_by(tx.conn(), "acme", &ben).await.unwrap(), None);
+        assert_eq!(tenures::answered_by(tx.conn(), "acme", &ben).await.unwrap(), None);
     }
 
     async fn a_right_holds_in_its_time_for_its_grantee_and_action_until_revoked(db: TestDatabase) {

@@ -32,10 +32,12 @@ pub(crate) async fn met(
     ] {
         met.by(requirement, acting_for(connection, tenant, kind).await?);
     }
+    // A unit that nobody stands in for is none that is answered for at every instant (I-12).
+    let alone = tenures::without_deputy(connection, tenant).await?;
     let owner = tenures::first(connection, tenant).await?;
     met.by(
         Requirement::BusinessUnitOwner,
-        owner.map(|tenure| tenure.record_hash),
+        owner.filter(|_| !alone).map(|tenure| tenure.record_hash),
     );
     for (requirement, action) in [
         (Requirement::RightToReview, DecisionAction::Review),
@@ -89,7 +91,7 @@ async fn right_to(
     let row = sqlx::query(
         "SELECT r.record_hash FROM decision_rights r \
          JOIN principals p ON p.tenant = r.tenant AND p.principal = r.grantee \
-         WHERE r.tenant = $1 AND r.action = $2 AND r.revoked_at_ms IS NULL AND r.valid_from_ms <= $3 \
+         WHERE r.tenant = $1 AND r.action = $2 AND r.proposed = 0 AND r.revoked_at_ms IS NULL AND r.valid_from_ms <= $3 \
          AND r.valid_to_ms > $3 AND p.ended_at_ms IS NULL ORDER BY r.decision_right LIMIT 1",
     )
     .bind(tenant)

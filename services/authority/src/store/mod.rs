@@ -3,6 +3,8 @@
 //! Invariant: every statement names its tenant, but for the list of tenants, the look-up of a token by its public id and the
 //! job's list of engagements that end.
 
+pub(crate) mod delegations;
+pub(crate) mod emergencies;
 pub(crate) mod engagements;
 pub(crate) mod gate;
 pub(crate) mod logins;
@@ -27,7 +29,8 @@ pub(crate) const MIGRATIONS: Migrations = counterfoil_chassis::migrations!(
     "authority",
     "0001_authority.sql",
     "0002_credentials.sql",
-    "0003_engagements.sql"
+    "0003_engagements.sql",
+    "0004_governance.sql"
 );
 
 /// Reads of one tenant: `api.db.read(&tenant)`.

@@ -22,12 +22,15 @@ fn read(row: &AnyRow) -> Result<Right, sqlx::Error> {
         valid_from_ms: row::int(row, "valid_from_ms")?,
         valid_to_ms: row::int(row, "valid_to_ms")?,
         grantor: PrincipalId::stored(row::text(row, "grantor")?),
+        tiers: row::list(row, "tiers")?,
+        environments: row::list(row, "environments")?,
+        proposed: row::flag(row, "proposed")?,
         revoked_at_ms: row::optional_int(row, "revoked_at_ms")?,
         record_hash: row::hash(row, "record_hash")?,
     })
 }
 
-fn scope_column(scope: &Scope) -> String {
+pub(super) fn scope_column(scope: &Scope) -> String {
     match scope {
         Scope::Everywhere => String::new(),
         Scope::Sources(sources) => {
@@ -50,8 +53,11 @@ pub(crate) async fn insert(tx: &mut WriteTx, rights: &[Right]) -> Result<(), sql
         "valid_to_ms",
         "grantor",
         "record_hash",
+        "tiers",
+        "environments",
+        "proposed",
     ];
-    let rows = rights.iter().map(|right| -> [BulkValue; 9] {
+    let rows = rights.iter().map(|right| -> [BulkValue; 12] {
         [
             tenant.as_str().into(),
             right.id.as_str().into(),
@@ -62,6 +68,9 @@ pub(crate) async fn insert(tx: &mut WriteTx, rights: &[Right]) -> Result<(), sql
             right.valid_to_ms.into(),
             right.grantor.as_str().into(),
             right.record_hash.into(),
+            right.tiers.join(",").into(),
+            right.environments.join(",").into(),
+            i32::from(right.proposed).into(),
         ]
     });
     bulk_insert(tx, "decision_rights", columns, "", rows).await?;
@@ -102,6 +111,45 @@ pub(crate) async fn revoke(
     Ok(())
 }
 
+/// Lets a proposed right hold, by the record that granted it.
+pub(crate) async fn approve(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    id: &RightId,
+    record_hash: [u8; 32],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE decision_rights SET proposed = 0, record_hash = $1 \
+         WHERE tenant = $2 AND decision_right = $3 AND proposed = 1",
+    )
+    .bind(record_hash.to_vec())
+    .bind(tenant)
+    .bind(id.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// All rights of a grantee that hold throughout a time, oldest first.
+pub(crate) async fn holding_throughout(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    grantee: &PrincipalId,
+    (from_ms, to_ms): (i64, i64),
+) -> Result<Vec<Right>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT * FROM decision_rights WHERE tenant = $1 AND grantee = $2 AND proposed = 0 AND revoked_at_ms IS NULL \
+         AND valid_from_ms <= $3 AND valid_to_ms >= $4 ORDER BY decision_right LIMIT 1000",
+    )
+    .bind(tenant)
+    .bind(grantee.as_str())
+    .bind(from_ms)
+    .bind(to_ms)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
 /// Lists rights by id.
 pub(crate) async fn list(
     connection: &mut AnyConnection,
@@ -129,7 +177,7 @@ pub(crate) async fn holding(
 ) -> Result<Vec<Right>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT * FROM decision_rights WHERE tenant = $1 AND grantee = $2 AND action = $3 \
-         AND revoked_at_ms IS NULL AND valid_from_ms <= $4 AND valid_to_ms > $4 ORDER BY decision_right",
+         AND proposed = 0 AND revoked_at_ms IS NULL AND valid_from_ms <= $4 AND valid_to_ms > $4 ORDER BY decision_right",
     )
     .bind(tenant)
     .bind(grantee.as_str())

@@ -14,6 +14,11 @@ pub(super) fn optional_int(row: &AnyRow, column: &str) -> Result<Option<i64>, sq
     row.try_get(column)
 }
 
+/// A number that says yes or no.
+pub(super) fn flag(row: &AnyRow, column: &str) -> Result<bool, sqlx::Error> {
+    Ok(int(row, column)? != 0)
+}
+
 pub(super) fn bytes(row: &AnyRow, column: &str) -> Result<Vec<u8>, sqlx::Error> {
     row.try_get(column)
 }

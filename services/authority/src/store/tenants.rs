@@ -19,6 +19,7 @@ fn read(row: &AnyRow) -> Result<Tenant, sqlx::Error> {
         correlation_salt: row::hash(row, "correlation_salt")?,
         created_at_ms: row::int(row, "created_at_ms")?,
         activation_record: sqlx::Row::try_get(row, "activation_record")?,
+        exit_evidence: sqlx::Row::try_get(row, "exit_evidence_hash")?,
     })
 }
 
@@ -72,15 +73,33 @@ pub(crate) async fn list(
     rows.iter().map(read).collect()
 }
 
-/// Moves a tenant to ACTIVE; `record` is the id of its R01.
-pub(crate) async fn activate(
+/// Moves a tenant to another state; `record` is the id of its R01, kept for the activation.
+pub(crate) async fn change(
     connection: &mut AnyConnection,
     tenant: &str,
+    to: TenantState,
     record: &[u8; 16],
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE tenants SET state = $1, activation_record = $2 WHERE tenant = $3")
-        .bind(i64::from(TenantState::Active as i32))
-        .bind(record.to_vec())
+    sqlx::query(
+        "UPDATE tenants SET state = $1, activation_record = CASE WHEN activation_record IS NULL THEN $2 \
+         ELSE activation_record END, exit_evidence_hash = NULL WHERE tenant = $3",
+    )
+    .bind(i64::from(to as i32))
+    .bind(record.to_vec())
+    .bind(tenant)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes the newest record of evidence that was taken away while the tenant leaves.
+pub(crate) async fn take_evidence(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    record_hash: &[u8; 32],
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE tenants SET exit_evidence_hash = $1 WHERE tenant = $2")
+        .bind(record_hash.to_vec())
         .bind(tenant)
         .execute(connection)
         .await?;

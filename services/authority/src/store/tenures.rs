@@ -106,14 +106,30 @@ pub(crate) async fn first(
     row.as_ref().map(read).transpose()
 }
 
-/// A unit that this principal owns now, if there is one.
-pub(crate) async fn owned_by(
+/// Whether a unit has nobody who stands in for its present owner.
+pub(crate) async fn without_deputy(
+    connection: &mut AnyConnection,
+    tenant: &str,
+) -> Result<bool, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT t.business_unit FROM business_unit_tenures t WHERE t.tenant = $1 AND t.deputy = '' \
+         AND t.from_ms = (SELECT MAX(n.from_ms) FROM business_unit_tenures n \
+             WHERE n.tenant = t.tenant AND n.business_unit = t.business_unit) LIMIT 1",
+    )
+    .bind(tenant)
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.is_some())
+}
+
+/// A unit that this principal owns now or stands in for, if there is one.
+pub(crate) async fn answered_by(
     connection: &mut AnyConnection,
     tenant: &str,
     owner: &PrincipalId,
 ) -> Result<Option<BusinessUnitId>, sqlx::Error> {
     let row = sqlx::query(
-        "SELECT t.business_unit FROM business_unit_tenures t WHERE t.tenant = $1 AND t.owner = $2 \
+        "SELECT t.business_unit FROM business_unit_tenures t WHERE t.tenant = $1 AND (t.owner = $2 OR t.deputy = $2) \
          AND t.from_ms = (SELECT MAX(n.from_ms) FROM business_unit_tenures n \
              WHERE n.tenant = t.tenant AND n.business_unit = t.business_unit) \
          ORDER BY t.business_unit LIMIT 1",

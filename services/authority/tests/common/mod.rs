@@ -23,6 +23,8 @@ use counterfoil_proto::{
     authority::{
         credential_service_client::CredentialServiceClient,
         decision_right_service_client::DecisionRightServiceClient,
+        delegation_service_client::DelegationServiceClient,
+        emergency_service_client::EmergencyServiceClient,
         engagement_service_client::EngagementServiceClient,
         policy_service_client::PolicyServiceClient,
         principal_service_client::PrincipalServiceClient,
@@ -48,6 +50,8 @@ pub(crate) struct Deployment {
     pub(crate) ledger: Running,
     pub(crate) db: TestDatabase,
     folder: tempfile::TempDir,
+    /// Who administers the tenant for the customer, and her token; once it is active.
+    pub(crate) ada: std::sync::OnceLock<(Clients, String)>,
 }
 
 /// What one caller calls with.
@@ -60,6 +64,8 @@ pub(crate) struct Clients {
     pub(crate) credentials: CredentialServiceClient<ServiceChannel>,
     pub(crate) engagements: EngagementServiceClient<ServiceChannel>,
     pub(crate) qualifications: QualificationServiceClient<ServiceChannel>,
+    pub(crate) delegations: DelegationServiceClient<ServiceChannel>,
+    pub(crate) emergencies: EmergencyServiceClient<ServiceChannel>,
     pub(crate) ledger: LedgerServiceClient<ServiceChannel>,
 }
 
@@ -73,7 +79,9 @@ impl Clients {
             credentials: CredentialServiceClient::new(channel.clone()),
             rights: DecisionRightServiceClient::new(channel.clone()),
             engagements: EngagementServiceClient::new(channel.clone()),
-            qualifications: QualificationServiceClient::new(channel),
+            qualifications: QualificationServiceClient::new(channel.clone()),
+            delegations: DelegationServiceClient::new(channel.clone()),
+            emergencies: EmergencyServiceClient::new(channel),
             ledger: LedgerServiceClient::new(client::connect(&ledger.url(), Some(token)).unwrap()),
         }
     }
@@ -115,6 +123,7 @@ impl Deployment {
             ledger,
             db,
             folder,
+            ada: std::sync::OnceLock::new(),
         }
     }
 
@@ -150,8 +159,10 @@ impl Deployment {
             .publish_policy(publish(Policy::default()))
             .await
             .unwrap();
-        let ada = self.clients_of(&name_of("ada")).await;
+        let token = self.token_of(&name_of("ada")).await;
+        let ada = self.clients_with(&token);
         admin.tenants.activate_tenant(activate()).await.unwrap();
+        self.ada.set((ada.clone(), token)).ok().unwrap();
         ada
     }
 
@@ -162,14 +173,28 @@ impl Deployment {
 
     /// The same, by a token that lives so many days.
     pub(crate) async fn clients_of_for(&self, principal: &str, days: i64) -> Clients {
+        self.clients_with(&self.token_for(principal, days).await)
+    }
+
+    /// A token of a principal that lives a year.
+    pub(crate) async fn token_of(&self, principal: &str) -> String {
+        self.token_for(principal, 365).await
+    }
+
+    /// A token of a principal; by ada once her tenant is active.
+    async fn token_for(&self, principal: &str, days: i64) -> String {
         let request = IssueTokenRequest {
             principal: principal.to_owned(),
             ttl_seconds: days * 86_400,
             ..IssueTokenRequest::default()
         };
-        let mut principals = self.admin.principals.clone();
-        let issued = principals.issue_token(request).await.unwrap().into_inner();
-        self.clients_with(&issued.token)
+        let ada = self
+            .ada
+            .get()
+            .filter(|_| principal.starts_with("tenants/acme/"));
+        let mut principals = ada.map_or(&self.admin, |(ada, _)| ada).principals.clone();
+        let issued = principals.issue_token(request).await.unwrap();
+        issued.into_inner().token
     }
 
     /// Clients that present this token.

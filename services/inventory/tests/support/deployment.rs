@@ -301,6 +301,7 @@ async fn prepare(admin: &mut Clients) {
             name: "tenants/acme/business-units/sales".into(),
             display_name: "Sales".into(),
             owner: name_of("ada"),
+            deputy: name_of("aud"),
             ..BusinessUnit::default()
         }),
         request_id: String::new(),

@@ -29,6 +29,7 @@ use crate::{
         identity,
         ids::{CampaignKey, Principal, Source},
         item::{Item, ItemEvent, ItemState, ShownGrant},
+        rights::Cited,
         routing::{Person, Routable},
     },
     records::{self, PRESENTATION, Routing, Stamp},
@@ -52,7 +53,7 @@ struct Bench {
 /// What is to be done about one item.
 enum Verdict {
     /// The decision stands on this right, on this leaf.
-    Take { right: [u8; 32], leaf: Vec<u8> },
+    Take { right: Cited, leaf: Vec<u8> },
     /// The grant changed: it is shown again, to this reviewer.
     ShowAgain { shown: ShownGrant, to: Principal },
     /// The grant is gone.
@@ -80,7 +81,7 @@ impl Api {
         let bench = self.bench(caller, key, &proposals).await?;
         let now_ms = bench.stamp.now_ms;
         let mut seen = HashSet::new();
-        let first: Vec<Result<[u8; 32], Refusal>> = proposals
+        let first: Vec<Result<Cited, Refusal>> = proposals
             .iter()
             .map(|proposal| {
                 let proposal = proposal.as_ref().map_err(Clone::clone)?;
@@ -170,6 +171,7 @@ impl Api {
                 now_ms,
                 accountable_owner: standing.accountable_owner,
                 right: None,
+                on_behalf_of: Vec::new(),
                 policy_hash: standing.policy_hash,
             },
             reviewer: Reviewer {
@@ -186,7 +188,7 @@ impl Api {
         &self,
         key: &CampaignKey,
         proposals: &[Result<Proposal, Refusal>],
-        first: &[Result<[u8; 32], Refusal>],
+        first: &[Result<Cited, Refusal>],
     ) -> Result<HashMap<Principal, Person>, ApiError> {
         let named: HashSet<&Principal> = proposals
             .iter()
@@ -352,12 +354,13 @@ impl Writer<'_> {
     fn take(
         &mut self,
         proposal: &Proposal,
-        right: [u8; 32],
+        right: Cited,
         leaf: &[u8],
         batch_id: Option<&str>,
     ) -> Result<EmittedRecord, ApiError> {
         let stamp = Stamp {
-            right: Some(right),
+            right: Some(right.record_hash),
+            on_behalf_of: right.on_behalf_of,
             ..self.bench.stamp.clone()
         };
         let draft = records::decided(&stamp, self.key, proposal, leaf, batch_id);
@@ -426,7 +429,7 @@ impl Written {
 
 impl Bench {
     /// Judges a proposal by what this service and authority know. Answers the right that the decision cites.
-    fn judge_alone(&self, proposal: &Proposal, now_ms: i64) -> Result<[u8; 32], Refusal> {
+    fn judge_alone(&self, proposal: &Proposal, now_ms: i64) -> Result<Cited, Refusal> {
         let item = self
             .items
             .get(&proposal.key)
@@ -442,14 +445,14 @@ impl Bench {
             return Err(Refusal::ended());
         }
         decision::check_presentation(item, &proposal.presentation_hash)?;
-        Ok(right.record_hash)
+        Ok(Cited::from(right))
     }
 
     /// Judges a proposal by what inventory holds now.
     fn judge_with(
         &self,
         proposal: &Proposal,
-        right: [u8; 32],
+        right: Cited,
         now: &HashMap<GrantKey, GrantNow>,
         owners: &HashMap<Principal, Person>,
     ) -> Verdict {

@@ -294,6 +294,7 @@ impl Api {
             actor: caller.actor().to_owned(),
             now_ms,
             right: right.map(|right| right.record_hash),
+            on_behalf_of: Vec::new(),
             accountable_owner: standing.accountable_owner,
             policy_hash: standing.policy_hash,
         })

@@ -106,6 +106,7 @@ impl From<&StepStamp> for Stamp {
             actor: stored.actor.clone(),
             now_ms: stored.at_ms,
             right: stored.right,
+            on_behalf_of: Vec::new(),
             accountable_owner: stored.owner.clone(),
             policy_hash: stored.policy.clone(),
         }

@@ -239,27 +239,50 @@ pub(crate) fn check_reviewer<'r>(
         }
         None => {}
     }
-    if item.reviewer.as_ref() != Some(&reviewer.principal) {
-        return Err(Refusal::denied(
-            "NOT_ROUTED",
-            "the item is with another reviewer",
-        ));
+    let stands_in = |routed: &Principal| {
+        let mut passed_on = reviewer
+            .review
+            .iter()
+            .filter_map(|right| right.on_behalf_of.first());
+        passed_on.any(|(delegator, _)| delegator == routed)
+    };
+    let routed = item
+        .reviewer
+        .as_ref()
+        .filter(|routed| **routed == reviewer.principal || stands_in(routed))
+        .ok_or_else(|| Refusal::denied("NOT_ROUTED", "the item is with another reviewer"))?;
+    let asked = (&reviewer.principal, routed);
+    let review =
+        rights::covering_for(&reviewer.review, source, now_ms, asked).ok_or_else(|| {
+            Refusal::denied(
+                "NO_DECISION_RIGHT",
+                format!("no decision right REVIEW covers {source}"),
+            )
+        })?;
+    let right = if decision == Decision::Exception {
+        rights::covering_for(&reviewer.except, source, now_ms, asked).ok_or_else(|| {
+            Refusal::denied(
+                "NO_DECISION_RIGHT",
+                format!("no decision right EXCEPT covers {source}"),
+            )
+        })?
+    } else {
+        review
+    };
+    // What bars the one in whose name it is decided, bars who decides.
+    for right in [review, right] {
+        let delegators = right.on_behalf_of.iter();
+        if delegators
+            .map(|(_, key)| item.bars(key))
+            .any(|barred| barred.is_some())
+        {
+            return Err(Refusal::denied(
+                "SELF_REVIEW",
+                "nobody lets another review their own access in their name",
+            ));
+        }
     }
-    let review = rights::covering(&reviewer.review, source, now_ms).ok_or_else(|| {
-        Refusal::denied(
-            "NO_DECISION_RIGHT",
-            format!("no decision right REVIEW covers {source}"),
-        )
-    })?;
-    if decision != Decision::Exception {
-        return Ok(review);
-    }
-    rights::covering(&reviewer.except, source, now_ms).ok_or_else(|| {
-        Refusal::denied(
-            "NO_DECISION_RIGHT",
-            format!("no decision right EXCEPT covers {source}"),
-        )
-    })
+    Ok(right)
 }
 
 /// Checks what a decision states (I-25, A22, A43).

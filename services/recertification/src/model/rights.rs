@@ -1,6 +1,6 @@
 //! Decision rights as the authority service answers them: which one covers a decision (I-13).
 
-use super::ids::Source;
+use super::ids::{Principal, Source};
 
 /// A right of one principal for one action.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,27 @@ pub(crate) struct Right {
     pub(crate) valid_to_ms: i64,
     /// SHA-256 of its record, which a decision cites.
     pub(crate) record_hash: [u8; 32],
+    /// In whose names its holder decides under it, outermost first, each with the identity key of that principal; none: in its own.
+    pub(crate) on_behalf_of: Vec<(Principal, String)>,
+}
+
+/// The right that a decision stands on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cited {
+    /// SHA-256 of its record.
+    pub(crate) record_hash: [u8; 32],
+    /// In whose names the decision is taken, outermost first.
+    pub(crate) on_behalf_of: Vec<Principal>,
+}
+
+impl From<&Right> for Cited {
+    fn from(right: &Right) -> Self {
+        let names = right.on_behalf_of.iter();
+        Self {
+            record_hash: right.record_hash,
+            on_behalf_of: names.map(|(principal, _)| principal.clone()).collect(),
+        }
+    }
 }
 
 impl Right {
@@ -40,9 +61,28 @@ impl Right {
     }
 }
 
-/// The first right that covers the source.
+/// The first right of the holder's own that covers the source.
 pub(crate) fn covering<'r>(rights: &'r [Right], source: &Source, now_ms: i64) -> Option<&'r Right> {
-    rights.iter().find(|right| right.covers(source, now_ms))
+    let mut own = rights.iter().filter(|right| right.on_behalf_of.is_empty());
+    own.find(|right| right.covers(source, now_ms))
+}
+
+/// The first right that covers the source and by which its holder, or one in whose name it decides, has what is with `routed`; its
+/// own before those that were passed on.
+pub(crate) fn covering_for<'r>(
+    rights: &'r [Right],
+    source: &Source,
+    now_ms: i64,
+    (holder, routed): (&Principal, &Principal),
+) -> Option<&'r Right> {
+    let has = |right: &&Right| match right.on_behalf_of.first() {
+        None => holder == routed,
+        Some((delegator, _)) => delegator == routed,
+    };
+    rights
+        .iter()
+        .filter(has)
+        .find(|right| right.covers(source, now_ms))
 }
 
 #[cfg(test)]
@@ -56,6 +96,7 @@ mod tests {
             valid_from_ms: 10,
             valid_to_ms: 20,
             record_hash: [7; 32],
+            on_behalf_of: Vec::new(),
         }
     }
 

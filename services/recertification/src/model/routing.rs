@@ -154,6 +154,7 @@ mod tests {
 
     fn everywhere() -> Right {
         Right {
+            on_behalf_of: Vec::new(),
             sources: None,
             excluded: Vec::new(),
             valid_from_ms: 0,

@@ -25,6 +25,7 @@ use counterfoil_evidence::v1::Record;
 use counterfoil_proto::{
     authority::{
         IssueTokenRequest, decision_right_service_client::DecisionRightServiceClient,
+        delegation_service_client::DelegationServiceClient,
         policy_service_client::PolicyServiceClient,
         principal_service_client::PrincipalServiceClient,
         tenant_service_client::TenantServiceClient,
@@ -65,6 +66,7 @@ pub(crate) struct Clients {
     pub(crate) policies: PolicyServiceClient<ServiceChannel>,
     pub(crate) principals: PrincipalServiceClient<ServiceChannel>,
     pub(crate) rights: DecisionRightServiceClient<ServiceChannel>,
+    pub(crate) delegations: DelegationServiceClient<ServiceChannel>,
     pub(crate) sources: SourceServiceClient<ServiceChannel>,
     pub(crate) inventory: InventoryServiceClient<ServiceChannel>,
     pub(crate) campaigns: CampaignServiceClient<ServiceChannel>,
@@ -327,6 +329,7 @@ fn clients(urls: &BTreeMap<&'static str, String>, token: &Token) -> Clients {
         policies: PolicyServiceClient::new(to("authority")),
         principals: PrincipalServiceClient::new(to("authority")),
         rights: DecisionRightServiceClient::new(to("authority")),
+        delegations: DelegationServiceClient::new(to("authority")),
         sources: SourceServiceClient::new(to("inventory")),
         inventory: InventoryServiceClient::new(to("inventory")),
         campaigns: CampaignServiceClient::new(to("recertification")),

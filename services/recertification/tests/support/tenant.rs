@@ -6,8 +6,8 @@ use counterfoil_proto::{
         ActivateTenantRequest, BusinessUnit, CreateOrganizationRequest, CreatePrincipalRequest,
         CreateTenantRequest, DecisionAction, DecisionRight, EscalationLevel,
         GrantDecisionRightsRequest, OrganizationKind, Policy, Principal, PrincipalKind,
-        PublishPolicyRequest, RetentionRule, SetBusinessUnitOwnerRequest, SetEscalationPathRequest,
-        SetRetentionPolicyRequest,
+        PublishPolicyRequest, RetentionRule, SetAbsenceRequest, SetBusinessUnitOwnerRequest,
+        SetEscalationPathRequest, SetRetentionPolicyRequest,
     },
     inventory::{
         CreateSnapshotRequest, CreateSourceRequest, Source, StartSyncRequest, SyncPurpose,
@@ -258,6 +258,19 @@ impl World {
         let mut campaigns = self.olga.campaigns.clone();
         let answer = campaigns.stage_campaign(request).await?;
         Ok(answer.into_inner().campaign.unwrap())
+    }
+
+    /// A principal is away for a day, and another stands in.
+    pub(crate) async fn away(&self, principal: &str, deputy: &str) {
+        let request = SetAbsenceRequest {
+            tenant: TENANT.into(),
+            deputy: principal_name(deputy),
+            from_time: None,
+            to_time: Some(timestamp(self.clock.now_ms() + DAY_MS)),
+            request_id: String::new(),
+        };
+        let mut delegations = self.of(principal).await.delegations;
+        delegations.set_absence(request).await.unwrap();
     }
 
     /// Opens the review.

@@ -22,7 +22,7 @@ use crate::{
     model::{
         entities::{Action, Finding, Remediation, Run},
         ids::Principal,
-        plan::{Newest, REMOVABLE, Tripped, threshold},
+        plan::{Newest, REMOVABLE, Tripped, four_eyes, threshold},
         state::{ActionState, RemediationState},
         target::GrantFacts,
     },
@@ -77,8 +77,9 @@ impl Api {
         }
         let sources: BTreeSet<String> =
             actions.iter().map(|action| action.source.clone()).collect();
+        // Of two people, each acts in their own name, or one could be both.
         let stamp = cite(stamp, &rights, Duty::Remediate, |right| {
-            right.covers(&sources)
+            right.covers(&sources) && (right.on_behalf_of.is_empty() || !rules.four_eyes)
         })?;
         let (remediation, plan_receipt) = self
             .record_plan(&mut tx, &run, &actions, approver, &rules, &stamp)
@@ -171,12 +172,13 @@ impl Api {
         let id = new_id(stamp.now_ms);
         let mut plan = planned(actions)?;
         let (root, count) = (plan.root, plan.count);
-        let tripped = threshold(
-            count,
-            run.observed_count,
-            rules.count_max,
-            rules.permille_max,
-        );
+        // Two people before any limit: whoever resolves it then is not who planned it.
+        let tripped = if rules.four_eyes {
+            Some(four_eyes())
+        } else {
+            let (count_max, permille_max) = (rules.count_max, rules.permille_max);
+            threshold(count, run.observed_count, count_max, permille_max)
+        };
         let mut emission = self.context.outbox.begin(tx).await?;
         let emitted = emission.add(records::planned(stamp, &id, run, &mut plan, rules))?;
         if let Some(tripped) = &tripped {

@@ -23,6 +23,7 @@ use crate::{
     model::{
         entities::{Action, Remediation},
         ids::RemediationKey,
+        plan::FOUR_EYES,
         state::RemediationState,
     },
     records::{self, End, Stamp},
@@ -80,6 +81,15 @@ impl Api {
         let stamp = cite(stamp, &rights, Duty::Remediate, |right| {
             right.covers(&sources)
         })?;
+        let held_for_two = remediation.threshold_metric == FOUR_EYES;
+        let planner = &remediation.approver;
+        let same = principal == *planner || stamp.on_behalf_of.contains(planner);
+        if request.resume && held_for_two && same {
+            return Err(ApiError::permission_denied(
+                "SECOND_HUMAN_REQUIRED",
+                "another human than who planned it must let it go on",
+            ));
+        }
         let draft = records::resolved(&stamp, &remediation, request.resume, &request.reason);
         let emitted = self.context.outbox.emit(&mut tx, draft).await?;
         let next = match request.resume {

@@ -72,7 +72,7 @@ impl Newest {
 /// A limit that a plan exceeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tripped {
-    /// "count" or "permille".
+    /// "four_eyes", "count" or "permille".
     pub(crate) metric: &'static str,
     /// The policy's limit.
     pub(crate) limit: u64,
@@ -104,6 +104,18 @@ pub(crate) fn threshold(
         });
     }
     None
+}
+
+/// Metric of a plan that waits for a second human.
+pub(crate) const FOUR_EYES: &str = "four_eyes";
+
+/// What holds every plan where the policy reserves removals for two people: one has planned it.
+pub(crate) fn four_eyes() -> Tripped {
+    Tripped {
+        metric: FOUR_EYES,
+        limit: 2,
+        observed: 1,
+    }
 }
 
 /// Median (the lower of two) and maximum of durations, milliseconds; 0 for none.

@@ -9,9 +9,9 @@ use counterfoil_chassis::{
 };
 pub(crate) use counterfoil_proto::authority::DecisionAction;
 use counterfoil_proto::authority::{
-    CheckDecisionRightRequest, DecisionRight, GetPolicyRequest, GetPrincipalRequest,
-    LapseRule as ApiLapseRule, ListDecisionRightsRequest, ListPrincipalsRequest, OrganizationKind,
-    Principal as ApiPrincipal, PrincipalKind,
+    CheckDecisionRightRequest, DecisionRight, DecisionRightState, GetPolicyRequest,
+    GetPrincipalRequest, LapseRule as ApiLapseRule, ListDecisionRightsRequest,
+    ListPrincipalsRequest, OrganizationKind, Principal as ApiPrincipal, PrincipalKind,
     decision_right_service_client::DecisionRightServiceClient,
     policy_service_client::PolicyServiceClient, principal_service_client::PrincipalServiceClient,
 };
@@ -184,7 +184,12 @@ impl Authority {
                 .into_inner();
             for granted in &answer.decision_rights {
                 let grantee = Principal::of_tenant(tenant, &granted.grantee);
-                if let (DecisionAction::Review, Some(grantee)) = (granted.action(), grantee) {
+                // Nothing tells the tier or the environment of a source.
+                let whole = granted.tiers.is_empty() && granted.environments.is_empty();
+                let holds = whole && granted.state() == DecisionRightState::Granted;
+                if let (true, DecisionAction::Review, Some(grantee)) =
+                    (holds, granted.action(), grantee)
+                {
                     review
                         .entry(grantee)
                         .or_default()
@@ -267,6 +272,17 @@ fn right(tenant: &str, granted: &DecisionRight) -> Result<Right, ApiError> {
             .and_then(millis)
             .unwrap_or(0),
         valid_to_ms: revoked.map_or(end, |at| at.min(end)),
+        on_behalf_of: granted
+            .on_behalf_of
+            .iter()
+            .map(|one| {
+                let principal = Principal::of_tenant(tenant, &one.principal);
+                let principal = principal.ok_or_else(|| {
+                    ApiError::internal("authority answered a delegator that is no principal")
+                })?;
+                Ok((principal, one.identity_key.clone()))
+            })
+            .collect::<Result<_, ApiError>>()?,
         record_hash: granted
             .record_hash
             .as_slice()

@@ -49,6 +49,8 @@ pub(crate) struct Right {
     valid_to_ms: i64,
     /// SHA-256 of its record.
     pub(crate) record_hash: Digest,
+    /// In whose names its holder decides under it, outermost first; none: in its own.
+    pub(crate) on_behalf_of: Vec<Principal>,
 }
 
 impl Right {
@@ -172,6 +174,9 @@ impl Authority {
             offsets_ms: offsets.map(|offset| offset.saturating_mul(1000)).collect(),
             count_max: policy.threshold_count,
             permille_max: policy.threshold_permille,
+            four_eyes: policy
+                .four_eyes_actions
+                .contains(&DecisionAction::Remediate.into()),
             exception_max_ms: policy.exception_max_seconds.saturating_mul(1000),
         };
         Ok((rules, policy.bundle_hash))
@@ -222,5 +227,14 @@ fn right(tenant: &str, granted: &DecisionRight) -> Result<Right, ApiError> {
         valid_from_ms: from.map_or(Some(0), millis).unwrap_or(i64::MAX),
         valid_to_ms: to.and_then(millis).unwrap_or(0),
         record_hash: digest(PEER, &granted.record_hash)?,
+        on_behalf_of: granted
+            .on_behalf_of
+            .iter()
+            .map(|one| {
+                Principal::of_tenant(tenant, &one.principal).ok_or_else(|| {
+                    ApiError::internal("authority answered a delegator that is no principal")
+                })
+            })
+            .collect::<Result<_, _>>()?,
     })
 }

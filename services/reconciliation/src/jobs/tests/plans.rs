@@ -3,6 +3,7 @@
 use counterfoil_chassis::{clock::timestamp, testing::TestDatabase};
 use counterfoil_evidence::v1;
 use counterfoil_proto::{
+    authority::DecisionAction,
     recertification::Decision,
     reconciliation::{
         AcceptFindingRiskRequest, ActionState, FindingState, GetRemediationRequest,
@@ -63,6 +64,26 @@ counterfoil_chassis::both_engines! {
         let again = world.plan(&run).await.unwrap().remediation.unwrap();
         assert_eq!(world.resolve("olga", &again.name, true).await.unwrap(), RemediationState::Approved);
         assert_eq!(world.carried_out(&again.name).await.state(), RemediationState::Closed);
+        world.audited().await;
+        world.stop().await;
+    }
+
+    /// I-82: where the policy reserves removals for two people, another human than the planner lets a plan go on.
+    async fn a_plan_of_two_people_waits_for_the_second(db: TestDatabase) {
+        let world = World::start(db).await;
+        world.grant_right("finn", DecisionAction::Remediate, "*").await;
+        world.publish(|policy| policy.four_eyes_actions = vec![DecisionAction::Remediate.into()]).await;
+        world.add_source("hr", &[Account("amy", &["crew", "root"])], |_| {}).await;
+        world.review("q3", revoke_root).await;
+        let run = world.reconcile().await;
+        let held = world.plan(&run).await.unwrap().remediation.unwrap();
+        assert_eq!((held.state(), held.threshold_metric.as_str()), (RemediationState::Held, "four_eyes"));
+        let refused = world.execute(&held.name).await.unwrap_err();
+        assert_eq!(reason(&refused), "REMEDIATION_STATE");
+        let refused = world.resolve("olga", &held.name, true).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "SECOND_HUMAN_REQUIRED"));
+        assert_eq!(world.resolve("finn", &held.name, true).await.unwrap(), RemediationState::Approved);
+        assert_eq!(world.carried_out(&held.name).await.state(), RemediationState::Closed);
         world.audited().await;
         world.stop().await;
     }

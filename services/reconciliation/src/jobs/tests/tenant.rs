@@ -112,7 +112,7 @@ impl World {
                 PrincipalKind::Human,
                 ["tenant-administrator", "operator"],
             ),
-            ("finn", PrincipalKind::Human, ["reviewer", "reviewer"]),
+            ("finn", PrincipalKind::Human, ["operator", "reviewer"]),
             ("robo", PrincipalKind::AiAgent, ["operator", "reviewer"]),
         ] {
             let request = CreatePrincipalRequest {

@@ -1,0 +1,221 @@
+//! The life of a tenant and who answers for its units (I-12, I-17).
+
+use super::CLOCK_SKEW_MS;
+use super::authority::human_of_customer;
+use super::check::{Check, Tallies};
+use super::governed::Setting;
+use super::state::{At, Pos, State};
+use crate::catalogue::RECORD_TYPES;
+use crate::v1::{
+    BusinessUnitOwnerSet, DecisionAction, TenantKind, TenantLifecycleChanged, TenantState,
+};
+
+/// What the activation of a provider's own tenant rests on.
+const REQUIRED_OF_PROVIDER: [&str; 1] = ["provider_administrator"];
+/// What the activation of a customer's rests on at least.
+const REQUIRED: [&str; 7] = [
+    "business_unit_owner",
+    "decision_rights.review",
+    "decision_rights.remediate",
+    "decision_rights.certify",
+    "escalation_path",
+    "retention_policy",
+    "policy_bundle",
+];
+
+/// Record types by which something new is governed: only while the tenant is active. What is under way may come to its end
+/// whatever became of the tenant.
+const BEGINNINGS: [&str; 8] = [
+    "CampaignDefined",
+    "CampaignStaged",
+    "ReviewDecided",
+    "ExceptionGranted",
+    "ReconRunSealed",
+    "RemediationPlanned",
+    "DelegationGranted",
+    "EmergencyAccessActivated",
+];
+
+/// Judges states and units.
+pub(super) fn judge(state: &State, tallies: &mut Tallies) {
+    let mut before = None;
+    for change in &state.governed.life {
+        tallies.checked(Check::I17);
+        if let Err(why) = moves(state, before, change) {
+            tallies.fail(Check::I17, format!("{} {why}", state.entry(change.pos)));
+        }
+        before = Some(change.what.to());
+    }
+    governed_while_active(state, tallies);
+    for tenures in state.governed.units.values() {
+        units(state, tallies, tenures);
+    }
+}
+
+fn moves(
+    state: &State,
+    before: Option<TenantState>,
+    change: &At<TenantLifecycleChanged>,
+) -> Result<(), String> {
+    use TenantState::{Active, Closed, Exiting, Onboarding, Suspended, Unspecified};
+    let (from, to) = (change.what.from(), change.what.to());
+    if before.unwrap_or(Unspecified) != from {
+        return Err("starts from another state than the one before it ended in".to_owned());
+    }
+    match (from, to) {
+        (Unspecified, Onboarding) => Ok(()),
+        (Onboarding, Active) => gate(state, change),
+        (Active, Suspended | Exiting) | (Suspended, Active | Exiting) => {
+            match change.what.reason_code.is_empty() {
+                true => Err("gives no reason".to_owned()),
+                false => Ok(()),
+            }
+        }
+        (Exiting, Closed) => {
+            let began = state
+                .governed
+                .life
+                .iter()
+                .rfind(|one| one.what.to() == Exiting);
+            let pack = state.position(&change.what.evidence_record_hash);
+            let pack = pack.filter(|pack| state.governed.packs.contains_key(pack));
+            match (began, pack) {
+                (Some(began), Some(pack)) if began.pos < pack && pack < change.pos => Ok(()),
+                _ => Err("closes a tenant that was given no evidence while it left".to_owned()),
+            }
+        }
+        _ => Err(format!("goes from {from:?} to {to:?}")),
+    }
+}
+
+fn gate(state: &State, change: &At<TenantLifecycleChanged>) -> Result<(), String> {
+    let results = &change.what.gate_results;
+    let required = match change.what.kind() {
+        TenantKind::Provider => &REQUIRED_OF_PROVIDER[..],
+        _ => &REQUIRED,
+    };
+    for required in required {
+        if !results.iter().any(|result| result.requirement == *required) {
+            return Err(format!("rests on no {required}"));
+        }
+    }
+    for result in results {
+        let cited = state
+            .position(&result.record_hash)
+            .filter(|cited| *cited < change.pos);
+        let right = |action: DecisionAction| {
+            cited
+                .and_then(|cited| state.rights.get(&cited))
+                .is_some_and(|right| right.action() == action)
+        };
+        let setting = |kind: Setting| {
+            cited.is_some_and(|cited| state.governed.settings.get(&cited) == Some(&kind))
+        };
+        let good = match result.requirement.as_str() {
+            "business_unit_owner" => state
+                .governed
+                .units
+                .values()
+                .flatten()
+                .any(|unit| Some(unit.pos) == cited),
+            "decision_rights.review" => right(DecisionAction::Review),
+            "decision_rights.remediate" => right(DecisionAction::Remediate),
+            "decision_rights.certify" => right(DecisionAction::Certify),
+            "escalation_path" => setting(Setting::EscalationPath),
+            "retention_policy" => setting(Setting::RetentionPolicy),
+            "policy_bundle" => state
+                .policies
+                .iter()
+                .any(|policy| Some(policy.pos) == cited),
+            _ => cited.is_some(),
+        };
+        if !good {
+            return Err(format!(
+                "cites for {} what does not show it",
+                result.requirement
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn governed_while_active(state: &State, tallies: &mut Tallies) {
+    // From when to when the tenant was active, by its own times, as generously as clocks may differ: services ask for its state
+    // and are told by another clock.
+    let life = &state.governed.life;
+    let mut active: Vec<(i64, i64)> = Vec::new();
+    for (at, change) in life
+        .iter()
+        .enumerate()
+        .filter(|(_, change)| change.what.to() == TenantState::Active)
+    {
+        let next = life.get(at.saturating_add(1));
+        let until_ms = next.map_or(i64::MAX, |next| state.occurred_ms(next.pos));
+        active.push((
+            state.occurred_ms(change.pos).saturating_sub(CLOCK_SKEW_MS),
+            until_ms.saturating_add(CLOCK_SKEW_MS),
+        ));
+    }
+    for (pos, meta) in (0..).zip(&state.metas) {
+        let known = RECORD_TYPES.get(usize::from(meta.kind));
+        if !known.is_some_and(|known| BEGINNINGS.contains(&known.name)) {
+            continue;
+        }
+        tallies.checked(Check::I17);
+        let while_active = active
+            .iter()
+            .any(|(from, to)| (*from..*to).contains(&meta.occurred_ms));
+        tallies.expect(Check::I17, while_active, || {
+            format!("{} governs a tenant that is not active", state.entry(pos))
+        });
+    }
+}
+
+fn units(state: &State, tallies: &mut Tallies, tenures: &[At<BusinessUnitOwnerSet>]) {
+    for (at, tenure) in tenures.iter().enumerate() {
+        tallies.checked(Check::I12);
+        let next = tenures.get(at.saturating_add(1));
+        if let Err(why) = tenure_stands(state, tenure, next) {
+            tallies.fail(Check::I12, format!("{} {why}", state.entry(tenure.pos)));
+        }
+    }
+}
+
+fn tenure_stands(
+    state: &State,
+    tenure: &At<BusinessUnitOwnerSet>,
+    next: Option<&At<BusinessUnitOwnerSet>>,
+) -> Result<(), String> {
+    let from_ms = tenure.what.effective_from_ms;
+    let until_ms = next.map_or(i64::MAX, |next| next.what.effective_from_ms);
+    if until_ms <= from_ms {
+        return Err("and the one after it answer at once".to_owned());
+    }
+    answers(state, &tenure.what.owner, tenure.pos, until_ms)?;
+    let active = state.governed.activated();
+    let in_force = active.is_some_and(|active| until_ms > state.occurred_ms(active.pos));
+    if tenure.what.deputy.is_empty() {
+        return match in_force {
+            true => Err("leaves a unit of an active tenant without a deputy".to_owned()),
+            false => Ok(()),
+        };
+    }
+    if tenure.what.deputy == tenure.what.owner {
+        return Err("lets the owner stand in for itself".to_owned());
+    }
+    answers(state, &tenure.what.deputy, tenure.pos, until_ms)
+}
+
+/// Whether somebody may answer, and was there until another did.
+fn answers(state: &State, name: &str, pos: Pos, until_ms: i64) -> Result<(), String> {
+    let Some(person) = state.names.find(name) else {
+        return Err(format!("names {name}, whom nobody registered"));
+    };
+    human_of_customer(state, person, state.occurred_ms(pos))
+        .map_err(|why| format!("names {name}, who {why}"))?;
+    let end = state.principals_ended.get(&person);
+    match end.is_some_and(|end| end.effective_ms < until_ms) {
+        true => Err(format!("leaves {name} to answer, who had ended")),
+        false => Ok(()),
+    }
+}
