@@ -102,7 +102,8 @@ async fn owner_key(api: &Api, owner: &PrincipalName) -> Result<String, ApiError>
     };
     let found: Principal = match api.principals.clone().get_principal(request).await {
         Ok(answer) => answer.into_inner().principal.unwrap_or_default(),
-        Err(status) if status.code() == Code::NotFound => {
+        // What authority calls no name is the name of nobody.
+        Err(status) if [Code::NotFound, Code::InvalidArgument].contains(&status.code()) => {
             return Err(ApiError::invalid(
                 "owner",
                 "is not a principal of the tenant",
