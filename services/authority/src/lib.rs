@@ -59,7 +59,7 @@ pub async fn start_with_jobs(
     config
         .check()
         .map_err(|wrong| StartError::Other(wrong.into()))?;
-    let issuers = oidc::Issuers::new(&config.issuers, clock.clone())?;
+    let issuers = Arc::new(oidc::Issuers::new(&config.issuers, clock.clone())?);
     let setup = Setup {
         service: SERVICE,
         config: config.service,
@@ -69,6 +69,8 @@ pub async fn start_with_jobs(
         shutdown,
     };
     let mut chassis = Chassis::start(setup).await?;
+    let shutdown = chassis.shutdown.clone();
+    chassis.spawn(Arc::clone(&issuers).run(shutdown));
     let api = api::Api::new(&chassis, issuers)?;
     let (uses, db, clock) = (api.uses.clone(), chassis.db.clone(), chassis.clock.clone());
     let shutdown = chassis.shutdown.clone();

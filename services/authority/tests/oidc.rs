@@ -122,6 +122,7 @@ impl Provider {
 async fn governed(db: TestDatabase, issuers: Vec<IssuerConfig>) -> (Deployment, Clients) {
     let deployment = Deployment::start_with(db, issuers).await;
     deployment.clock.set_ms(Clock::system().now_ms());
+    deployment.jobs.read_keys().await;
     let ada = deployment.active().await;
     (deployment, ada)
 }
@@ -189,6 +190,7 @@ both_engines! {
         let unlink = UnlinkLoginRequest { name: login.name.clone(), request_id: String::new() };
         ada.credentials.clone().unlink_login(unlink.clone()).await.unwrap();
         assert_eq!(introspect(&deployment, &token).await, Err(Code::Unauthenticated));
+        assert_eq!(who(&deployment, &token).await, Err(Code::Unauthenticated), "authority remembers nothing");
         let refused = ada.credentials.clone().unlink_login(unlink).await.unwrap_err();
         assert_eq!(reason(&refused), "LOGIN_UNLINKED");
         // On record: a login, without the subject or the provider's address.
@@ -233,20 +235,25 @@ both_engines! {
         assert_eq!(introspect(&deployment, &new).await, Err(Code::Unauthenticated));
         introspect(&deployment, &old).await.unwrap();
         deployment.clock.advance_ms(60_000);
+        // The token makes authority ask, and does not wait for the answer.
+        assert_eq!(introspect(&deployment, &new).await, Err(Code::Unauthenticated));
+        deployment.jobs.read_keys().await;
         introspect(&deployment, &new).await.unwrap();
         assert_eq!(introspect(&deployment, &old).await, Err(Code::Unauthenticated));
     }
 
     async fn a_provider_that_is_away_stops_nobody_elses_users(db: TestDatabase) {
         let (here, gone) = (Provider::start().await, Provider::start().await);
-        let (deployment, ada) = governed(db, vec![gone.config(), here.config()]).await;
-        for provider in [&here, &gone] {
-            ada.credentials.clone().link_login(link("ada", &provider.issuer, "ada")).await.unwrap();
-        }
         let theirs = gone.token("ada", "urn:counterfoil:ES256").await;
-        let ours = here.token("ada", "urn:counterfoil:ES256").await;
+        let (away, issuer) = (gone.config(), gone.issuer.clone());
         gone.stop().await;
-        assert_eq!(introspect(&deployment, &theirs).await, Err(Code::Unavailable), "its keys were never seen");
+        let (deployment, ada) = governed(db, vec![away, here.config()]).await;
+        for issuer in [&here.issuer, &issuer] {
+            ada.credentials.clone().link_login(link("ada", issuer, "ada")).await.unwrap();
+        }
+        let ours = here.token("ada", "urn:counterfoil:ES256").await;
+        // Its keys were never seen: as if there were no such issuer.
+        assert_eq!(introspect(&deployment, &theirs).await, Err(Code::Unauthenticated));
         introspect(&deployment, &ours).await.unwrap();
         // Keys that were seen count on while the provider is away, for a day and no longer.
         here.stop().await;

@@ -51,6 +51,8 @@ pub const TICKET_HEADER: &str = "counterfoil-ticket";
 
 /// How long an answer of authority is remembered.
 const REMEMBERED: Duration = Duration::from_secs(1);
+/// The same, milliseconds.
+const REMEMBERED_MS: i64 = 1_000;
 /// Answers remembered at once.
 const REMEMBERED_MAX: usize = 10_000;
 /// Accesses carried over at once.
@@ -73,6 +75,16 @@ pub struct Resolved {
     pub refusal: String,
     /// When to ask again, milliseconds.
     pub until_ms: i64,
+    /// When it was asked, milliseconds: the answer may have been remembered since.
+    pub asked_at_ms: i64,
+}
+
+impl Resolved {
+    /// Whether it may still be used, by the service's clock.
+    const fn is_fresh(&self, now_ms: i64) -> bool {
+        let old_ms = self.asked_at_ms.saturating_add(REMEMBERED_MS);
+        self.asked_at_ms <= now_ms && now_ms < old_ms && now_ms < self.until_ms
+    }
 }
 
 /// Knows who acts for whom. Authority looks into its tables, the other services ask authority.
@@ -108,6 +120,7 @@ impl RemoteOperators {
     }
 
     async fn ask(&self, operator: &str, customer: &str) -> Result<Option<Resolved>, ApiError> {
+        let asked_at_ms = self.clock.now_ms();
         let request = ResolveOperatorRequest {
             operator: operator.to_owned(),
             customer: tenant_name(customer).to_string(),
@@ -122,6 +135,7 @@ impl RemoteOperators {
         let engagement = found.engagement.split_once("/engagements/");
         let (_, engagement) = engagement.ok_or_else(|| broken("engagement"))?;
         Ok(Some(Resolved {
+            asked_at_ms,
             principal: name.principal,
             roles: found.roles,
             engagement: format!("engagements/{engagement}"),
@@ -153,17 +167,19 @@ impl OperatorSource for RemoteOperators {
         let now_ms = self.clock.now_ms();
         if let Some((at, found)) = lock(&self.remembered).get(&key)
             && at.elapsed() < REMEMBERED
-            && found.as_ref().is_none_or(|found| now_ms < found.until_ms)
+            && found.as_ref().is_none_or(|found| found.is_fresh(now_ms))
         {
             return Ok(found.clone());
         }
+        // The answer is as old as the question.
+        let at = Instant::now();
         let found = self.ask(&key.0, customer).await?;
         let mut remembered = lock(&self.remembered);
         if remembered.len() >= REMEMBERED_MAX {
             remembered.retain(|_, (at, _)| at.elapsed() < REMEMBERED);
         }
         if remembered.len() < REMEMBERED_MAX {
-            remembered.insert(key, (Instant::now(), found.clone()));
+            remembered.insert(key, (at, found.clone()));
         }
         Ok(found)
     }
@@ -258,6 +274,7 @@ pub async fn select(
         assignment_hash: found.assignment_hash,
         refusal: found.refusal,
         until_ms: found.until_ms,
+        asked_at_ms: found.asked_at_ms,
     };
     let roles = found.roles.iter().map(String::as_str);
     Ok(caller.acting_as(customer, &found.principal, roles, ground))

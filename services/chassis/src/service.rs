@@ -306,6 +306,8 @@ impl Chassis {
             .iter()
             .map(StaticToken::load)
             .collect::<Result<_, _>>()?;
+        // Who gives its own has the tables.
+        let has_tables = face.introspector.is_some();
         let introspector = match face.introspector {
             Some(introspector) => Some(introspector),
             None if self.config.peers.authority.is_some() => {
@@ -318,7 +320,10 @@ impl Chassis {
             let shutdown = self.shutdown.clone();
             self.spawn(operators.run(shutdown));
         }
-        let authenticator = Authenticator::new(self.clock.clone(), credentials, introspector);
+        let mut authenticator = Authenticator::new(self.clock.clone(), credentials, introspector);
+        if has_tables {
+            authenticator = authenticator.remembering_nothing();
+        }
         let permissions = PermissionTable::of_api()?;
         let limits = &self.config.limits;
         let gate = Gate::new(authenticator, permissions, &face.http, limits.calls_max)

@@ -178,6 +178,35 @@ async fn a_database_in_memory_or_of_an_unknown_engine_is_refused() {
 }
 
 #[tokio::test]
+async fn a_table_with_the_keys_of_two_parents_is_refused() {
+    const PARENTS: &str = "CREATE TABLE plans (plan_no BIGINT PRIMARY KEY, tenant TEXT NOT NULL);
+        CREATE TABLE runs (run_no BIGINT PRIMARY KEY, tenant TEXT NOT NULL);
+        CREATE TABLE steps (plan_no BIGINT, step BIGINT, PRIMARY KEY (plan_no, step));";
+    const BOTH: &str = "CREATE TABLE links (plan_no BIGINT, run_no BIGINT);";
+    let set = |sql: &'static str| {
+        let file = MigrationFile {
+            name: "0001_plans.sql",
+            sqlite: sql,
+            postgres: sql,
+        };
+        let files: &'static [MigrationFile] = Box::leak(Box::new([file]));
+        Migrations {
+            set: "plans",
+            files,
+        }
+    };
+    let db = TestDatabase::new(Engine::Postgres).await;
+    let both: &'static str = Box::leak(format!("{PARENTS}{BOTH}").into_boxed_str());
+    let refused = db.db_migrate(set(both)).await.unwrap_err();
+    assert!(
+        refused.contains("table links has the keys of plans and runs"),
+        "{refused}"
+    );
+    // With one parent it is walled in as that one is.
+    db.db_migrate(set(PARENTS)).await.unwrap();
+}
+
+#[tokio::test]
 async fn two_schemas_of_one_postgresql_do_not_see_each_other() {
     let db = TestDatabase::new(Engine::Postgres).await;
     db.migrate(&[ITEMS]).await;

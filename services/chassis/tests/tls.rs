@@ -247,6 +247,22 @@ async fn a_certificate_ends_on_an_open_connection_too() {
 }
 
 #[tokio::test]
+async fn a_chain_ends_on_an_open_connection_with_the_first_of_its_certificates() {
+    let world = World::start().await;
+    let intermediate = world.authority.intermediate(Term(NOW - DAY, NOW + 59));
+    let (leaf, key) = intermediate.issue(&[INVENTORY], TERM);
+    let pair = (format!("{leaf}{}", intermediate.pem), key);
+    let files = Files::write(world.folder.path(), "chained", &pair, &world.authority.pem);
+    let chained = files.load("inventory", world.time.clock());
+    let channel = world.channel(&chained);
+    assert_eq!(checkpoint(channel.clone()).await, Ok(()));
+    world.time.set_ms((NOW + 59) * 1000 + 999);
+    assert_eq!(checkpoint(channel.clone()).await, Ok(()));
+    world.time.set_ms((NOW + 60) * 1000);
+    assert_eq!(checkpoint(channel).await, Err(Code::Unauthenticated));
+}
+
+#[tokio::test]
 async fn a_stream_is_cut_when_the_certificate_it_was_opened_with_ends() {
     let (routes, _) = streams::routes();
     let world = World::serving(routes, None).await;

@@ -70,14 +70,14 @@ pub(crate) struct Api {
     permissions: Arc<PermissionTable>,
     conditions: conditions::Known,
     ledger: LedgerServiceClient<ServiceChannel>,
-    issuers: Arc<Issuers>,
+    pub(crate) issuers: Arc<Issuers>,
     /// When tokens were last presented.
     pub(crate) uses: Arc<Uses>,
 }
 
 impl Api {
     /// Of a service that starts.
-    pub(crate) fn new(chassis: &Chassis, issuers: Issuers) -> Result<Self, StartError> {
+    pub(crate) fn new(chassis: &Chassis, issuers: Arc<Issuers>) -> Result<Self, StartError> {
         Ok(Self {
             db: chassis.db.clone(),
             outbox: chassis.outbox.clone(),
@@ -86,7 +86,7 @@ impl Api {
             permissions: Arc::new(PermissionTable::of_api()?),
             conditions: conditions::Known::default(),
             ledger: LedgerServiceClient::new(chassis.ledger()?),
-            issuers: Arc::new(issuers),
+            issuers,
             uses: Arc::default(),
         })
     }

@@ -369,6 +369,7 @@ async fn resolve(
         assignment_hash: acting.record_hash.to_vec(),
         refusal: found.lack.map_or("", |lack| lack.code()).to_owned(),
         until_ms: urgent_until_ms.map_or(found.until_ms, |end_ms| end_ms.min(found.until_ms)),
+        asked_at_ms: now_ms,
     }))
 }
 

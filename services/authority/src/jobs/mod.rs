@@ -35,6 +35,11 @@ impl Jobs {
         Ok(engagements + emergencies::run_once(&self.api).await?)
     }
 
+    /// Reads the keys of identity providers that are due; the service does so by itself.
+    pub async fn read_keys(&self) {
+        self.api.issuers.run_once().await;
+    }
+
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut tick = tokio::time::interval(EVERY);
         loop {

@@ -223,6 +223,8 @@ pub(crate) struct SignedIn {
     pub(crate) issuer: String,
     pub(crate) subject: String,
     pub(crate) expires_at_ms: i64,
+    /// SHA-256 of the client certificate without which the token is nothing.
+    pub(crate) bound_to: Option<[u8; 32]>,
 }
 
 /// Claims that the issuer has signed.
@@ -264,6 +266,7 @@ impl Claims {
         let speaks_for = terms.tenants.iter().any(|known| known == tenant);
         let from_issuer = text("iss") == Some(terms.issuer.as_str());
         let subject = text(&terms.subject_claim)?;
+        let bound_to = self.bound_to()?;
         let good = for_us
             && in_time
             && speaks_for
@@ -274,7 +277,22 @@ impl Claims {
             issuer: terms.issuer.clone(),
             subject: subject.to_owned(),
             expires_at_ms,
+            bound_to,
         })
+    }
+
+    /// The certificate that the token is bound to (RFC 8705), if to any. `None`: it is bound to what cannot be checked here; as a
+    /// plain bearer's it would be worth more than its issuer said.
+    fn bound_to(&self) -> Option<Option<[u8; 32]>> {
+        let Some(confirmation) = self.0.get("cnf") else {
+            return Some(None);
+        };
+        let Value::Object(confirmation) = confirmation else {
+            return None;
+        };
+        let hash = confirmation.get("x5t#S256")?.as_str()?;
+        let hash = URL_SAFE_NO_PAD.decode(hash).ok()?.try_into().ok()?;
+        (confirmation.len() == 1).then_some(Some(hash))
     }
 }
 

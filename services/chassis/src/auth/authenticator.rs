@@ -25,8 +25,8 @@ use crate::{
 
 /// How long an answer is remembered, by the machine's time and by the service's clock: so long a revoked token may still work.
 const REMEMBERED: Duration = Duration::from_secs(1);
-/// The same, milliseconds.
-const REMEMBERED_MS: i64 = 1_000;
+/// The same, milliseconds; and so long after the question a stream asks again.
+pub(super) const REMEMBERED_MS: i64 = 1_000;
 /// Answers remembered at once; a flood of made-up tokens costs no more memory.
 const REMEMBERED_MAX: usize = 10_000;
 
@@ -46,8 +46,13 @@ pub struct Introspection {
 pub enum Standing {
     /// As long as the process runs: the process itself knows the credential.
     Lasting,
-    /// For a second, and never beyond this moment, milliseconds; `None`: the credential does not end.
-    Asked(Option<i64>),
+    /// For a second after the question.
+    Asked {
+        /// When it was asked, milliseconds: the answer may have been remembered since.
+        at_ms: i64,
+        /// When it ends whatever is answered, milliseconds; `None`: it does not.
+        ends_ms: Option<i64>,
+    },
 }
 
 /// An authenticated caller.
@@ -130,11 +135,12 @@ pub struct Authenticator {
     clock: Clock,
     known: HashMap<String, StaticToken>,
     introspector: Option<Arc<dyn Introspector>>,
+    remembers: bool,
     remembered: Mutex<HashMap<[u8; 32], Remembered>>,
 }
 
 impl Authenticator {
-    /// Knows these credentials, and asks `introspector` for all others.
+    /// Knows these credentials, and asks `introspector` for all others. It remembers the answers.
     #[must_use]
     pub fn new(
         clock: Clock,
@@ -146,7 +152,17 @@ impl Authenticator {
             clock,
             known: known.collect(),
             introspector,
+            remembers: true,
             remembered: Mutex::default(),
+        }
+    }
+
+    /// The same, which remembers no answer: where the tables are, what is revoked is refused at once.
+    #[must_use]
+    pub fn remembering_nothing(self) -> Self {
+        Self {
+            remembers: false,
+            ..self
         }
     }
 
@@ -167,7 +183,7 @@ impl Authenticator {
         }
         let service = certificate.filter(|one| one.leaf().id.holder() == Holder::Service);
         match (service, &credential.bearer) {
-            (Some(service), Shown::Nothing) => Ok(identified_by(service)),
+            (Some(service), Shown::Nothing) => Ok(identified_by(service, now_ms)),
             (None, Shown::Bearer(bearer)) => self.identify_bearer(bearer, certificate).await,
             (Some(service), _) => {
                 let service = service.leaf().id.name();
@@ -196,7 +212,7 @@ impl Authenticator {
                 .then_some(identified)
                 .ok_or_else(ApiError::unauthenticated);
         }
-        let found = self.introspect(bearer, sha256).await?;
+        let (at_ms, found) = self.introspect(bearer, sha256).await?;
         let found = found.ok_or_else(ApiError::unauthenticated)?;
         let now_ms = self.clock.now_ms();
         let ended = found.expires_at_ms.is_some_and(|end| end <= now_ms);
@@ -211,23 +227,30 @@ impl Authenticator {
         ];
         Ok(Identified {
             caller: found.caller,
-            standing: Standing::Asked(ends.into_iter().flatten().min()),
+            standing: Standing::Asked {
+                at_ms,
+                ends_ms: ends.into_iter().flatten().min(),
+            },
         })
     }
 
+    /// Whose the token is, and when that was asked.
     async fn introspect(
         &self,
         bearer: &Bearer,
         sha256: [u8; 32],
-    ) -> Result<Option<Introspection>, ApiError> {
-        let Some(introspector) = &self.introspector else {
-            return Ok(None);
-        };
+    ) -> Result<(i64, Option<Introspection>), ApiError> {
         let now_ms = self.clock.now_ms();
+        let Some(introspector) = &self.introspector else {
+            return Ok((now_ms, None));
+        };
+        if !self.remembers {
+            return Ok((now_ms, introspector.introspect(bearer).await?));
+        }
         if let Some(known) = lock(&self.remembered).get(&sha256)
             && known.is_fresh(now_ms)
         {
-            return Ok(known.found.clone());
+            return Ok((known.at_ms, known.found.clone()));
         }
         // The answer is as old as the question.
         let at = Instant::now();
@@ -244,16 +267,19 @@ impl Authenticator {
             };
             remembered.insert(sha256, known);
         }
-        Ok(found)
+        Ok((now_ms, found))
     }
 }
 
 /// A service is who its certificate says, and may what services may.
-fn identified_by(certificate: &PeerCertificate) -> Identified {
+fn identified_by(certificate: &PeerCertificate, now_ms: i64) -> Identified {
     let leaf = certificate.leaf();
     Identified {
         caller: Caller::of_deployment(leaf.id.principal(), [Role::Service]),
-        standing: Standing::Asked(Some(leaf.ends_ms)),
+        standing: Standing::Asked {
+            at_ms: now_ms,
+            ends_ms: Some(leaf.ends_ms),
+        },
     }
 }
 
@@ -333,7 +359,12 @@ mod tests {
         for _ in 0..3 {
             let identified = authenticator.identify(&bearer(&token)).await.unwrap();
             assert_eq!(identified.caller.tenant(), Some("acme"));
-            assert_eq!(identified.standing, Standing::Asked(Some(2000)));
+            let standing = Standing::Asked {
+                at_ms: 0,
+                ends_ms: Some(2000),
+            };
+            assert_eq!(identified.standing, standing, "as old as the question");
+            time.advance_ms(300);
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1);
         time.set_ms(1000);
@@ -348,6 +379,24 @@ mod tests {
             refused(&authenticator, &unknown).await,
             Code::Unauthenticated
         );
+    }
+
+    #[tokio::test]
+    async fn where_the_tables_are_nothing_is_remembered() {
+        let token = Token::generate().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let introspector = OneToken {
+            id: token.id().to_owned(),
+            asked: Arc::clone(&asked),
+            bound_to: None,
+        };
+        let clock = TestClock::new(0).clock();
+        let authenticator =
+            Authenticator::new(clock, [], Some(Arc::new(introspector))).remembering_nothing();
+        for times in 1..=3 {
+            authenticator.identify(&bearer(&token)).await.unwrap();
+            assert_eq!(asked.load(Ordering::SeqCst), times);
+        }
     }
 
     #[tokio::test]

@@ -78,6 +78,8 @@ pub struct ActingOperator {
     pub refusal: String,
     /// Until when this holds, milliseconds.
     pub until_ms: i64,
+    /// When it was looked up, milliseconds.
+    pub asked_at_ms: i64,
 }
 
 /// An authenticated caller.

@@ -1,4 +1,8 @@
 //! Ends a stream when the credential it was opened with ends: at its expiry, and within a second of its revocation.
+//!
+//! A stream is opened on an answer that may have been remembered, and asks again when that answer is a second old: however
+//! many windows a credential passes through, together they are a second. What is not answered in time, or not by the known
+//! end, ends the stream.
 
 use std::{
     fmt,
@@ -6,18 +10,19 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::timeout;
 use tonic::{Status, body::Body};
 
-use super::{Credential, Gate, Identified, Standing};
-use crate::operators::Named;
+use super::{Credential, Gate, Identified, Standing, authenticator::REMEMBERED_MS};
+use crate::{error::ApiError, operators::Named};
 
-/// How often a credential is asked about again while a stream is open, milliseconds. The answer is remembered as long, so all
-/// streams of a caller together cost one question a second.
-const ASKED_EVERY_MS: i64 = 1_000;
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// A body that has yielded so many frames at once is no short answer, and is watched though it never waits.
 const UNWATCHED_FRAMES: u32 = 3;
 
@@ -40,24 +45,47 @@ async fn ended(gate: Arc<Gate>, admission: Admission) -> Status {
         mut identified,
     } = admission;
     let clock = gate.authenticator().clock().clone();
+    // Whatever age an answer says it has, the next question is a later one.
+    let mut earliest_ms = i64::MIN;
     loop {
-        let asked_again = clock.now_ms().saturating_add(ASKED_EVERY_MS);
-        let wake = match identified.standing {
-            // The process knows the credential as long as it runs.
-            Standing::Lasting => return std::future::pending().await,
-            Standing::Asked(Some(end)) => end.min(asked_again),
-            Standing::Asked(None) => asked_again,
+        // The process knows a lasting credential as long as it runs.
+        let Standing::Asked { at_ms, ends_ms } = identified.standing else {
+            return std::future::pending().await;
         };
-        clock.reached(wake).await;
-        identified = match gate.identify(&credential, &named).await {
+        let end = async {
+            match ends_ms {
+                Some(end) => clock.reached(end).await,
+                None => std::future::pending().await,
+            }
+        };
+        let asked_again = async {
+            let old_ms = at_ms.min(clock.now_ms()).saturating_add(REMEMBERED_MS);
+            clock.reached(old_ms.max(earliest_ms)).await;
+            timeout(PATIENCE, gate.identify(&credential, &named)).await
+        };
+        let answer = tokio::select! {
+            biased;
+            () = end => {
+                let lapsed = gate.authorise(&identified.caller, &permission).err();
+                return lapsed.unwrap_or_else(|| ApiError::unauthenticated().into());
+            }
+            answer = asked_again => answer.unwrap_or_else(|_| Err(unanswered())),
+        };
+        identified = match answer {
             Ok(identified) => identified,
             // Also when authority does not answer: what cannot be checked does not go on.
             Err(error) => return error.into(),
         };
+        earliest_ms = clock.now_ms().saturating_add(1);
         if let Err(status) = gate.authorise(&identified.caller, &permission) {
             return status;
         }
     }
+}
+
+fn unanswered() -> ApiError {
+    let message = "the credential cannot be checked";
+    ApiError::unavailable("CREDENTIAL_UNCHECKED", message, PATIENCE)
 }
 
 /// Where the end of a credential is waited for.
@@ -172,5 +200,127 @@ impl HttpBody for Cut {
 impl fmt::Debug for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Cut({:?})", self.way)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use tonic::Code;
+
+    use super::*;
+    use crate::{
+        auth::{
+            Authenticator, Bearer, Caller, Introspection, Introspector, PermissionTable, Token,
+        },
+        clock::TestClock,
+    };
+
+    /// What authority says of the one token there is.
+    #[derive(Clone, Copy)]
+    enum Says {
+        /// It is good until then.
+        Good(Option<i64>),
+        /// It is nobody's.
+        Revoked,
+        /// Nothing, ever.
+        Nothing,
+    }
+
+    #[derive(Clone)]
+    struct Authority(Arc<Mutex<Says>>);
+
+    #[async_trait]
+    impl Introspector for Authority {
+        async fn introspect(&self, _: &Bearer) -> Result<Option<Introspection>, ApiError> {
+            let says = *self.0.lock().unwrap();
+            match says {
+                Says::Good(expires_at_ms) => Ok(Some(Introspection {
+                    caller: Caller::of_tenant("acme", "p1", ["auditor"]),
+                    expires_at_ms,
+                    bound_to: None,
+                })),
+                Says::Revoked => Ok(None),
+                Says::Nothing => std::future::pending().await,
+            }
+        }
+    }
+
+    struct World {
+        gate: Arc<Gate>,
+        time: TestClock,
+        authority: Authority,
+        credential: Credential,
+    }
+
+    impl World {
+        fn new(says: Says) -> Self {
+            let time = TestClock::new(0);
+            let authority = Authority(Arc::new(Mutex::new(says)));
+            let introspector = Arc::new(authority.clone());
+            let authenticator = Authenticator::new(time.clock(), [], Some(introspector));
+            let permissions = PermissionTable::of_api().unwrap();
+            let token = Token::generate().unwrap();
+            Self {
+                gate: Arc::new(Gate::new(authenticator, permissions, &[], 1)),
+                time,
+                authority,
+                credential: Credential::bearer(Bearer::Token(token)),
+            }
+        }
+
+        fn say(&self, says: Says) {
+            *self.authority.0.lock().unwrap() = says;
+        }
+
+        /// A stream that is let in now, on what is remembered.
+        async fn open(&self) -> impl Future<Output = Status> + use<> {
+            let named = Named::Nothing;
+            let identified = self.gate.identify(&self.credential, &named).await.unwrap();
+            let admission = Admission {
+                credential: self.credential.clone(),
+                named,
+                permission: "logs.read".into(),
+                identified,
+            };
+            ended(Arc::clone(&self.gate), admission)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_revoked_token_opens_no_stream_that_outlives_the_second_of_the_answer_it_rests_on() {
+        let world = World::new(Says::Good(None));
+        let early = world.open().await;
+        world.say(Says::Revoked);
+        world.time.set_ms(998);
+        let mut late = Box::pin(world.open().await);
+        assert!(futures::poll!(&mut late).is_pending());
+        world.time.set_ms(1_000);
+        assert_eq!(late.await.code(), Code::Unauthenticated);
+        assert_eq!(early.await.code(), Code::Unauthenticated);
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_at_its_known_end_while_authority_hangs() {
+        let world = World::new(Says::Good(Some(1_500)));
+        let mut stream = Box::pin(world.open().await);
+        world.say(Says::Nothing);
+        world.time.set_ms(1_000);
+        assert!(futures::poll!(&mut stream).is_pending());
+        world.time.set_ms(1_500);
+        // At once: it is not the question's time that runs out.
+        let status = futures::poll!(&mut stream).map(|status| status.code());
+        assert_eq!(status, Poll::Ready(Code::Unauthenticated));
+    }
+
+    #[tokio::test]
+    async fn a_question_that_is_not_answered_ends_the_stream() {
+        let world = World::new(Says::Good(None));
+        let stream = world.open().await;
+        world.say(Says::Nothing);
+        world.time.set_ms(1_000);
+        assert_eq!(stream.await.code(), Code::Unavailable);
     }
 }

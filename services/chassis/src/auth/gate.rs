@@ -130,10 +130,15 @@ impl Gate {
         let caller = operators::select(self.operators.as_ref(), found.caller, named).await?;
         let standing = match (found.standing, caller.operator()) {
             (standing, None) => standing,
-            (Standing::Asked(Some(end)), Some(ground)) => {
-                Standing::Asked(Some(end.min(ground.until_ms)))
-            }
-            (_, Some(ground)) => Standing::Asked(Some(ground.until_ms)),
+            // Of two answers the older one counts, and of two ends the earlier.
+            (Standing::Asked { at_ms, ends_ms }, Some(ground)) => Standing::Asked {
+                at_ms: at_ms.min(ground.asked_at_ms),
+                ends_ms: Some(ends_ms.map_or(ground.until_ms, |end| end.min(ground.until_ms))),
+            },
+            (Standing::Lasting, Some(ground)) => Standing::Asked {
+                at_ms: ground.asked_at_ms,
+                ends_ms: Some(ground.until_ms),
+            },
         };
         Ok(Identified { caller, standing })
     }
@@ -270,9 +275,14 @@ where
         .extensions_mut()
         .insert(RequestContext { request_id });
     let out = if plain { Way::OutPlain } else { Way::OutGrpc };
-    let tenant = admission
-        .as_ref()
-        .and_then(|admission| bound_to(&admission.identified.caller, request.headers()));
+    let tenant = match &admission {
+        Some(admission) => bound_to(&admission.identified.caller, request.headers()),
+        None => Ok(None),
+    };
+    let tenant = match tenant {
+        Ok(tenant) => tenant,
+        Err(error) => return Ok(refusal(error.into(), plain)),
+    };
     // A handler that panics fails its call, not the connection with all others on it.
     match AssertUnwindSafe(scope::serve(tenant.clone(), inner.call(request)))
         .catch_unwind()
@@ -291,14 +301,27 @@ where
 }
 
 /// The tenant that a call is bound to: the caller's own, or the one that a service says it acts for. What nobody but a
-/// service says, and what is no tenant, is not heard.
-fn bound_to(caller: &Caller, headers: &HeaderMap) -> Option<Arc<str>> {
-    let acts_for = || {
-        let said = headers.get(TENANT_HEADER)?.to_str().ok()?;
-        let heard = caller.roles().contains(&Role::Service) && check_tenant_id(said).is_ok();
-        heard.then_some(said)
+/// service says is not heard.
+///
+/// # Errors
+/// INVALID_ARGUMENT when a service says several, or what is no tenant: unheard, it would act for all.
+fn bound_to(caller: &Caller, headers: &HeaderMap) -> Result<Option<Arc<str>>, ApiError> {
+    if let Some(own) = caller.tenant() {
+        return Ok(Some(own.into()));
+    }
+    if !caller.has(Role::Service) {
+        return Ok(None);
+    }
+    let mut said = headers.get_all(TENANT_HEADER).iter();
+    let said = match (said.next(), said.next()) {
+        (None, _) => return Ok(None),
+        (Some(one), None) => one.to_str().ok(),
+        (Some(_), Some(_)) => None,
     };
-    caller.tenant().or_else(acts_for).map(Arc::from)
+    let tenant = said.filter(|tenant| check_tenant_id(tenant).is_ok());
+    let tenant =
+        tenant.ok_or_else(|| ApiError::invalid(TENANT_HEADER, "must be one tenant's id"))?;
+    Ok(Some(tenant.into()))
 }
 
 /// Whether tonic could not read the request: a broken frame, none at all, no message of the method. It calls that INTERNAL,
@@ -343,4 +366,44 @@ fn refusal(status: Status, plain: bool) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = code;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_acts_for_one_tenant_by_its_id_or_not_at_all() {
+        let said = |caller: &Caller, tenants: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for tenant in tenants {
+                headers.append(TENANT_HEADER, HeaderValue::from_static(tenant));
+            }
+            bound_to(caller, &headers).map_err(|error| error.code())
+        };
+        let service = Caller::of_deployment("services/inventory", [Role::Service]);
+        assert_eq!(said(&service, &[]), Ok(None));
+        assert_eq!(said(&service, &["acme"]), Ok(Some("acme".into())));
+        let wrong: [&[&'static str]; 5] = [
+            &["*"],
+            &[""],
+            &["tenants/acme"],
+            &["Acme"],
+            &["acme", "acme"],
+        ];
+        for wrong in wrong {
+            assert_eq!(
+                said(&service, wrong),
+                Err(Code::InvalidArgument),
+                "{wrong:?}"
+            );
+        }
+        // From others it is not read: it gives nothing and takes nothing away.
+        let admin = Caller::of_deployment("operators/admin", [Role::Administrator]);
+        let ada = Caller::of_tenant("acme", "ada", ["auditor"]);
+        for tenants in [&["*"][..], &["beta"], &["beta", "acme"]] {
+            assert_eq!(said(&admin, tenants), Ok(None));
+            assert_eq!(said(&ada, tenants), Ok(Some("acme".into())));
+        }
+    }
 }

@@ -57,6 +57,14 @@ pub enum DatabaseError {
         /// What is wrong.
         reason: String,
     },
+    /// A table has no `tenant` and the keys of two tables that have: whose are its rows?
+    #[error("table {table} has the keys of {0} and {1}: give it a column tenant", parents[0], parents[1])]
+    Wall {
+        /// Which table.
+        table: String,
+        /// Whose keys it has.
+        parents: [String; 2],
+    },
 }
 
 /// The database of one service. Cheap to clone.

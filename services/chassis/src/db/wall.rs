@@ -15,7 +15,8 @@ use super::DatabaseError;
 /// The tables of a schema that are not walled in yet: "name", and the condition that a row must meet.
 ///
 /// A table without a `tenant` column belongs to whom its parent belongs to: the tenant's table whose one-column primary key
-/// it has. Parents never change hands, so the look-up cannot race. A table with neither is the deployment's.
+/// it has. Parents never change hands, so the look-up cannot race. A table with neither is the deployment's. One with the keys of
+/// several parents has several rows here.
 const OPEN: &str = "
     WITH tables AS (
         SELECT c.oid, c.relname::text AS name, c.relrowsecurity AND c.relforcerowsecurity AS walled,
@@ -32,7 +33,22 @@ const OPEN: &str = "
     FROM tables t LEFT JOIN keys k ON NOT t.own AND EXISTS
         (SELECT 1 FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attname::text = k.key AND NOT a.attisdropped)
     WHERE NOT t.walled AND (t.own OR k.parent IS NOT NULL)
-    ORDER BY 1";
+    ORDER BY 1, 2";
+
+/// Refuses a table that could belong to whom either of two parents belongs to.
+fn require_one_parent(open: &[(String, String, String)]) -> Result<(), DatabaseError> {
+    let several = open.windows(2).find_map(|pair| match pair {
+        [(table, one, _), (same, other, _)] if table == same => Some((table, one, other)),
+        _ => None,
+    });
+    let Some((table, one, other)) = several else {
+        return Ok(());
+    };
+    Err(DatabaseError::Wall {
+        table: table.clone(),
+        parents: [one.clone(), other.clone()],
+    })
+}
 
 /// Walls in every table of a tenant that is not. The caller owns the tables.
 pub(super) async fn raise(
@@ -43,6 +59,7 @@ pub(super) async fn raise(
         .bind(schema)
         .fetch_all(&mut *connection)
         .await?;
+    require_one_parent(&open)?;
     for (table, parent, key) in open {
         const IS_OWN: &str = "tenant = current_setting('counterfoil.tenant')";
         let condition = if parent.is_empty() {

@@ -2,17 +2,15 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
-use x509_parser::{extensions::GeneralName, prelude::FromDer};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
 use super::{SpiffeId, Tls};
+use crate::sync::lock;
 
 /// Why a certificate identifies nobody.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,8 +48,8 @@ impl Leaf {
     /// # Errors
     /// See [`NoIdentity`].
     pub fn read(der: &CertificateDer<'_>, deployment: &str) -> Result<Self, NoIdentity> {
-        let (rest, certificate) = x509_parser::certificate::X509Certificate::from_der(der)
-            .map_err(|_| NoIdentity::Malformed)?;
+        let (rest, certificate) =
+            X509Certificate::from_der(der).map_err(|_| NoIdentity::Malformed)?;
         if !rest.is_empty() {
             return Err(NoIdentity::Malformed);
         }
@@ -70,16 +68,33 @@ impl Leaf {
         if id.trust_domain() != deployment {
             return Err(NoIdentity::TrustDomain);
         }
-        let validity = certificate.validity();
-        let millis = |seconds: i64| seconds.saturating_mul(1000);
         Ok(Self {
             id,
-            not_before_ms: millis(validity.not_before.timestamp()),
-            // X.509 counts the second it names as the last one.
-            ends_ms: millis(validity.not_after.timestamp().saturating_add(1)),
+            not_before_ms: certificate
+                .validity()
+                .not_before
+                .timestamp()
+                .saturating_mul(1000),
+            ends_ms: end_ms(&certificate),
             sha256: Sha256::digest(der).into(),
         })
     }
+}
+
+/// The last moment of a certificate is before this one, milliseconds: X.509 counts the second it names as the last one.
+fn end_ms(certificate: &X509Certificate<'_>) -> i64 {
+    let last = certificate.validity().not_after.timestamp();
+    last.saturating_add(1).saturating_mul(1000)
+}
+
+/// For how long a chain was found to be good.
+#[derive(Debug, Clone, Copy)]
+struct Trusted {
+    /// Under this generation of the trust bundle.
+    generation: u64,
+    from_ms: i64,
+    /// Before the next certificate of the chain ends, milliseconds.
+    until_ms: i64,
 }
 
 /// The certificate of the other end of a connection.
@@ -87,8 +102,9 @@ pub struct PeerCertificate {
     leaf: Leaf,
     chain: Vec<CertificateDer<'static>>,
     tls: Arc<Tls>,
-    /// Under which generation of the trust bundle the chain was good.
-    trusted: AtomicU64,
+    /// When the certificates of the chain end, milliseconds.
+    ends_ms: Vec<i64>,
+    trusted: Mutex<Option<Trusted>>,
 }
 
 impl PeerCertificate {
@@ -100,12 +116,18 @@ impl PeerCertificate {
         let Some(first) = chain.first() else {
             return Ok(None);
         };
+        let ends_ms = chain.iter().map(|der| {
+            let (_, certificate) =
+                X509Certificate::from_der(der).map_err(|_| NoIdentity::Malformed)?;
+            Ok(end_ms(&certificate))
+        });
         Ok(Some(Arc::new(Self {
+            ends_ms: ends_ms.collect::<Result<_, _>>()?,
             leaf: Leaf::read(first, tls.deployment())?,
             chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
             tls: Arc::clone(tls),
             // The handshake may have ended under an older bundle: the first call looks again.
-            trusted: AtomicU64::new(0),
+            trusted: Mutex::new(None),
         })))
     }
 
@@ -115,14 +137,19 @@ impl PeerCertificate {
         &self.leaf
     }
 
-    /// Whether it counts now: in its time, and still trusted. A connection outlives both a certificate and a trust bundle.
+    /// Whether it counts now: in its time, and still trusted. A connection outlives its certificate, those that vouch for it, and
+    /// a trust bundle.
     #[must_use]
     pub fn counts(&self, now_ms: i64) -> bool {
         if !(self.leaf.not_before_ms..self.leaf.ends_ms).contains(&now_ms) {
             return false;
         }
         let current = self.tls.current();
-        if self.trusted.load(Ordering::Acquire) == current.generation() {
+        let generation = current.generation();
+        let trusted = *lock(&self.trusted);
+        if trusted.is_some_and(|known| {
+            known.generation == generation && (known.from_ms..known.until_ms).contains(&now_ms)
+        }) {
             return true;
         }
         let (Some(leaf), Ok(seconds)) = (self.chain.first(), u64::try_from(now_ms / 1000)) else {
@@ -130,9 +157,12 @@ impl PeerCertificate {
         };
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
         let good = current.trusts(leaf, &self.chain[1..], now);
-        if good {
-            self.trusted.store(current.generation(), Ordering::Release);
-        }
+        let ends_later = self.ends_ms.iter().copied().filter(|end| *end > now_ms);
+        *lock(&self.trusted) = good.then(|| Trusted {
+            generation,
+            from_ms: now_ms,
+            until_ms: ends_later.min().unwrap_or(now_ms),
+        });
         good
     }
 }

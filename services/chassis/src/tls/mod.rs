@@ -3,7 +3,8 @@
 //! Invariants:
 //! - TLS 1.3 only, with ring; no session is resumed, so that every connection shows its certificate.
 //! - A certificate counts in its time, by the service's clock, while its chain ends in the trust bundle as it is now, and when
-//!   it has exactly one URI name: a SPIFFE id of this deployment. All of it is looked at again on every call of a connection.
+//!   it has exactly one URI name: a SPIFFE id of this deployment. All of it is looked at again on every call of a connection, and
+//!   the chain whenever one of its certificates ends. A root counts as long as it is in the bundle, whatever its own end.
 //! - A service that is called must be the one that was meant, whatever its address.
 //! - The files are read again while the service runs ([`Tls::watch`]). Files that do not fit together leave what is in use.
 

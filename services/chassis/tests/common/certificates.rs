@@ -37,9 +37,24 @@ impl Authority {
     pub(crate) fn new(term: Term) -> Self {
         let key = key();
         let mut params = CertificateParams::new(vec![]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         set_term(&mut params, term);
         let pem = params.self_signed(&key).unwrap().pem();
+        Self {
+            pem,
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// An authority for which this one vouches: what it issues needs its certificate beside it.
+    pub(crate) fn intermediate(&self, term: Term) -> Self {
+        let key = key();
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let name = &mut params.distinguished_name;
+        name.push(rcgen::DnType::CommonName, "intermediate");
+        set_term(&mut params, term);
+        let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
         Self {
             pem,
             issuer: Issuer::new(params, key),

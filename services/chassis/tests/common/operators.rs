@@ -47,6 +47,7 @@ impl OperatorSource for Otto {
             assignment_hash: vec![9; 32],
             refusal: if lacks { "COMPETENCY_MISSING" } else { "" }.into(),
             until_ms: self.until_ms,
+            asked_at_ms: 1_000,
         }))
     }
 }

@@ -252,6 +252,31 @@ fn claims_for_others_for_another_time_or_twice_are_refused() {
 }
 
 #[test]
+fn a_token_that_is_bound_to_a_certificate_says_to_which_and_any_other_bond_is_refused() {
+    let signer = Signer::new();
+    let keys = signer.keys();
+    let bound = |cnf: &str| accept(&keys, &signer.token(EDDSA, &claims(&[("cnf", cnf)])));
+    let hash = b64([7; 32]);
+    let found = bound(&format!(r#"{{"x5t#S256":"{hash}"}}"#)).unwrap();
+    assert_eq!(found.bound_to, Some([7; 32]));
+    let plain = accept(&keys, &signer.token(EDDSA, &claims(&[]))).unwrap();
+    assert_eq!(plain.bound_to, None);
+    for cnf in [
+        "null".to_owned(),
+        "{}".to_owned(),
+        format!(r#""{hash}""#),
+        r#"{"jkt":"0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}"#.to_owned(),
+        format!(r#"{{"jkt":"{hash}","x5t#S256":"{hash}"}}"#),
+        r#"{"x5t#S256":""}"#.to_owned(),
+        r#"{"x5t#S256":7}"#.to_owned(),
+        format!(r#"{{"x5t#S256":"{}"}}"#, b64([7; 31])),
+        format!(r#"{{"x5t#S256":"{hash}="}}"#),
+    ] {
+        assert_eq!(bound(&cnf), None, "{cnf}");
+    }
+}
+
+#[test]
 fn a_token_counts_no_longer_than_its_issuer_may_vouch() {
     let signer = Signer::new();
     let (keys, terms) = (signer.keys(), terms());
