@@ -205,14 +205,17 @@ fn payload_of(state: &mut State, tallies: &mut Tallies, context: &Context<'_>, p
                 found.state = change.state();
             }
         }
-        other => {
-            if let Some(other) = governed::absorb(state, context, other)
-                && let Some(other) = providers::absorb(state, context, other)
-                && let Some(other) = review::absorb(state, tallies, context, other)
-            {
-                remediation::absorb(state, tallies, context, other);
-            }
-        }
+        other => elsewhere(state, tallies, context, other),
+    }
+}
+
+/// What the other parts remember, each in its turn.
+fn elsewhere(state: &mut State, tallies: &mut Tallies, context: &Context<'_>, other: Payload) {
+    if let Some(other) = governed::absorb(state, context, other)
+        && let Some(other) = providers::absorb(state, context, other)
+        && let Some(other) = review::absorb(state, tallies, context, other)
+    {
+        remediation::absorb(state, tallies, context, other);
     }
 }
 

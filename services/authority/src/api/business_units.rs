@@ -20,6 +20,18 @@ use crate::{
     store::{self, From},
 };
 
+/// Who is to stand in; nobody need while the tenant is set up.
+fn deputy(change: &Change, name: &str) -> Result<Option<PrincipalId>, ApiError> {
+    if !name.is_empty() {
+        let field = "business_unit.deputy";
+        return convert::principal_in(field, name, &change.tenant.id).map(Some);
+    }
+    match change.tenant.state {
+        TenantState::Onboarding => Ok(None),
+        _ => Err(Refusal::DeputyRequired.into()),
+    }
+}
+
 pub(super) async fn set_business_unit_owner(
     api: &Api,
     caller: &Caller,
@@ -40,17 +52,7 @@ pub(super) async fn set_business_unit_owner(
     let id = BusinessUnitId::parse(&name.business_unit);
     let id = convert::id("business_unit.name", id)?;
     let owner = convert::principal_in("business_unit.owner", &wanted.owner, &tenant)?;
-    let deputy = match wanted.deputy.as_str() {
-        "" => None,
-        deputy => Some(convert::principal_in(
-            "business_unit.deputy",
-            deputy,
-            &tenant,
-        )?),
-    };
-    if deputy.is_none() && change.tenant.state != TenantState::Onboarding {
-        return Err(Refusal::DeputyRequired.into());
-    }
+    let deputy = deputy(&change, &wanted.deputy)?;
     check_unit(&wanted.display_name, &owner, deputy.as_ref()).map_err(|wrong| {
         let mut faults = crate::model::Faults::default();
         faults.add_all("business_unit.", wrong);

@@ -104,17 +104,7 @@ pub(crate) fn rules(wanted: &Wanted, holds: Holds<'_>) -> Result<PolicyRules, Fa
     };
     let role_permissions = role_permissions(&mut faults, &wanted.role_permissions, holds);
     let conditions = conditions(&mut faults, &wanted.conditions);
-    let mut four_eyes_actions = wanted.four_eyes_actions.clone();
-    four_eyes_actions.sort_unstable();
-    four_eyes_actions.dedup();
-    let known = four_eyes_actions.iter().all(|number| {
-        DecisionAction::try_from(*number).is_ok_and(|action| action != DecisionAction::Unspecified)
-    });
-    faults.require(
-        known,
-        "four_eyes_actions",
-        "must be actions of decision rights",
-    );
+    let four_eyes_actions = four_eyes_actions(&mut faults, &wanted.four_eyes_actions);
     faults.or(PolicyRules {
         review_interval_max_ms,
         exception_max_ms,
@@ -129,6 +119,19 @@ pub(crate) fn rules(wanted: &Wanted, holds: Holds<'_>) -> Result<PolicyRules, Fa
         conditions,
         four_eyes_actions,
     })
+}
+
+/// The actions that need two people, ascending.
+fn four_eyes_actions(faults: &mut Faults, wanted: &[i32]) -> Vec<i32> {
+    let mut actions = wanted.to_vec();
+    actions.sort_unstable();
+    actions.dedup();
+    let known = actions.iter().all(|number| {
+        DecisionAction::try_from(*number).is_ok_and(|action| action != DecisionAction::Unspecified)
+    });
+    let what = "must be actions of decision rights";
+    faults.require(known, "four_eyes_actions", what);
+    actions
 }
 
 /// Conditions in their canonical text.

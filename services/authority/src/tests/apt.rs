@@ -13,7 +13,11 @@ pub(super) fn by_who_may(command: &Command, world: &World) -> Command {
         command.tenant = command.caller.0;
         let realm = &world.realms[command.tenant];
         let now_ms = world.now_ms + command.after_ms;
-        let administrator = if command.caller.1 % 2 == 0 { 0 } else { 2 };
+        let administrator = if command.caller.1.is_multiple_of(2) {
+            0
+        } else {
+            2
+        };
         command.caller.1 =
             who(realm, now_ms, &mut command.act, administrator).unwrap_or(administrator);
     }

@@ -89,6 +89,10 @@ fn run(sequence: &[Command], counts: &mut Counts) -> Result<(), String> {
 
 #[test]
 fn no_sequence_of_commands_approves_itself_skips_a_stage_or_outgrows_its_grantor() {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "how long a test runs is no configuration"
+    )]
     let asked = std::env::var("COUNTERFOIL_SEQUENCES").ok();
     let sequences = asked.map_or(SEQUENCES, |count| count.parse().unwrap());
     let counts = RefCell::new(Counts::new());

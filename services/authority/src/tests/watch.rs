@@ -204,49 +204,9 @@ impl Known {
         act: &Act,
         realm: &Realm,
     ) -> Result<(), String> {
-        let hours = |hours: i64| now_ms + hours * HOUR_MS;
         match act {
-            Act::Grant {
-                grantee,
-                action,
-                scope,
-                term,
-                grantor,
-            } => {
-                ensure(
-                    grantor.is_none_or(|grantor| grantor == who),
-                    "a right was granted in another's name",
-                )?;
-                self.given.push(Given {
-                    by: who,
-                    to: *grantee,
-                    action: *action,
-                    scope: scope.clone(),
-                    term: (hours(term.0), hours(term.1)),
-                    reserved: self.reserved.contains(action),
-                    second: None,
-                    revoked: false,
-                });
-            }
-            Act::ApproveRight(nth) => {
-                let at = place(self.given.len(), *nth).ok_or("nothing was approved")?;
-                let one = &mut self.given[at];
-                ensure(
-                    one.reserved && one.second.is_none(),
-                    "what did not wait was approved",
-                )?;
-                ensure(
-                    who != one.by && who != one.to,
-                    "who gives or takes a right approved it",
-                )?;
-                one.second = Some(who);
-            }
-            Act::RevokeRight(nth) => {
-                let at = place(self.given.len(), *nth).ok_or("nothing was revoked")?;
-                ensure(
-                    !std::mem::replace(&mut self.given[at].revoked, true),
-                    "it was revoked twice",
-                )?;
+            Act::Grant { .. } | Act::ApproveRight(_) | Act::RevokeRight(_) => {
+                self.note_given((who, now_ms), act)?;
             }
             Act::Delegate { .. } | Act::Absence { .. } => {
                 self.note_passed((who, now_ms), act, realm)?
@@ -292,6 +252,56 @@ impl Known {
                     "somebody decided without a right",
                 )?;
             }
+        }
+        Ok(())
+    }
+
+    fn note_given(&mut self, (who, now_ms): (usize, i64), act: &Act) -> Result<(), String> {
+        let hours = |hours: i64| now_ms + hours * HOUR_MS;
+        match act {
+            Act::Grant {
+                grantee,
+                action,
+                scope,
+                term,
+                grantor,
+            } => {
+                ensure(
+                    grantor.is_none_or(|grantor| grantor == who),
+                    "a right was granted in another's name",
+                )?;
+                self.given.push(Given {
+                    by: who,
+                    to: *grantee,
+                    action: *action,
+                    scope: scope.clone(),
+                    term: (hours(term.0), hours(term.1)),
+                    reserved: self.reserved.contains(action),
+                    second: None,
+                    revoked: false,
+                });
+            }
+            Act::ApproveRight(nth) => {
+                let at = place(self.given.len(), *nth).ok_or("nothing was approved")?;
+                let one = &mut self.given[at];
+                ensure(
+                    one.reserved && one.second.is_none(),
+                    "what did not wait was approved",
+                )?;
+                ensure(
+                    who != one.by && who != one.to,
+                    "who gives or takes a right approved it",
+                )?;
+                one.second = Some(who);
+            }
+            Act::RevokeRight(nth) => {
+                let at = place(self.given.len(), *nth).ok_or("nothing was revoked")?;
+                ensure(
+                    !std::mem::replace(&mut self.given[at].revoked, true),
+                    "it was revoked twice",
+                )?;
+            }
+            _ => {}
         }
         Ok(())
     }

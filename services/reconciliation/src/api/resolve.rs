@@ -22,13 +22,30 @@ use crate::{
     jobs,
     model::{
         entities::{Action, Remediation},
-        ids::RemediationKey,
+        ids::{Principal, RemediationKey},
         plan::FOUR_EYES,
         state::RemediationState,
     },
     records::{self, End, Stamp},
     store,
 };
+
+/// Refuses who planned it, by themselves or in whose name another asks, where two people are needed.
+fn require_second(
+    remediation: &Remediation,
+    principal: &Principal,
+    stamp: &Stamp,
+) -> Result<(), ApiError> {
+    let planner = &remediation.approver;
+    let same = principal == planner || stamp.on_behalf_of.contains(planner);
+    if remediation.threshold_metric == FOUR_EYES && same {
+        return Err(ApiError::permission_denied(
+            "SECOND_HUMAN_REQUIRED",
+            "another human than who planned it must let it go on",
+        ));
+    }
+    Ok(())
+}
 
 impl Api {
     pub(super) async fn resolve(
@@ -44,12 +61,8 @@ impl Api {
             .decision(&tenant.id, caller, Duty::Remediate)
             .await?;
         let principal = Context::principal(&tenant.id, caller)?;
-        if !self
-            .context
-            .authority
-            .is_human(&tenant.id, &principal)
-            .await?
-        {
+        let authority = &self.context.authority;
+        if !authority.is_human(&tenant.id, &principal).await? {
             return Err(ApiError::permission_denied(
                 "HUMAN_REQUIRED",
                 "only a human resolves a tripped threshold",
@@ -61,14 +74,8 @@ impl Api {
         };
 
         let mut tx = self.context.db.write_tx(&tenant.id).await?;
-        let begun = idempotency::begin(
-            &mut tx,
-            caller,
-            "ResolveThreshold",
-            &request.request_id,
-            &request,
-        )
-        .await?;
+        let (method, id) = ("ResolveThreshold", &request.request_id);
+        let begun = idempotency::begin(&mut tx, caller, method, id, &request).await?;
         let fresh = match begun {
             Begun::Replay(answer) => return self.settled_threshold(&tenant.id, answer).await,
             Begun::Fresh(fresh) => fresh,
@@ -81,14 +88,8 @@ impl Api {
         let stamp = cite(stamp, &rights, Duty::Remediate, |right| {
             right.covers(&sources)
         })?;
-        let held_for_two = remediation.threshold_metric == FOUR_EYES;
-        let planner = &remediation.approver;
-        let same = principal == *planner || stamp.on_behalf_of.contains(planner);
-        if request.resume && held_for_two && same {
-            return Err(ApiError::permission_denied(
-                "SECOND_HUMAN_REQUIRED",
-                "another human than who planned it must let it go on",
-            ));
+        if request.resume {
+            require_second(&remediation, &principal, &stamp)?;
         }
         let draft = records::resolved(&stamp, &remediation, request.resume, &request.reason);
         let emitted = self.context.outbox.emit(&mut tx, draft).await?;
