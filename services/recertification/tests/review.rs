@@ -130,11 +130,11 @@ counterfoil_chassis::both_engines! {
     async fn who_may_not_decide_is_refused_by_reason(db: TestDatabase) {
         let world = World::start(db).await;
         let campaign = world.review("q3").await;
-        let (rita, ada, sam) = (world.of("rita").await, world.of("ada").await, world.of("sam").await);
+        let (rita, ada, finn) = (world.of("rita").await, world.of("ada").await, world.of("finn").await);
         let own = world.item(&campaign, "ada", "crew").await;
         let refused = ada.decide(decision(&own, Decision::Accept)).await.unwrap_err();
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "SELF_REVIEW"));
-        let refused = sam.decide(decision(&own, Decision::Accept)).await.unwrap_err();
+        let refused = finn.decide(decision(&own, Decision::Accept)).await.unwrap_err();
         assert_eq!(reason(&refused), "NOT_ROUTED");
         let bobs = world.item(&campaign, "bob", "staff").await;
         let refused = ada.decide(decision(&bobs, Decision::Exception)).await.unwrap_err();

@@ -114,6 +114,7 @@ impl World {
             ),
             ("finn", PrincipalKind::Human, ["operator", "reviewer"]),
             ("robo", PrincipalKind::AiAgent, ["operator", "reviewer"]),
+            ("sam", PrincipalKind::Human, ["operator", "reviewer"]),
         ] {
             let request = CreatePrincipalRequest {
                 tenant: TENANT.into(),
@@ -121,9 +122,9 @@ impl World {
                 principal: Some(Principal {
                     display_name: format!("Name of {id}"),
                     kind: kind.into(),
-                    // robo works for the provider.
+                    // sam works for the provider, and never calls from here.
                     organization: match id {
-                        "robo" => format!("{TENANT}/organizations/provider"),
+                        "sam" => format!("{TENANT}/organizations/provider"),
                         _ => format!("{TENANT}/organizations/acme"),
                     },
                     identity_key: format!("{id}@acme.example"),
