@@ -157,6 +157,22 @@ both_engines! {
         let token = IssueTokenRequest { principal: name_of("ada"), ..IssueTokenRequest::default() };
         let refused = chief.principals.issue_token(token).await.unwrap_err();
         assert_eq!(reason(&refused), "CALLER_NOT_CUSTOMER");
+        let mut refused = vec![
+            chief.policies.publish_policy(publish(Policy::default())).await.unwrap_err(),
+            chief.tenants.set_retention_policy(set_retention("governance")).await.unwrap_err(),
+            chief.tenants.set_escalation_path(set_path("ben", "ada")).await.unwrap_err(),
+            chief.principals.create_principal(create_principal("new", "customer", "operator")).await.unwrap_err(),
+            chief.tenants.activate_tenant(activate()).await.unwrap_err(),
+        ];
+        let end = EndPrincipalRequest { name: name_of("msp"), request_id: String::new() };
+        refused.push(chief.principals.end_principal(end).await.unwrap_err());
+        let granted = grant(&[right("ben", DecisionAction::Review, 30)]);
+        let granted = admin.rights.grant_decision_rights(granted).await.unwrap().into_inner();
+        let revoke = RevokeDecisionRightRequest { name: granted.decision_rights[0].name.clone(), ..Default::default() };
+        refused.push(chief.rights.revoke_decision_right(revoke).await.unwrap_err());
+        for refused in refused {
+            assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "CALLER_NOT_CUSTOMER"));
+        }
         // Granted by the customer, the provider may decide.
         let mut ada = deployment.clients_of(&name_of("ada")).await;
         ada.rights.grant_decision_rights(grant(&[right("msp", DecisionAction::Review, 30)])).await.unwrap();

@@ -225,6 +225,75 @@ both_engines! {
         assert!(of_aud(&back).gained.contains(&"evidence.export".to_owned()));
     }
 
+    async fn a_role_does_less_from_the_call_after_the_policy_on(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        let ada = deployment.active().await;
+        let auditor = create_principal("aud", "customer", "auditor");
+        ada.principals.clone().create_principal(auditor).await.unwrap();
+        let token = IssueTokenRequest { principal: name_of("aud"), ..IssueTokenRequest::default() };
+        let issued = ada.principals.clone().issue_token(token).await.unwrap().into_inner();
+        let aud = deployment.clients_with(&issued.token);
+        assert_eq!(version(&aud, None).await, 1);
+        let keeps = |permissions: &[&str]| Policy {
+            role_permissions: vec![RolePermissions {
+                role: "auditor".into(),
+                permissions: permissions.iter().map(|&name| name.to_owned()).collect(),
+            }],
+            ..Policy::default()
+        };
+        deployment.publish(&ada, keeps(&["principals.get"])).await.unwrap();
+        let denied = aud.policies.clone().get_policy(get(None)).await.unwrap_err();
+        assert_eq!(denied.code(), Code::PermissionDenied);
+        let get_ada = GetPrincipalRequest { name: name_of("ada") };
+        aud.principals.clone().get_principal(get_ada.clone()).await.unwrap();
+        // Nothing at all is something else than nothing said.
+        deployment.publish(&ada, keeps(&[])).await.unwrap();
+        let denied = aud.principals.clone().get_principal(get_ada.clone()).await.unwrap_err();
+        assert_eq!(denied.code(), Code::PermissionDenied);
+        ada.principals.clone().get_principal(get_ada.clone()).await.unwrap();
+        // One that waits takes nothing yet, and takes effect by the clock alone.
+        let ahead = Policy {
+            effective_time: Some(timestamp(deployment.clock.now_ms() + 2 * HOUR_MS)),
+            ..Policy::default()
+        };
+        deployment.publish(&ada, ahead).await.unwrap();
+        assert!(aud.principals.clone().get_principal(get_ada.clone()).await.is_err());
+        deployment.clock.advance_ms(2 * HOUR_MS);
+        aud.principals.clone().get_principal(get_ada).await.unwrap();
+    }
+
+    async fn a_trial_is_compared_with_what_begins_before_it_and_names_what_it_withdraws(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        let ada = deployment.active().await;
+        let begins = |hours: i64, conditions: &str| Policy {
+            effective_time: Some(timestamp(deployment.clock.now_ms() + hours * HOUR_MS)),
+            ..with_conditions(conditions)
+        };
+        deployment.publish(&ada, begins(24, NO_PAYROLL)).await.unwrap();
+        // The day after, the strict one is in force: without its conditions something is given back.
+        let later = simulate(&ada, begins(48, "")).await.unwrap();
+        assert_eq!(later.rules.iter().map(|rule| rule.field.as_str()).collect::<Vec<_>>(), ["conditions"]);
+        assert!(later.withdrawn_versions.is_empty());
+        // Before it begins it is withdrawn, and nothing else tells.
+        let sooner = simulate(&ada, begins(12, "")).await.unwrap();
+        assert_eq!((sooner.rules.len(), sooner.withdrawn_versions.as_slice()), (0, &[2][..]));
+    }
+
+    async fn a_text_that_would_exhaust_the_stack_is_refused_and_the_service_answers(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        let ada = deployment.active().await;
+        for terms in [500, 5_000] {
+            let sum = format!("forbid (principal, action, resource) when {{ {}1 > 0 }};", "1 + ".repeat(terms));
+            for refused in [
+                simulate(&ada, with_conditions(&sum)).await.unwrap_err(),
+                deployment.publish(&ada, with_conditions(&sum)).await.unwrap_err(),
+            ] {
+                assert_eq!(fields(&refused), ["policy.conditions"]);
+            }
+        }
+        assert_eq!(version(&ada, None).await, 1);
+    }
+
     async fn nobody_tries_out_the_policy_of_another_tenant(db: TestDatabase) {
         let deployment = Deployment::start(db).await;
         let ada = deployment.active().await;

@@ -77,6 +77,8 @@ pub struct Resolved {
     pub until_ms: i64,
     /// When it was asked, milliseconds: the answer may have been remembered since.
     pub asked_at_ms: i64,
+    /// What the customer's policy leaves to which of the roles.
+    pub role_permissions: Vec<(String, Vec<String>)>,
 }
 
 impl Resolved {
@@ -146,6 +148,11 @@ impl RemoteOperators {
                 .as_ref()
                 .and_then(clock::millis)
                 .unwrap_or(i64::MAX),
+            role_permissions: found
+                .role_permissions
+                .into_iter()
+                .map(|kept| (kept.role, kept.permissions))
+                .collect(),
         }))
     }
 }
@@ -277,7 +284,10 @@ pub async fn select(
         asked_at_ms: found.asked_at_ms,
     };
     let roles = found.roles.iter().map(String::as_str);
-    Ok(caller.acting_as(customer, &found.principal, roles, ground))
+    let kept = found.role_permissions.iter();
+    let kept = kept.map(|(role, permissions)| (role.as_str(), permissions.clone()));
+    let acting = caller.acting_as(customer, &found.principal, roles, ground);
+    Ok(acting.narrowed_to(kept))
 }
 
 /// Refuses an operator who lacks something, but for showing what they can.

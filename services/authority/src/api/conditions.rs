@@ -11,7 +11,8 @@ use counterfoil_proto::authority as proto;
 use super::convert;
 use crate::model::{
     RecordHash,
-    conditions::{Act, Conditions},
+    conditions::{Act, Asking, Conditions},
+    ids::PrincipalId,
     policy::Bundle,
     principal::Principal,
     right::Scope,
@@ -48,11 +49,21 @@ impl Known {
         };
         let conditions = self.of(bundle)?;
         let mut forbidding = Vec::new();
+        // Rights are many and people few: each is asked about once in each place.
+        let people: HashMap<PrincipalId, Principal> = offered
+            .iter()
+            .flat_map(|one| one.delegators.iter().chain([act.principal]))
+            .map(|person| (person.id.clone(), person.clone()))
+            .collect();
+        let asked = people
+            .values()
+            .map(|principal| (&principal.id, conditions.asked(Act { principal, ..act })));
+        let mut asked: HashMap<&PrincipalId, Asking<'_>> = asked.collect();
         let narrowed = offered.into_iter().filter_map(|one| {
             let (mut scope, mut excluded) = (one.scope, Vec::new());
             for principal in std::iter::once(act.principal).chain(&one.delegators) {
-                let act = Act { principal, ..act };
-                let (left, taken) = conditions.narrow(act, &scope, &mut forbidding)?;
+                let asked = asked.get_mut(&principal.id)?;
+                let (left, taken) = asked.narrow(&scope, &mut forbidding)?;
                 scope = left;
                 excluded.extend(taken);
             }
@@ -75,13 +86,15 @@ impl Known {
 
     fn of(&self, bundle: &Bundle) -> Result<Arc<Conditions>, ApiError> {
         let hash = bundle.hash();
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(conditions) = known.get(&hash) {
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(conditions) = known().get(&hash) {
             return Ok(Arc::clone(conditions));
         }
-        let conditions = Conditions::parse(&bundle.rules.conditions)
+        // Read without the lock: other tenants do not wait for it.
+        let conditions = Conditions::accepted(&bundle.rules.conditions)
             .map_err(|why| ApiError::internal(format!("conditions that were accepted: {why}")))?;
         let conditions = Arc::new(conditions);
+        let mut known = known();
         if known.len() >= REMEMBERED_MAX {
             known.clear();
         }

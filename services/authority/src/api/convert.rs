@@ -211,16 +211,17 @@ pub(super) fn policy(bundle: &Bundle) -> proto::Policy {
             ms => ms / 1000,
         },
         effective_time: Some(timestamp(bundle.effective_from_ms)),
-        role_permissions: rules
-            .role_permissions
-            .iter()
-            .map(|kept| proto::RolePermissions {
-                role: kept.role.clone(),
-                permissions: kept.permissions.clone(),
-            })
-            .collect(),
+        role_permissions: rules.role_permissions.iter().map(kept_by_role).collect(),
         conditions: rules.conditions.clone(),
         four_eyes_actions: rules.four_eyes_actions.clone(),
+    }
+}
+
+/// What a policy leaves to a role.
+pub(super) fn kept_by_role(kept: &RolePermissions) -> proto::RolePermissions {
+    proto::RolePermissions {
+        role: kept.role.clone(),
+        permissions: kept.permissions.clone(),
     }
 }
 

@@ -95,6 +95,7 @@ pub(super) async fn unlink_login(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
+    change.require_governing_caller().await?;
     let found = store::logins::get(change.tx.conn(), &tenant, &name.login).await?;
     let found = found.ok_or_else(ApiError::not_found)?;
     if found.unlinked_at_ms.is_some() {
@@ -168,6 +169,7 @@ impl Api {
             tenant: signed_in.tenant,
             principal,
             scopes: Vec::new(),
+            role_permissions: Vec::new(),
             certificate_sha256: signed_in.bound_to,
             expires_at_ms: signed_in.expires_at_ms,
         }))

@@ -18,7 +18,7 @@ use super::{
     change::{Asked, Change},
     convert, emergencies,
     engagements::{across, live, of_change, parse, side},
-    offers,
+    offers, policies,
 };
 use crate::{
     error::Refusal,
@@ -319,6 +319,11 @@ pub(super) async fn resolve_operator(
         assignment_hash: found.assignment_hash,
         refusal: found.refusal,
         expire_time: Some(timestamp(found.until_ms)),
+        role_permissions: found
+            .role_permissions
+            .into_iter()
+            .map(|(role, permissions)| proto::RolePermissions { role, permissions })
+            .collect(),
     })
 }
 
@@ -362,6 +367,8 @@ async fn resolve(
     roles.extend(urgent);
     roles.sort_unstable();
     roles.dedup();
+    let kept = policies::kept_by_roles(&mut reader, customer, now_ms).await?;
+    let kept = kept.into_iter().map(|one| (one.role, one.permissions));
     Ok(found.map(|found| Resolved {
         principal: acting.principal.as_str().to_owned(),
         roles,
@@ -370,6 +377,7 @@ async fn resolve(
         refusal: found.lack.map_or("", |lack| lack.code()).to_owned(),
         until_ms: urgent_until_ms.map_or(found.until_ms, |end_ms| end_ms.min(found.until_ms)),
         asked_at_ms: now_ms,
+        role_permissions: kept.collect(),
     }))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use counterfoil_chassis::{ApiError, Caller, Role, names::tenant_field};
-use counterfoil_evidence::v1::PolicyBundlePublished;
+use counterfoil_evidence::v1::{PolicyBundlePublished, RolePermissions};
 use counterfoil_proto::authority as proto;
 
 use super::{Api, change::Asked, convert};
@@ -15,13 +15,25 @@ use crate::{
         ids::PrincipalId,
         policy::{self, Bundle, PolicyRules},
         principal::{Principal, ROLES},
-        simulation::{self, CHANGES_MAX, Working},
+        right::DecisionAction,
+        simulation::{self, Acting, CHANGES_MAX, Working},
     },
     store::{self, From, Reader},
 };
 
 /// Rows of one read while a policy is tried out.
 const PAGE_ROWS: i64 = 1_000;
+
+/// Roles to which the policy in force now leaves less than the permission table; asked for at every credential, so that a policy
+/// takes effect with the next call.
+pub(super) async fn kept_by_roles(
+    reader: &mut Reader,
+    tenant: &str,
+    now_ms: i64,
+) -> Result<Vec<RolePermissions>, ApiError> {
+    let bundle = store::policies::in_force(reader, tenant, now_ms).await?;
+    Ok(bundle.map_or_else(Vec::new, |bundle| bundle.rules.role_permissions))
+}
 
 pub(super) async fn publish_policy(
     api: &Api,
@@ -37,6 +49,7 @@ pub(super) async fn publish_policy(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
+    change.require_governing_caller().await?;
     let (rules, asked_ms) = api.asked_rules(request.policy.as_ref())?;
     let now_ms = change.now_ms;
     let before = store::policies::in_force(change.tx.conn(), &tenant, now_ms).await?;
@@ -120,9 +133,13 @@ pub(super) async fn simulate_policy(
     let (rules, asked_ms) = api.asked_rules(request.policy.as_ref())?;
     let now_ms = api.clock.now_ms();
     let mut reader = api.db.read(&tenant).await?;
-    let before = store::policies::in_force(&mut reader, &tenant, now_ms).await?;
-    let effective_from_ms = policy::effective_from_ms(before.as_ref(), asked_ms, now_ms)
+    let now = store::policies::in_force(&mut reader, &tenant, now_ms).await?;
+    let effective_from_ms = policy::effective_from_ms(now.as_ref(), asked_ms, now_ms)
         .map_err(|wrong| in_policy(&wrong))?;
+    // What it replaces is what would be in force then: another bundle may begin before it.
+    let before = store::policies::in_force(&mut reader, &tenant, effective_from_ms).await?;
+    let withdrawn_versions =
+        store::policies::waiting(&mut reader, &tenant, effective_from_ms).await?;
     let broken = |why: String| ApiError::internal(format!("conditions that were accepted: {why}"));
     let trial = Trial {
         tenant: &tenant,
@@ -143,6 +160,7 @@ pub(super) async fn simulate_policy(
             record_hash: [0; 32],
         })),
         rules: trial.rules(),
+        withdrawn_versions,
         ..Default::default()
     };
     let table = api.table();
@@ -247,6 +265,7 @@ impl Trial<'_> {
         answer: &mut proto::SimulatePolicyResponse,
     ) -> Result<(), ApiError> {
         let mut after = String::new();
+        let mut acting: HashMap<(&PrincipalId, DecisionAction), Acting<'_>> = HashMap::new();
         loop {
             let from = From {
                 after: &after,
@@ -267,7 +286,12 @@ impl Trial<'_> {
                     action: right.action,
                     now_ms: self.at_ms,
                 };
-                for change in simulation::right(self.before.as_ref(), &self.after, right, act) {
+                let acting = acting
+                    .entry((&principal.id, right.action))
+                    .or_insert_with(|| Acting::new(self.before.as_ref(), &self.after, act));
+                // Conditions take time; other calls of this thread are let in between.
+                tokio::task::yield_now().await;
+                for change in acting.right(right) {
                     let change = proto::RightChange {
                         decision_right: change.right.name(self.tenant),
                         grantee: change.grantee.name(self.tenant),

@@ -45,6 +45,7 @@ pub(super) async fn create_principal(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
+    change.require_governing_caller().await?;
     let created = create(api, &mut change, std::slice::from_ref(&request), |_| {
         String::new()
     })
@@ -67,6 +68,7 @@ pub(super) async fn batch_create_principals(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
+    change.require_governing_caller().await?;
     if !(1..=BATCH_MAX).contains(&request.requests.len()) {
         return Err(ApiError::invalid("requests", "must be 1 to 1,000"));
     }
@@ -255,6 +257,7 @@ pub(super) async fn end_principal(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
+    change.require_governing_caller().await?;
     let id = convert::id("name", PrincipalId::parse(&name.principal))?;
     let found = store::principals::get(change.tx.conn(), &tenant, &id).await?;
     let found = found.ok_or_else(ApiError::not_found)?;

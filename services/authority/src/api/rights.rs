@@ -248,6 +248,7 @@ pub(super) async fn revoke_decision_right(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
+    change.require_governing_caller().await?;
     let id = convert::id("name", RightId::parse(&name.decision_right))?;
     let right = store::rights::get(change.tx.conn(), &tenant, &id).await?;
     let right = right.ok_or_else(ApiError::not_found)?;

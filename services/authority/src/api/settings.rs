@@ -34,6 +34,7 @@ pub(super) async fn set_escalation_path(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
+    change.require_governing_caller().await?;
     let mut levels = Vec::with_capacity(LEVELS_MAX);
     for (position, level) in request.levels.iter().enumerate().take(LEVELS_MAX + 1) {
         let field = format!("levels[{position}].principal");
@@ -83,6 +84,7 @@ pub(super) async fn set_retention_policy(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
+    change.require_governing_caller().await?;
     let rules: Vec<RetentionRule> = request
         .rules
         .into_iter()

@@ -213,6 +213,7 @@ pub(super) async fn activate_tenant(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
+    change.require_governing_caller().await?;
     match activation(change.tenant.state) {
         Activation::Gated => {}
         Activation::Done => {

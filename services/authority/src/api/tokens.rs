@@ -9,13 +9,13 @@ use counterfoil_chassis::{
     clock::timestamp,
     names::{PrincipalName, tenant_field},
 };
-use counterfoil_evidence::v1::{CredentialIssued, CredentialRevoked};
+use counterfoil_evidence::v1::{CredentialIssued, CredentialRevoked, RolePermissions};
 use counterfoil_proto::authority as proto;
 
 use super::{
     Api,
     change::{Asked, Change, REVOKE_TOKEN},
-    convert, emergencies,
+    convert, emergencies, policies,
 };
 use crate::{
     error::Refusal,
@@ -140,6 +140,7 @@ pub(super) async fn revoke_token(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
+    change.require_governing_caller().await?;
     let found = store::tokens::get(change.tx.conn(), &tenant, &request.token_id).await?;
     let found = found.ok_or_else(ApiError::not_found)?;
     if found.revoked_at_ms.is_some() {
@@ -207,6 +208,11 @@ pub(super) async fn introspect_token(
         .await?
         .ok_or_else(ApiError::unauthenticated)?;
     Ok(proto::IntrospectTokenResponse {
+        role_permissions: found
+            .role_permissions
+            .iter()
+            .map(convert::kept_by_role)
+            .collect(),
         principal: found.principal.id.name(&found.tenant),
         roles: found.principal.roles,
         expire_time: Some(timestamp(found.expires_at_ms)),
@@ -223,6 +229,8 @@ pub(super) struct Presented {
     pub(super) tenant: String,
     pub(super) principal: Principal,
     pub(super) scopes: Vec<String>,
+    /// What the policy in force leaves to which roles.
+    pub(super) role_permissions: Vec<RolePermissions>,
     pub(super) certificate_sha256: Option<[u8; 32]>,
     pub(super) expires_at_ms: i64,
 }
@@ -257,6 +265,8 @@ impl Api {
             found.principal.roles.sort_unstable();
             found.principal.roles.dedup();
         }
+        found.role_permissions =
+            policies::kept_by_roles(&mut reader, &found.tenant, now_ms).await?;
         Ok(Some(found))
     }
 
@@ -280,6 +290,7 @@ impl Api {
             tenant: kept.tenant,
             principal: kept.principal,
             scopes: kept.scopes,
+            role_permissions: Vec::new(),
             certificate_sha256: kept.certificate_sha256,
             expires_at_ms: kept.expires_at_ms,
         }))
@@ -294,8 +305,10 @@ impl Introspector for Api {
         };
         let roles = found.principal.roles.iter().map(String::as_str);
         let caller = Caller::of_tenant(&found.tenant, found.principal.id.as_str(), roles);
+        let kept = found.role_permissions.iter();
+        let kept = kept.map(|one| (one.role.as_str(), one.permissions.clone()));
         Ok(Some(Introspection {
-            caller: caller.limited_to(found.scopes),
+            caller: caller.limited_to(found.scopes).narrowed_to(kept),
             expires_at_ms: Some(found.expires_at_ms),
             bound_to: found.certificate_sha256,
         }))

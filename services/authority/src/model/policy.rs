@@ -145,6 +145,10 @@ fn conditions(faults: &mut Faults, wanted: &str) -> String {
     }
 }
 
+/// The role that takes a policy back, and what it needs for that.
+const UNDOES: &str = "tenant-administrator";
+const NEEDED_TO_UNDO: [&str; 2] = ["policies.get", "policies.publish"];
+
 /// Roles and permissions in their order; each must be the table's to take away from.
 fn role_permissions(
     faults: &mut Faults,
@@ -169,6 +173,12 @@ fn role_permissions(
         }
         for permission in one.permissions.iter().filter(|name| !holds(role, name)) {
             let why = format!("the permission table does not give {permission:?} to {role}");
+            faults.add("role_permissions.permissions", why);
+        }
+        let kept = |needed: &&str| one.permissions.iter().any(|kept| kept == needed);
+        if role == UNDOES && !NEEDED_TO_UNDO.iter().all(|needed| kept(&needed)) {
+            let needed = NEEDED_TO_UNDO.join(", ");
+            let why = format!("must leave {needed} to {role}: nobody could take the policy back");
             faults.add("role_permissions.permissions", why);
         }
     }
@@ -284,6 +294,8 @@ mod tests {
             vec![of("auditor", &["a.set"])],
             vec![of("service", &[])],
             vec![of("auditor", &[]), of("auditor", &[])],
+            // Nobody could take it back.
+            vec![of("tenant-administrator", &["policies.get"])],
         ] {
             assert!(rules(&wanted(refused), &table).is_err());
         }

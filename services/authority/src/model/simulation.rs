@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
-    conditions::{Act, Conditions, Place},
-    ids::{PrincipalId, RightId},
+    conditions::{Act, Asking, Conditions, Place},
+    ids::{PrincipalId, RightId, SourceId},
     policy::PolicyRules,
     principal::Principal,
     right::{Right, Scope},
@@ -23,7 +23,7 @@ pub(crate) struct Working {
 impl Working {
     /// Of rules that were accepted. `Err`: why their conditions are none.
     pub(crate) fn of(rules: PolicyRules) -> Result<Self, String> {
-        let conditions = Conditions::parse(&rules.conditions)?;
+        let conditions = Conditions::accepted(&rules.conditions)?;
         Ok(Self { rules, conditions })
     }
 
@@ -138,38 +138,48 @@ fn spelled(rules: &PolicyRules) -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// What a right gives, changed: in each place of its scope and of the conditions.
-pub(crate) fn right(
-    before: Option<&Working>,
-    after: &Working,
-    right: &Right,
-    act: Act<'_>,
-) -> Vec<RightChange> {
-    let forbid = |working: Option<&Working>, place: &Place| {
-        working
-            .map(|one| one.conditions.forbid(act, place))
-            .unwrap_or_default()
-    };
-    let named = before.iter().flat_map(|one| one.conditions.sources());
-    let named: BTreeSet<_> = named.chain(after.conditions.sources()).cloned().collect();
-    let places: Vec<Place> = match &right.scope {
-        Scope::Sources(sources) => sources.iter().cloned().map(Place::Source).collect(),
-        Scope::Everywhere => {
-            let sources = named.into_iter().map(Place::Source);
-            std::iter::once(Place::Everywhere).chain(sources).collect()
+/// What two bundles say to one act, however many rights give it.
+#[derive(Debug)]
+pub(crate) struct Acting<'w> {
+    before: Option<Asking<'w>>,
+    after: Asking<'w>,
+    /// Sources that a condition of either names.
+    named: BTreeSet<SourceId>,
+}
+
+impl<'w> Acting<'w> {
+    /// Asks two bundles about an act; `before`: none was in force.
+    pub(crate) fn new(before: Option<&'w Working>, after: &'w Working, act: Act<'w>) -> Self {
+        let named = before.iter().flat_map(|one| one.conditions.sources());
+        Self {
+            named: named.chain(after.conditions.sources()).cloned().collect(),
+            before: before.map(|one| one.conditions.asked(act)),
+            after: after.conditions.asked(act),
         }
-    };
-    let changed = places.into_iter().filter_map(|place| {
-        let (was, will) = (forbid(before, &place), forbid(Some(after), &place));
-        (was.is_empty() != will.is_empty()).then(|| RightChange {
-            right: right.id.clone(),
-            grantee: right.grantee.clone(),
-            place,
-            forbidden: !will.is_empty(),
-            conditions: if will.is_empty() { was } else { will },
-        })
-    });
-    changed.collect()
+    }
+
+    /// What a right to the act gives, changed: in each place of its scope and of the conditions.
+    pub(crate) fn right(&mut self, right: &Right) -> Vec<RightChange> {
+        let places: Vec<Place> = match &right.scope {
+            Scope::Sources(sources) => sources.iter().cloned().map(Place::Source).collect(),
+            Scope::Everywhere => {
+                let sources = self.named.iter().cloned().map(Place::Source);
+                std::iter::once(Place::Everywhere).chain(sources).collect()
+            }
+        };
+        let changed = places.into_iter().filter_map(|place| {
+            let was = self.before.as_mut().map(|one| one.forbid(&place));
+            let (was, will) = (was.unwrap_or_default(), self.after.forbid(&place));
+            (was.is_empty() != will.is_empty()).then(|| RightChange {
+                right: right.id.clone(),
+                grantee: right.grantee.clone(),
+                place,
+                forbidden: !will.is_empty(),
+                conditions: if will.is_empty() { was } else { will },
+            })
+        });
+        changed.collect()
+    }
 }
 
 /// What a principal may call, changed.
@@ -200,7 +210,6 @@ pub(crate) fn permissions(
 mod tests {
     use super::*;
     use crate::model::{
-        ids::SourceId,
         policy::{self, RolePermissions, Wanted},
         principal::tests::customer_human,
         right::DecisionAction,
@@ -246,16 +255,18 @@ mod tests {
         };
         let everywhere = right_of(&ada, Scope::Everywhere);
         let (open, closed) = (working("", vec![]), working(NO_PAYROLL, vec![]));
-        let lost = right(Some(&open), &closed, &everywhere, act);
+        let right =
+            |before, after, right: &Right| Acting::new(Some(before), after, act).right(right);
+        let lost = right(&open, &closed, &everywhere);
         let payroll = Place::Source(SourceId::stored("payroll".to_owned()));
         let places: Vec<(&Place, bool)> =
             lost.iter().map(|one| (&one.place, one.forbidden)).collect();
         assert_eq!(places, [(&Place::Everywhere, true), (&payroll, true)]);
-        let back = right(Some(&closed), &open, &everywhere, act);
+        let back = right(&closed, &open, &everywhere);
         assert!(back.len() == 2 && back.iter().all(|one| !one.forbidden));
-        assert!(right(Some(&closed), &closed, &everywhere, act).is_empty());
+        assert!(right(&closed, &closed, &everywhere).is_empty());
         let crm = Scope::Sources(vec![SourceId::stored("crm".to_owned())]);
-        assert!(right(Some(&open), &closed, &right_of(&ada, crm), act).is_empty());
+        assert!(right(&open, &closed, &right_of(&ada, crm)).is_empty());
     }
 
     #[test]

@@ -36,6 +36,24 @@ pub(crate) async fn in_force(
     row.as_ref().map(read).transpose()
 }
 
+/// Versions of the bundles that begin later than this, ascending.
+pub(crate) async fn waiting(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    at_ms: i64,
+) -> Result<Vec<u64>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT version FROM policies WHERE tenant = $1 AND effective_from_ms > $2 ORDER BY version",
+    )
+    .bind(tenant)
+    .bind(at_ms)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| Ok(u64::try_from(row::int(row, "version")?).unwrap_or(0)))
+        .collect()
+}
+
 /// Version of the bundle published last; 0: none was.
 pub(crate) async fn last_version(
     connection: &mut AnyConnection,

@@ -91,6 +91,8 @@ pub struct Caller {
     /// Permissions that the credential is limited to; `None`: all that the roles hold.
     scopes: Option<Vec<String>>,
     operator: Option<Arc<ActingOperator>>,
+    /// Roles to which the tenant's policy leaves these permissions only.
+    narrowed: Vec<(Role, Vec<String>)>,
 }
 
 impl Caller {
@@ -103,6 +105,7 @@ impl Caller {
             roles: roles.into(),
             scopes: None,
             operator: None,
+            narrowed: Vec::new(),
         }
     }
 
@@ -119,6 +122,7 @@ impl Caller {
             roles: roles.into_iter().filter_map(Role::of_tenant).collect(),
             scopes: None,
             operator: None,
+            narrowed: Vec::new(),
         }
     }
 
@@ -127,6 +131,26 @@ impl Caller {
     pub fn limited_to(mut self, scopes: Vec<String>) -> Self {
         self.scopes = (!scopes.is_empty()).then_some(scopes);
         self
+    }
+
+    /// The same caller, where the tenant's policy leaves only these permissions to these roles, by their names.
+    #[must_use]
+    pub fn narrowed_to<'a>(
+        mut self,
+        kept: impl IntoIterator<Item = (&'a str, Vec<String>)>,
+    ) -> Self {
+        let kept = kept.into_iter();
+        self.narrowed = kept
+            .filter_map(|(role, permissions)| Some((Role::of_tenant(role)?, permissions)))
+            .collect();
+        self
+    }
+
+    /// Whether the tenant's policy leaves the permission to the role. Whether the role holds it is another question.
+    #[must_use]
+    pub fn keeps(&self, role: Role, permission: &str) -> bool {
+        let kept = self.narrowed.iter().find(|(narrowed, _)| *narrowed == role);
+        kept.is_none_or(|(_, kept)| kept.iter().any(|one| one == permission))
     }
 
     /// Permissions that the credential is limited to; `None`: it is not limited.

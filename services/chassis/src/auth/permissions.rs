@@ -68,11 +68,13 @@ impl PermissionTable {
         self.methods.get(path).map(String::as_str)
     }
 
-    /// Whether one of the caller's roles holds the permission, and its credential covers it.
+    /// Whether one of the caller's roles holds the permission, its tenant's policy leaves it to that role, and the credential
+    /// covers it.
     #[must_use]
     pub fn allows(&self, caller: &Caller, permission: &str) -> bool {
         let mut roles = caller.roles().iter();
-        caller.covers(permission) && roles.any(|role| self.holds(*role, permission))
+        let has = |role: &Role| self.holds(*role, permission) && caller.keeps(*role, permission);
+        caller.covers(permission) && roles.any(has)
     }
 
     /// Whether there is such a permission.
@@ -181,6 +183,26 @@ mod tests {
             table.of_method("/counterfoil.ledger.v1.LedgerService/Drop"),
             None
         );
+    }
+
+    #[test]
+    fn a_policy_takes_from_a_role_and_leaves_the_others_alone() {
+        let table = PermissionTable::of_api().unwrap();
+        let kept = vec!["logs.read".to_owned(), "logs.append".to_owned()];
+        let narrowed = |roles: &[&'static str]| {
+            Caller::of_tenant("acme", "ann", roles.iter().copied())
+                .narrowed_to([("auditor", kept.clone()), ("no-role", Vec::new())])
+        };
+        let auditor = narrowed(&["auditor"]);
+        assert!(table.allows(&auditor, "logs.read"));
+        assert!(!table.allows(&auditor, "evidence.export"));
+        // Never more than the table gives.
+        assert!(!table.allows(&auditor, "logs.append"));
+        // Who administers as well still exports, by that role.
+        assert!(table.allows(&narrowed(&["auditor", "administrator"]), "evidence.export"));
+        let nothing =
+            Caller::of_tenant("acme", "ann", ["auditor"]).narrowed_to([("auditor", Vec::new())]);
+        assert!(!table.allows(&nothing, "logs.read"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use counterfoil_proto::authority::{
-    IntrospectTokenRequest, principal_service_client::PrincipalServiceClient,
+    IntrospectTokenRequest, RolePermissions, principal_service_client::PrincipalServiceClient,
 };
 use tonic::Code;
 
@@ -49,9 +49,14 @@ impl Introspector for RemoteTokens {
         };
         Ok(Some(Introspection {
             caller: Caller::of_tenant(&name.tenant, &name.principal, roles)
-                .limited_to(found.scopes),
+                .limited_to(found.scopes)
+                .narrowed_to(found.role_permissions.iter().map(kept)),
             expires_at_ms: found.expire_time.as_ref().and_then(clock::millis),
             bound_to,
         }))
     }
+}
+
+fn kept(of_policy: &RolePermissions) -> (&str, Vec<String>) {
+    (&of_policy.role, of_policy.permissions.clone())
 }

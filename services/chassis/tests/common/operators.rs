@@ -48,6 +48,7 @@ impl OperatorSource for Otto {
             refusal: if lacks { "COMPETENCY_MISSING" } else { "" }.into(),
             until_ms: self.until_ms,
             asked_at_ms: 1_000,
+            role_permissions: Vec::new(),
         }))
     }
 }
