@@ -4,6 +4,7 @@ use counterfoil_chassis::ApiError;
 
 use crate::model::{
     Faults,
+    credential::Stronger,
     delegation::NotDelegable,
     emergency,
     engagement::Phase,
@@ -105,6 +106,11 @@ pub(crate) enum Refusal {
     /// PERMISSION_DENIED: a limited credential would make one that is less limited.
     #[error("the caller's credential is limited to scopes, and may only issue tokens within them")]
     ScopeExceeded,
+    /// PERMISSION_DENIED: a weak credential would make a strong one.
+    #[error(
+        "a credential makes none that is to live longer than it was itself, or that needs no certificate where it needs one"
+    )]
+    CredentialExceeded,
     /// FAILED_PRECONDITION.
     #[error("the deployment has no such issuer for this tenant")]
     IssuerUnknown,
@@ -166,6 +172,15 @@ pub(crate) enum Refusal {
     OwnsRisk(String),
 }
 
+impl From<Stronger> for Refusal {
+    fn from(stronger: Stronger) -> Self {
+        match stronger {
+            Stronger::Scopes => Self::ScopeExceeded,
+            Stronger::Unbound | Stronger::Term => Self::CredentialExceeded,
+        }
+    }
+}
+
 impl From<Faults> for Refusal {
     fn from(faults: Faults) -> Self {
         Self::Invalid(faults)
@@ -215,6 +230,7 @@ impl From<Refusal> for ApiError {
                 Self::permission_denied("TENANT_GOVERNS_ITSELF", message)
             }
             Refusal::ScopeExceeded => Self::permission_denied("SCOPE_EXCEEDED", message),
+            Refusal::CredentialExceeded => Self::permission_denied("CREDENTIAL_EXCEEDED", message),
             Refusal::IssuerUnknown => Self::failed_precondition("ISSUER_UNKNOWN", message),
             Refusal::LoginExists => Self::already_exists("LOGIN_EXISTS", message),
             Refusal::LoginUnlinked => Self::failed_precondition("LOGIN_UNLINKED", message),

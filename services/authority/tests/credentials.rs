@@ -8,6 +8,7 @@ use common::*;
 use counterfoil_chassis::{both_engines, testing::TestDatabase};
 use counterfoil_evidence::{catalogue::Payload, v1};
 use counterfoil_proto::{authority::*, common::EvidenceState};
+use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};
 
 fn token_for(principal: &str, scopes: &[&str]) -> IssueTokenRequest {
@@ -16,6 +17,13 @@ fn token_for(principal: &str, scopes: &[&str]) -> IssueTokenRequest {
         ttl_seconds: 3_600,
         scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
         ..IssueTokenRequest::default()
+    }
+}
+
+fn year_for(principal: &str) -> IssueTokenRequest {
+    IssueTokenRequest {
+        ttl_seconds: 31_536_000,
+        ..token_for(principal, &[])
     }
 }
 
@@ -68,9 +76,14 @@ both_engines! {
             Payload::CredentialIssued(one) => Some((record, one)),
             _ => None,
         }).collect();
-        // The first one is ada's own, from before the activation, by the deployment.
-        assert_eq!(ours.iter().map(|(record, _)| record.actor.as_str()).collect::<Vec<_>>(), ["operators/admin", "principals/ada"]);
-        let (_, last) = ours[1];
+        // The first one is ada's own, from before the activation, by the deployment; with it she made herself the second.
+        let actors = ["operators/admin", "principals/ada", "principals/ada"];
+        assert_eq!(ours.iter().map(|(record, _)| record.actor.as_str()).collect::<Vec<_>>(), actors);
+        let with: Vec<&str> = ours.iter().map(|(_, one)| one.issued_with.as_str()).collect();
+        assert_eq!(with, ["", &ours[0].1.credential, &ours[1].1.credential]);
+        let (_, last) = ours[2];
+        let kept = Sha256::digest(issued.token.as_bytes());
+        assert_eq!((last.secret_tag.as_slice(), last.certificate_sha256.len()), (Sha256::digest(kept).as_slice(), 0));
         assert_eq!((last.credential.as_str(), last.principal.as_str()), (issued.token_id.as_str(), "principals/ben"));
         assert_eq!((last.kind(), last.valid_to_ms), (v1::CredentialKind::ApiToken, NOW_MS + 3_600_000));
         assert_eq!(last.scopes, ["findings.get", "items.get"]);
@@ -170,6 +183,77 @@ both_engines! {
         assert_eq!(refused.code(), Code::Unauthenticated);
         request.certificate_sha256 = vec![7; 31];
         assert_eq!(fields(&issue(&ada, request).await.unwrap_err()), ["certificate_sha256"]);
+    }
+
+    async fn a_weak_credential_makes_no_strong_one(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        let ada = deployment.active().await;
+        let short = deployment.clients_with(&issue(&ada, token_for("ada", &[])).await.unwrap().token);
+        let mut longer = token_for("ada", &[]);
+        longer.ttl_seconds = 3_601;
+        let refused = issue(&short, longer.clone()).await.unwrap_err();
+        assert_eq!(denied(&refused), (Code::PermissionDenied, "CREDENTIAL_EXCEEDED".into()));
+        issue(&short, token_for("ben", &[])).await.unwrap();
+        issue(&ada, longer).await.unwrap();
+        // A login never ends.
+        let link = LinkLoginRequest { principal: name_of("ada"), subject: "x".into(), ..LinkLoginRequest::default() };
+        let refused = short.credentials.clone().link_login(link).await.unwrap_err();
+        assert_eq!(denied(&refused), (Code::PermissionDenied, "CREDENTIAL_EXCEEDED".into()));
+    }
+
+    async fn a_machine_lets_nobody_act_as_a_human(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        let ada = deployment.active().await;
+        let mut agent = create_principal("agent", "customer", "tenant-administrator");
+        agent.principal.as_mut().unwrap().kind = PrincipalKind::AiAgent.into();
+        ada.principals.clone().create_principal(agent).await.unwrap();
+        let token = issue(&ada, token_for("agent", &[])).await.unwrap();
+        let agent = deployment.clients_with(&token.token);
+        let refused = issue(&agent, token_for("ada", &[])).await.unwrap_err();
+        assert_eq!(denied(&refused), (Code::FailedPrecondition, "HUMAN_REQUIRED".into()));
+        let link = LinkLoginRequest { principal: name_of("ada"), subject: "x".into(), ..LinkLoginRequest::default() };
+        let refused = agent.credentials.clone().link_login(link).await.unwrap_err();
+        assert_eq!(denied(&refused), (Code::FailedPrecondition, "HUMAN_REQUIRED".into()));
+        issue(&agent, token_for("agent", &[])).await.unwrap();
+    }
+
+    async fn a_token_that_was_revoked_issues_none_even_while_gates_remember_it(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        let ada = deployment.active().await;
+        let leaked = issue(&ada, token_for("ada", &[])).await.unwrap();
+        let thief = deployment.clients_with(&leaked.token);
+        issue(&thief, token_for("ben", &[])).await.unwrap();
+        revoke(&ada, &leaked.token_id).await.unwrap();
+        let refused = issue(&thief, token_for("ben", &[])).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated);
+        let refused = revoke(&thief, &leaked.token_id).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated);
+    }
+
+    async fn what_the_deployment_issued_ends_a_day_after_the_activation(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        people(&mut deployment.admin.clone()).await;
+        let link = LinkLoginRequest { principal: name_of("ada"), subject: "x".into(), ..LinkLoginRequest::default() };
+        let refused = deployment.admin.credentials.clone().link_login(link).await.unwrap_err();
+        assert_eq!(denied(&refused), (Code::FailedPrecondition, "PRINCIPAL_REQUIRED".into()));
+        deployment.complete().await;
+        let get = GetPrincipalRequest { name: name_of("ada") };
+        let first = issue(&deployment.admin, year_for("ada")).await.unwrap();
+        let early = deployment.clients_with(&first.token);
+        deployment.clock.advance_ms(3 * DAY_MS);
+        early.principals.clone().get_principal(get.clone()).await.unwrap();
+        deployment.admin.tenants.clone().activate_tenant(activate()).await.unwrap();
+        let lasting = issue(&early, year_for("ada")).await.unwrap();
+        let ada = deployment.clients_with(&lasting.token);
+        let end = tokens(&ada).await.into_iter().find(|one| one.token_id == first.token_id).unwrap().expire_time;
+        assert_eq!(end.as_ref().and_then(counterfoil_chassis::clock::millis), Some(NOW_MS + 4 * DAY_MS));
+        deployment.clock.advance_ms(DAY_MS - 1);
+        early.principals.clone().get_principal(get.clone()).await.unwrap();
+        deployment.clock.advance_ms(1);
+        let refused = early.principals.clone().get_principal(get.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated);
+        deployment.clock.advance_ms(300 * DAY_MS);
+        ada.principals.clone().get_principal(get).await.unwrap();
     }
 
     async fn a_login_is_linked_only_to_an_issuer_that_speaks_for_the_tenant(db: TestDatabase) {

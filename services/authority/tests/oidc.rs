@@ -202,6 +202,10 @@ both_engines! {
         let (record, issued) = issued.unwrap();
         assert_eq!((issued.principal.as_str(), record.actor.as_str()), ("principals/ada", "principals/ada"));
         assert!(login.name.ends_with(&issued.credential));
+        // What is kept can be held against the record: it commits to whom the login is of.
+        let committed: Vec<&str> = record.commitment.iter().map(|one| one.label.as_str()).collect();
+        assert_eq!(committed, ["issuer", "subject"]);
+        assert_eq!((issued.issued_with.len(), issued.secret_tag.len()), (16, 0));
         assert!(!format!("{logged:?}").contains(&provider.issuer));
     }
 

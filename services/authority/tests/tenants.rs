@@ -63,7 +63,11 @@ both_engines! {
         principals.create_principal(create_principal("msp", "provider", "operator")).await.unwrap();
         expect_missing(&mut admin, &ALL[2..]).await;
         let rights = &mut admin.rights.clone();
+        // An owner whom nobody stands in for is half an answer.
         rights.set_business_unit_owner(set_owner("all", "ada", "")).await.unwrap();
+        expect_missing(&mut admin, &ALL[2..]).await;
+        principals.create_principal(create_principal("dan", "customer", "auditor")).await.unwrap();
+        rights.set_business_unit_owner(set_owner("all", "ada", "dan")).await.unwrap();
         expect_missing(&mut admin, &ALL[3..]).await;
         for (position, action) in [DecisionAction::Review, DecisionAction::Remediate, DecisionAction::Certify].into_iter().enumerate() {
             rights.grant_decision_rights(grant(&[right("ada", action, 30)])).await.unwrap();

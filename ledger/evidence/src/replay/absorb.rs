@@ -90,7 +90,10 @@ pub(super) fn record(
         proved,
     };
     match prepared.decoded {
-        Decoded::Payload(payload) => payload_of(state, tallies, &context, *payload),
+        Decoded::Payload(payload) => {
+            state.credentials.absorb(context.pos, &payload);
+            payload_of(state, tallies, &context, *payload);
+        }
         Decoded::UnknownType => tallies.skip(
             Check::I05,
             format!(
@@ -144,7 +147,6 @@ fn remember(state: &mut State, record: &v1::Record, hash: Digest, recorded_ms: i
 
 fn payload_of(state: &mut State, tallies: &mut Tallies, context: &Context<'_>, payload: Payload) {
     let pos = context.pos;
-    state.credentials.absorb(pos, &payload);
     match payload {
         Payload::PrincipalRegistered(registered) => principal(state, context, registered),
         Payload::PrincipalEnded(ended) => {

@@ -88,6 +88,192 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
             _ => Edit::Keep,
         },
     ),
+    (
+        "I-81",
+        "a token that outlives everybody",
+        on!(CredentialIssued, |_r, p| p.valid_to_ms = i64::MAX),
+    ),
+    (
+        "I-81",
+        "a token of a year and a millisecond",
+        on!(CredentialIssued, |r, p| if p.credential == "first" {
+            p.valid_to_ms = r.occurred_at_ms + 365 * DAY_MS + 1
+        }),
+    ),
+    (
+        "I-81",
+        "one's own first credential, issued by oneself",
+        on!(CredentialIssued, |r, p| if p.credential == "second" {
+            r.actor = ALICE.to_owned()
+        }),
+    ),
+    (
+        "I-81",
+        "a token issued with the one that it is",
+        on!(CredentialIssued, |r, p| if p.credential == "second" {
+            r.actor = ALICE.to_owned();
+            p.issued_with = "second".to_owned()
+        }),
+    ),
+    (
+        "I-81",
+        "a token issued with none",
+        on!(CredentialIssued, |_r, p| p.issued_with.clear()),
+    ),
+    (
+        "I-81",
+        "a token issued more than a day after the activation with one of the deployment's",
+        on!(CredentialIssued, |r, p| match p.credential.as_str() {
+            "first" => p.valid_to_ms = r.occurred_at_ms + 30 * DAY_MS,
+            _ => {
+                r.occurred_at_ms += DAY_MS;
+                p.valid_to_ms += DAY_MS
+            }
+        }),
+    ),
+    (
+        "I-81",
+        "a token issued with one that was revoked",
+        |scene| match &*scene.payload {
+            Payload::CredentialIssued(p) if p.credential == "first" => {
+                let mut record = scene.record.clone();
+                record.actor = "operators/admin".to_owned();
+                let revoked = v1::CredentialRevoked {
+                    credential: p.credential.clone(),
+                    effective_ms: record.occurred_at_ms,
+                };
+                Edit::Follow(vec![(record, Payload::CredentialRevoked(revoked))])
+            }
+            Payload::CredentialRevoked(_) => Edit::Drop,
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-81",
+        "a token that lives longer than the one it was issued with",
+        on!(CredentialIssued, |_r, p| if p.credential == "second" {
+            p.valid_to_ms += 1
+        }),
+    ),
+    (
+        "I-81",
+        "a token with more scopes than the one it was issued with",
+        on!(CredentialIssued, |_r, p| match p.credential.as_str() {
+            "first" => p.scopes = vec!["tokens.issue".to_owned()],
+            _ => p.scopes = vec!["items.get".to_owned(), "tokens.issue".to_owned()],
+        }),
+    ),
+    (
+        "I-81",
+        "a token bound to nothing, issued with one that is bound to a certificate",
+        on!(CredentialIssued, |_r, p| if p.credential == "first" {
+            p.certificate_sha256 = vec![7; 32]
+        }),
+    ),
+    (
+        "I-81",
+        "a login issued with a token of less than a day",
+        on!(CredentialIssued, |_r, p| if p.credential == "second" {
+            p.kind = v1::CredentialKind::OidcLogin.into();
+            p.valid_to_ms = 0;
+            p.secret_tag.clear()
+        }),
+    ),
+    (
+        "I-81",
+        "a login without an end by the deployment, before the activation",
+        on!(CredentialIssued, |_r, p| if p.credential == "first" {
+            p.kind = v1::CredentialKind::OidcLogin.into();
+            p.valid_to_ms = 0;
+            p.secret_tag.clear()
+        }),
+    ),
+    (
+        "I-81",
+        "a machine issues a token for a human",
+        on!(PrincipalRegistered, |_r, p| if p.principal == CAROL {
+            p.kind = v1::PrincipalKind::AiAgent.into()
+        }),
+    ),
+    (
+        "I-81",
+        "the deployment issues a token for an auditor after the activation",
+        |scene| match &mut *scene.payload {
+            Payload::PrincipalRegistered(p) if p.principal == ALICE => {
+                p.organization = "organizations/audit".to_owned();
+                p.organization_kind = v1::OrganizationKind::Auditor.into();
+                Edit::Keep
+            }
+            Payload::CredentialIssued(p) if p.credential == "second" => {
+                p.issued_with.clear();
+                scene.record.actor = "operators/admin".to_owned();
+                Edit::Keep
+            }
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-81",
+        "a credential without an id",
+        on!(CredentialIssued, |_r, p| if p.credential == "second" {
+            p.credential.clear()
+        }),
+    ),
+    (
+        "I-81",
+        "scopes that are no permissions",
+        on!(CredentialIssued, |_r, p| p.scopes = vec!["*".to_owned()]),
+    ),
+    (
+        "I-81",
+        "one scope twice",
+        on!(CredentialIssued, |_r, p| p.scopes =
+            vec!["items.get".to_owned(); 2]),
+    ),
+    (
+        "I-81",
+        "scopes in another order",
+        on!(CredentialIssued, |_r, p| p.scopes =
+            vec!["tokens.issue".to_owned(), "items.get".to_owned()]),
+    ),
+    (
+        "I-81",
+        "a token that commits to no secret",
+        on!(CredentialIssued, |_r, p| p.secret_tag.clear()),
+    ),
+    (
+        "I-81",
+        "a certificate's hash that is none",
+        on!(CredentialIssued, |_r, p| if p.credential == "second" {
+            p.certificate_sha256 = vec![7; 31]
+        }),
+    ),
+    (
+        "I-81",
+        "a credential revoked at no time that will come",
+        on!(CredentialRevoked, |_r, p| p.effective_ms = i64::MAX),
+    ),
+    (
+        "I-81",
+        "a credential revoked before all time",
+        on!(CredentialRevoked, |_r, p| p.effective_ms = 1),
+    ),
+    (
+        "I-81",
+        "the provider revokes a credential of the customer's",
+        on!(CredentialRevoked, |r, _p| r.actor = PROVIDER.to_owned()),
+    ),
+    (
+        "I-81",
+        "a service revokes a credential",
+        on!(CredentialRevoked, |r, _p| r.actor =
+            "services/inventory".to_owned()),
+    ),
+    (
+        "I-81",
+        "somebody without a credential revokes one",
+        on!(CredentialRevoked, |r, _p| r.actor = BOB.to_owned()),
+    ),
 ];
 
 #[test]

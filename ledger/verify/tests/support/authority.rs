@@ -55,26 +55,43 @@ pub fn onboard(log: &mut LogBuilder) -> Rights {
         remediate: right(log, CAROL, DecisionAction::Remediate, &["*"]),
         assigned: [0; 32],
     };
-    credential(log, "first", CAROL, "operators/admin");
+    credential(log, "first", CAROL, "operators/admin", "");
     rights.assigned = super::provider::engage(log);
     governance::activate(log, &rights, policy);
-    credential(log, "second", ALICE, CAROL);
-    let revoked = v1::CredentialRevoked {
-        credential: "first".to_owned(),
-        effective_ms: log.now_ms,
-    };
-    log.append(&Payload::CredentialRevoked(revoked), Draft::default());
     assert_eq!(log.metas[0].1, stream::LEDGER);
     rights
 }
 
-fn credential(log: &mut LogBuilder, id: &str, principal: &str, issuer: &'static str) {
+/// The customer goes on by itself: what the deployment issued makes another credential, and is given back.
+pub fn hand_over(log: &mut LogBuilder) {
+    credential(log, "second", ALICE, CAROL, "first");
+    let revoked = v1::CredentialRevoked {
+        credential: "first".to_owned(),
+        effective_ms: log.now_ms + 5,
+    };
+    let draft = Draft {
+        actor: CAROL,
+        ..Draft::default()
+    };
+    log.append(&Payload::CredentialRevoked(revoked), draft);
+}
+
+fn credential(
+    log: &mut LogBuilder,
+    id: &str,
+    principal: &str,
+    issuer: &'static str,
+    issued_with: &str,
+) {
     let issued = v1::CredentialIssued {
         credential: id.to_owned(),
         kind: v1::CredentialKind::ApiToken.into(),
         principal: principal.to_owned(),
         scopes: Vec::new(),
         valid_to_ms: log.now_ms + DAY_MS,
+        issued_with: issued_with.to_owned(),
+        secret_tag: seed(&format!("tag of {id}")).to_vec(),
+        certificate_sha256: Vec::new(),
     };
     let draft = Draft {
         actor: issuer,

@@ -51,6 +51,7 @@ pub fn activate(log: &mut LogBuilder, rights: &Rights, policy: Vec<u8>) {
         ..v1::TenantLifecycleChanged::default()
     };
     log.append(&Payload::TenantLifecycleChanged(activated), by(CAROL));
+    super::authority::hand_over(log);
     two_people(log);
     passed_on(log, rights);
     emergency(log);

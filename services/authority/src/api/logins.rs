@@ -38,12 +38,11 @@ pub(super) async fn link_login(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
-    // A login has all that the roles hold: who is limited cannot make one.
-    if caller.scopes().is_some() {
-        return Err(Refusal::ScopeExceeded.into());
-    }
     let id = convert::id("principal", PrincipalId::parse(&name.principal))?;
-    let principal = change.require_issuer_for(&id).await?;
+    let (principal, own) = change.require_issuer_for(caller, &id).await?;
+    // What the deployment issues ends soon after the activation, and a login does not end.
+    let own = own.ok_or(Refusal::PrincipalRequired)?;
+    own.may_link().map_err(Refusal::from)?;
     if !is_subject(&request.subject) {
         let what = "must have 1 to 255 bytes and no control character";
         return Err(Refusal::from(Faults::one("subject", what)).into());
@@ -62,16 +61,20 @@ pub(super) async fn link_login(
         subject: request.subject,
         principal: id.as_str().to_owned(),
         linked_at_ms: change.now_ms,
+        issued_with: own.id,
         unlinked_at_ms: None,
     };
     let payload = CredentialIssued {
         credential: login.id.clone(),
         kind: CredentialKind::OidcLogin.into(),
         principal: principal.id.in_records(),
-        scopes: Vec::new(),
-        valid_to_ms: 0,
+        issued_with: login.issued_with.clone(),
+        ..CredentialIssued::default()
     };
-    let draft = change.draft(&payload, principal.id.in_records());
+    let draft = change
+        .draft(&payload, principal.id.in_records())
+        .commit("issuer", login.issuer.as_bytes())
+        .commit("subject", login.subject.as_bytes());
     let emitted = api.emit(&mut change, draft).await?;
     store::logins::insert(change.tx.conn(), &tenant, &login).await?;
     let answer = proto::LinkLoginResponse {
@@ -98,6 +101,7 @@ pub(super) async fn unlink_login(
     change.require_governing_caller().await?;
     let found = store::logins::get(change.tx.conn(), &tenant, &name.login).await?;
     let found = found.ok_or_else(ApiError::not_found)?;
+    change.require_say_in(caller, &found.principal).await?;
     if found.unlinked_at_ms.is_some() {
         return Err(Refusal::LoginUnlinked.into());
     }
@@ -164,9 +168,10 @@ impl Api {
             &signed_in.subject,
         )
         .await?;
-        let principal = found.filter(crate::model::principal::Principal::is_active);
-        Ok(principal.map(|principal| Presented {
+        let found = found.filter(|(_, principal)| principal.is_active());
+        Ok(found.map(|(credential, principal)| Presented {
             tenant: signed_in.tenant,
+            credential,
             principal,
             scopes: Vec::new(),
             role_permissions: Vec::new(),

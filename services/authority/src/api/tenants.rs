@@ -22,6 +22,7 @@ use crate::{
     error::Refusal,
     model::{
         Faults,
+        credential::HAND_OVER_MS,
         gate::{Met, Requirement},
         tenant::{Activation, Tenant, TenantKind, TenantLog, TenantState, activation},
         text,
@@ -239,6 +240,8 @@ pub(super) async fn activate_tenant(
         &emitted.record_id,
     )
     .await?;
+    let end_ms = change.now_ms.saturating_add(HAND_OVER_MS);
+    store::tokens::cut(change.tx.conn(), &id, end_ms).await?;
     let tenant = Tenant {
         state: TenantState::Active,
         ..change.tenant.clone()

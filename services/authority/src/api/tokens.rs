@@ -11,6 +11,7 @@ use counterfoil_chassis::{
 };
 use counterfoil_evidence::v1::{CredentialIssued, CredentialRevoked, RolePermissions};
 use counterfoil_proto::authority as proto;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     Api,
@@ -20,7 +21,9 @@ use super::{
 use crate::{
     error::Refusal,
     model::{
-        credential::{CredentialKind, TokenTerms, calls_from_elsewhere, may_issue},
+        credential::{
+            CredentialKind, Own, TokenTerms, calls_from_elsewhere, has_say, is_machine_for_human,
+        },
         ids::PrincipalId,
         principal::Principal,
         tenant::{Tenant, TenantState},
@@ -46,7 +49,7 @@ pub(super) async fn issue_token(
         Asked::New(change) => *change,
     };
     let id = convert::id("principal", PrincipalId::parse(&name.principal))?;
-    let principal = change.require_issuer_for(&id).await?;
+    let (principal, own) = change.require_issuer_for(caller, &id).await?;
     let terms = TokenTerms::read(
         request.ttl_seconds,
         &request.scopes,
@@ -54,9 +57,10 @@ pub(super) async fn issue_token(
         |scope| api.permissions.knows(scope),
     )
     .map_err(Refusal::from)?;
-    if caller.scopes().is_some_and(|own| !terms.within(own)) {
-        return Err(Refusal::ScopeExceeded.into());
+    if let Some(own) = &own {
+        own.may_issue(&terms).map_err(Refusal::from)?;
     }
+    let issued_with = own.map(|own| own.id).unwrap_or_default();
     let token = Token::generate().map_err(ApiError::internal)?;
     let expires_at_ms = change.now_ms.saturating_add(terms.ttl_ms);
     let payload = CredentialIssued {
@@ -65,6 +69,12 @@ pub(super) async fn issue_token(
         principal: principal.id.in_records(),
         scopes: terms.scopes.clone(),
         valid_to_ms: expires_at_ms,
+        issued_with: issued_with.clone(),
+        secret_tag: Sha256::digest(token.sha256()).to_vec(),
+        certificate_sha256: terms
+            .certificate_sha256
+            .map(|hash| hash.to_vec())
+            .unwrap_or_default(),
     };
     let draft = change.draft(&payload, principal.id.in_records());
     let emitted = api.emit(&mut change, draft).await?;
@@ -75,6 +85,7 @@ pub(super) async fn issue_token(
         scopes: &terms.scopes,
         certificate_sha256: terms.certificate_sha256,
         issued_by: caller.actor(),
+        issued_with: &issued_with,
         issued_at_ms: change.now_ms,
         expires_at_ms,
     };
@@ -90,11 +101,13 @@ pub(super) async fn issue_token(
 }
 
 impl Change {
-    /// The principal that is given a credential, if whoever asks may give it.
+    /// The principal that is given a credential, if whoever asks may give it, and with which credential of theirs; `None`:
+    /// somebody of the deployment asks, which is only while the tenant is set up.
     pub(super) async fn require_issuer_for(
         &mut self,
+        caller: &Caller,
         id: &PrincipalId,
-    ) -> Result<Principal, ApiError> {
+    ) -> Result<(Principal, Option<Own>), ApiError> {
         let tenant = self.tenant.id.clone();
         // The tenant's lock: a principal that ends meanwhile gets nothing.
         let found = store::principals::get(self.tx.conn(), &tenant, id).await?;
@@ -102,19 +115,73 @@ impl Change {
         if !principal.is_active() {
             return Err(Refusal::PrincipalEnded.into());
         }
-        let kind = self.tenant.kind;
-        if calls_from_elsewhere(kind, &principal) {
+        if calls_from_elsewhere(self.tenant.kind, &principal) {
             return Err(Refusal::TokenOfOwnTenant.into());
         }
-        // Someone of the deployment: only while the tenant is set up, which the change has looked at.
-        let Some(issuer) = self.caller().cloned() else {
-            return Ok(principal);
+        let Some((issuer, own)) = self.presented(caller).await? else {
+            return Ok((principal, None));
         };
-        let issuer = store::principals::get(self.tx.conn(), &tenant, &issuer).await?;
-        if issuer.is_some_and(|issuer| may_issue(kind, &issuer, &principal)) {
-            return Ok(principal);
+        if !has_say(self.tenant.kind, &issuer, &principal) {
+            return Err(Refusal::CallerNotCustomer.into());
         }
-        Err(Refusal::CallerNotCustomer.into())
+        if is_machine_for_human(&issuer, &principal) {
+            return Err(Refusal::HumanRequired.into());
+        }
+        Ok((principal, Some(own)))
+    }
+
+    /// Refuses who may not take credentials of this principal away.
+    pub(super) async fn require_say_in(
+        &mut self,
+        caller: &Caller,
+        principal: &str,
+    ) -> Result<(), ApiError> {
+        let Some((issuer, _)) = self.presented(caller).await? else {
+            return Ok(());
+        };
+        let tenant = self.tenant.id.clone();
+        let id = PrincipalId::stored(principal.to_owned());
+        let holder = store::principals::get(self.tx.conn(), &tenant, &id).await?;
+        match holder {
+            Some(holder) if has_say(self.tenant.kind, &issuer, &holder) => Ok(()),
+            _ => Err(Refusal::CallerNotCustomer.into()),
+        }
+    }
+
+    /// Who asks, with the credential that they have presented. The gate has looked at it up to a second ago: under the tenant's
+    /// lock it is looked at again. `None`: somebody of the deployment asks.
+    async fn presented(&mut self, caller: &Caller) -> Result<Option<(Principal, Own)>, ApiError> {
+        let Some(id) = self.caller().cloned() else {
+            return Ok(None);
+        };
+        // Whoever acts for a customer as one of its principals has presented a credential of another tenant.
+        let credential = caller.credential().ok_or(Refusal::CallerNotCustomer)?;
+        let (tenant, now_ms) = (self.tenant.id.clone(), self.now_ms);
+        let conn = self.tx.conn();
+        let issuer = store::principals::get(conn, &tenant, &id).await?;
+        let issuer = issuer.filter(Principal::is_active);
+        let token = store::tokens::get(conn, &tenant, credential).await?;
+        let own = match token {
+            Some(token) => {
+                let good = token.revoked_at_ms.is_none() && now_ms < token.expires_at_ms;
+                good.then_some((token.principal, Some(token.term_ms), token.scopes))
+            }
+            None => store::logins::get(conn, &tenant, credential)
+                .await?
+                .filter(|login| login.unlinked_at_ms.is_none())
+                .map(|login| (login.principal, None, Vec::new())),
+        };
+        let own = own.filter(|(principal, ..)| principal == id.as_str());
+        let (Some(issuer), Some((_, term_ms, scopes))) = (issuer, own) else {
+            return Err(ApiError::unauthenticated());
+        };
+        let own = Own {
+            id: credential.to_owned(),
+            term_ms,
+            scopes,
+            bound: caller.is_bound(),
+        };
+        Ok(Some((issuer, own)))
     }
 
     /// Writes that a credential ends now.
@@ -143,6 +210,7 @@ pub(super) async fn revoke_token(
     change.require_governing_caller().await?;
     let found = store::tokens::get(change.tx.conn(), &tenant, &request.token_id).await?;
     let found = found.ok_or_else(ApiError::not_found)?;
+    change.require_say_in(caller, &found.principal).await?;
     if found.revoked_at_ms.is_some() {
         change.tx.rollback().await?;
         return Ok(proto::RevokeTokenResponse::default());
@@ -227,6 +295,8 @@ pub(super) async fn introspect_token(
 /// Whom a bearer makes its presenter.
 pub(super) struct Presented {
     pub(super) tenant: String,
+    /// Public id of the credential.
+    pub(super) credential: String,
     pub(super) principal: Principal,
     pub(super) scopes: Vec<String>,
     /// What the policy in force leaves to which roles.
@@ -288,6 +358,7 @@ impl Api {
         self.uses.note(&kept.tenant, token.id(), now_ms);
         Ok(Some(Presented {
             tenant: kept.tenant,
+            credential: token.id().to_owned(),
             principal: kept.principal,
             scopes: kept.scopes,
             role_permissions: Vec::new(),
@@ -307,8 +378,12 @@ impl Introspector for Api {
         let caller = Caller::of_tenant(&found.tenant, found.principal.id.as_str(), roles);
         let kept = found.role_permissions.iter();
         let kept = kept.map(|one| (one.role.as_str(), one.permissions.clone()));
+        let bound = found.certificate_sha256.is_some();
         Ok(Some(Introspection {
-            caller: caller.limited_to(found.scopes).narrowed_to(kept),
+            caller: caller
+                .limited_to(found.scopes)
+                .narrowed_to(kept)
+                .presenting(found.credential, bound),
             expires_at_ms: Some(found.expires_at_ms),
             bound_to: found.certificate_sha256,
         }))

@@ -176,7 +176,7 @@ fn role_permissions(
             faults.add("role_permissions.permissions", why);
         }
         let kept = |needed: &&str| one.permissions.iter().any(|kept| kept == needed);
-        if role == UNDOES && !NEEDED_TO_UNDO.iter().all(|needed| kept(&needed)) {
+        if role == UNDOES && !NEEDED_TO_UNDO.iter().all(kept) {
             let needed = NEEDED_TO_UNDO.join(", ");
             let why = format!("must leave {needed} to {role}: nobody could take the policy back");
             faults.add("role_permissions.permissions", why);

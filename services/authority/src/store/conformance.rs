@@ -285,10 +285,12 @@ both_engines! {
         let scopes = ["a.get".to_owned(), "b.get".to_owned()];
         let token = tokens::NewToken {
             id: "aa", principal: "ben", sha256: [6; 32], scopes: &scopes, certificate_sha256: Some([7; 32]),
-            issued_by: "principals/ada", issued_at_ms: 1, expires_at_ms: 9,
+            issued_by: "principals/ada", issued_with: "a9", issued_at_ms: 1, expires_at_ms: 9,
         };
         tokens::insert(tx.conn(), "acme", &token).await.unwrap();
-        let plain = tokens::NewToken { id: "ab", scopes: &[], certificate_sha256: None, ..token };
+        let plain = tokens::NewToken {
+            id: "ab", scopes: &[], certificate_sha256: None, issued_by: "operators/admin", issued_with: "", ..token
+        };
         tokens::insert(tx.conn(), "acme", &plain).await.unwrap();
         let found = tokens::find(tx.conn(), "aa").await.unwrap().unwrap();
         assert_eq!((found.tenant.as_str(), found.principal.id.as_str()), ("acme", "ben"));
@@ -313,20 +315,29 @@ both_engines! {
         assert_eq!(rest.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["ab"]);
         assert_eq!(tokens::list(tx.conn(), "beta", page).await.unwrap(), []);
         assert_eq!(tokens::find(tx.conn(), "bb").await.unwrap(), None);
+        // What the deployment issued ends early, once and for all; what it was to live is still known.
+        for (tenant, end_ms) in [("beta", 2), ("acme", 5), ("acme", 7)] {
+            tokens::cut(tx.conn(), tenant, end_ms).await.unwrap();
+        }
+        for (id, end_ms) in [("aa", 9), ("ab", 5)] {
+            assert_eq!(tokens::find(tx.conn(), id).await.unwrap().unwrap().expires_at_ms, end_ms);
+            let listed = tokens::get(tx.conn(), "acme", id).await.unwrap().unwrap();
+            assert_eq!((listed.expires_at_ms, listed.term_ms), (end_ms, 8));
+        }
     }
 
     async fn a_subject_is_one_principal_of_a_tenant_until_it_is_unlinked(db: TestDatabase) {
         let mut tx = acme(&db).await;
         let login = |id: &str| logins::Login {
             id: id.into(), issuer: "https://idp".into(), subject: "S-1".into(), principal: "ben".into(),
-            linked_at_ms: 1, unlinked_at_ms: None,
+            linked_at_ms: 1, issued_with: "aa".into(), unlinked_at_ms: None,
         };
         logins::insert(tx.conn(), "acme", &login("l1")).await.unwrap();
         let find = async |tx: &mut WriteTx, tenant, subject| {
             let found = logins::find(tx.conn(), tenant, "https://idp", subject).await.unwrap();
-            found.map(|principal| principal.id.as_str().to_owned())
+            found.map(|(login, principal)| (login, principal.id.as_str().to_owned()))
         };
-        assert_eq!(find(&mut tx, "acme", "S-1").await.as_deref(), Some("ben"));
+        assert_eq!(find(&mut tx, "acme", "S-1").await, Some(("l1".into(), "ben".into())));
         assert_eq!(find(&mut tx, "acme", "s-1").await, None);
         assert_eq!(find(&mut tx, "beta", "S-1").await, None);
         logins::unlink(tx.conn(), "beta", "l1", 5).await.unwrap();

@@ -13,6 +13,8 @@ pub(crate) struct Login {
     pub(crate) subject: String,
     pub(crate) principal: String,
     pub(crate) linked_at_ms: i64,
+    /// Public id of the credential that it was linked with; empty: it is from before that was kept.
+    pub(crate) issued_with: String,
     pub(crate) unlinked_at_ms: Option<i64>,
 }
 
@@ -23,8 +25,8 @@ pub(crate) async fn insert(
     login: &Login,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO logins (tenant, login, issuer, subject, principal, linked_at_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO logins (tenant, login, issuer, subject, principal, linked_at_ms, issued_with) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(tenant)
     .bind(&login.id)
@@ -32,20 +34,21 @@ pub(crate) async fn insert(
     .bind(&login.subject)
     .bind(&login.principal)
     .bind(login.linked_at_ms)
+    .bind(&login.issued_with)
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// The principal that a subject is in a tenant; `None`: it is not linked.
+/// The login of a subject in a tenant and the principal that it is; `None`: it is not linked.
 pub(crate) async fn find(
     connection: &mut AnyConnection,
     tenant: &str,
     issuer: &str,
     subject: &str,
-) -> Result<Option<Principal>, sqlx::Error> {
+) -> Result<Option<(String, Principal)>, sqlx::Error> {
     let row = sqlx::query(
-        "SELECT p.* FROM logins l JOIN principals p ON p.tenant = l.tenant AND p.principal = l.principal \
+        "SELECT l.login, p.* FROM logins l JOIN principals p ON p.tenant = l.tenant AND p.principal = l.principal \
          WHERE l.tenant = $1 AND l.issuer = $2 AND l.subject = $3 AND l.unlinked_at_ms IS NULL",
     )
     .bind(tenant)
@@ -53,7 +56,8 @@ pub(crate) async fn find(
     .bind(subject)
     .fetch_optional(connection)
     .await?;
-    row.as_ref().map(principals::read).transpose()
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some((row::text(&row, "login")?, principals::read(&row)?)))
 }
 
 /// A login of a tenant.
@@ -110,6 +114,7 @@ fn read(row: &AnyRow) -> Result<Login, sqlx::Error> {
         subject: row::text(row, "subject")?,
         principal: row::text(row, "principal")?,
         linked_at_ms: row::int(row, "linked_at_ms")?,
+        issued_with: row::text(row, "issued_with")?,
         unlinked_at_ms: row::optional_int(row, "unlinked_at_ms")?,
     })
 }

@@ -30,7 +30,8 @@ pub(crate) const MIGRATIONS: Migrations = counterfoil_chassis::migrations!(
     "0001_authority.sql",
     "0002_credentials.sql",
     "0003_engagements.sql",
-    "0004_governance.sql"
+    "0004_governance.sql",
+    "0005_issuers.sql"
 );
 
 /// Reads of one tenant: `api.db.read(&tenant)`.

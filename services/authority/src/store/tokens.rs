@@ -26,6 +26,7 @@ pub(crate) struct NewToken<'a> {
     pub(crate) scopes: &'a [String],
     pub(crate) certificate_sha256: Option<[u8; 32]>,
     pub(crate) issued_by: &'a str,
+    pub(crate) issued_with: &'a str,
     pub(crate) issued_at_ms: i64,
     pub(crate) expires_at_ms: i64,
 }
@@ -39,6 +40,9 @@ pub(crate) struct ListedToken {
     pub(crate) certificate_sha256: Option<[u8; 32]>,
     pub(crate) issued_by: String,
     pub(crate) issued_at_ms: i64,
+    /// How long it was to live when it was issued.
+    pub(crate) term_ms: i64,
+    /// When it ends, which may be before.
     pub(crate) expires_at_ms: i64,
     pub(crate) revoked_at_ms: Option<i64>,
     pub(crate) last_used_at_ms: Option<i64>,
@@ -52,7 +56,7 @@ pub(crate) async fn insert(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO tokens (token_id, tenant, principal, sha256, issued_at_ms, expires_at_ms, scopes, issued_by, \
-         certificate_sha256) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+         certificate_sha256, issued_with) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
     .bind(token.id)
     .bind(tenant)
@@ -63,6 +67,7 @@ pub(crate) async fn insert(
     .bind(token.scopes.join(","))
     .bind(token.issued_by)
     .bind(token.certificate_sha256.map(|hash| hash.to_vec()))
+    .bind(token.issued_with)
     .execute(connection)
     .await?;
     Ok(())
@@ -74,7 +79,7 @@ pub(crate) async fn find(
     id: &str,
 ) -> Result<Option<KeptToken>, sqlx::Error> {
     let row = sqlx::query(
-        "SELECT t.sha256, t.expires_at_ms, t.revoked_at_ms, t.scopes, t.certificate_sha256, p.* FROM tokens t \
+        "SELECT t.sha256, t.expires_at_ms, t.cut_at_ms, t.revoked_at_ms, t.scopes, t.certificate_sha256, p.* FROM tokens t \
          JOIN principals p ON p.tenant = t.tenant AND p.principal = t.principal WHERE t.token_id = $1",
     )
     .bind(id)
@@ -87,7 +92,7 @@ pub(crate) async fn find(
         sha256: row::hash(&row, "sha256")?,
         scopes: row::list(&row, "scopes")?,
         certificate_sha256: row::optional_hash(&row, "certificate_sha256")?,
-        expires_at_ms: row::int(&row, "expires_at_ms")?,
+        expires_at_ms: end(&row)?,
         revoked_at_ms: row::optional_int(&row, "revoked_at_ms")?,
     }))
 }
@@ -141,6 +146,23 @@ pub(crate) async fn revoke(
     Ok(())
 }
 
+/// Lets what the deployment issued end at this moment at the latest.
+pub(crate) async fn cut(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    end_ms: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE tokens SET cut_at_ms = $1 WHERE tenant = $2 AND cut_at_ms IS NULL \
+         AND (issued_by = '' OR issued_by LIKE 'operators/%')",
+    )
+    .bind(end_ms)
+    .bind(tenant)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Notes when a token was last presented; never an earlier moment than is known.
 pub(crate) async fn stamp(
     connection: &mut AnyConnection,
@@ -160,6 +182,13 @@ pub(crate) async fn stamp(
     Ok(())
 }
 
+/// When a token ends: as it was issued, or before.
+fn end(row: &AnyRow) -> Result<i64, sqlx::Error> {
+    let issued = row::int(row, "expires_at_ms")?;
+    let cut = row::optional_int(row, "cut_at_ms")?;
+    Ok(cut.map_or(issued, |cut| cut.min(issued)))
+}
+
 fn listed(row: &AnyRow) -> Result<ListedToken, sqlx::Error> {
     Ok(ListedToken {
         id: row::text(row, "token_id")?,
@@ -168,7 +197,8 @@ fn listed(row: &AnyRow) -> Result<ListedToken, sqlx::Error> {
         certificate_sha256: row::optional_hash(row, "certificate_sha256")?,
         issued_by: row::text(row, "issued_by")?,
         issued_at_ms: row::int(row, "issued_at_ms")?,
-        expires_at_ms: row::int(row, "expires_at_ms")?,
+        term_ms: row::int(row, "expires_at_ms")?.saturating_sub(row::int(row, "issued_at_ms")?),
+        expires_at_ms: end(row)?,
         revoked_at_ms: row::optional_int(row, "revoked_at_ms")?,
         last_used_at_ms: row::optional_int(row, "last_used_at_ms")?,
     })

@@ -5,7 +5,7 @@ use counterfoil_proto::authority as proto;
 
 use super::{
     command::{PEOPLE, Person, organization},
-    common::{Clients, DAY_MS, Deployment},
+    common::{Clients, DAY_MS, Deployment, token_by},
 };
 use crate::model::principal::OrganizationKind;
 
@@ -21,6 +21,17 @@ pub(super) async fn onboard(deployment: &Deployment, tenant: &str) -> Vec<Client
     admin.tenants.create_tenant(request).await.unwrap();
     people(&mut admin, &name).await;
     govern(&mut admin, &name).await;
+    let token = async |issuer: &Clients, person: Person| {
+        let principal = format!("{name}/principals/{}", person.id);
+        deployment.clients_with(&token_by(issuer, &principal, 365).await)
+    };
+    let first = token(&admin, PEOPLE[0]).await;
+    let request = proto::ActivateTenantRequest {
+        name: name.clone(),
+        ..Default::default()
+    };
+    admin.tenants.activate_tenant(request).await.unwrap();
+    // What the deployment issued ends a day later.
     let mut clients = Vec::new();
     for person in PEOPLE {
         // Providers come in another way.
@@ -28,19 +39,8 @@ pub(super) async fn onboard(deployment: &Deployment, tenant: &str) -> Vec<Client
             OrganizationKind::Provider => PEOPLE[0],
             _ => person,
         };
-        let request = proto::IssueTokenRequest {
-            principal: format!("{name}/principals/{}", person.id),
-            ttl_seconds: 31_536_000,
-            ..Default::default()
-        };
-        let issued = admin.principals.issue_token(request).await.unwrap();
-        clients.push(deployment.clients_with(&issued.into_inner().token));
+        clients.push(token(&first, person).await);
     }
-    let request = proto::ActivateTenantRequest {
-        name,
-        ..Default::default()
-    };
-    admin.tenants.activate_tenant(request).await.unwrap();
     clients
 }
 

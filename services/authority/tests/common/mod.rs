@@ -127,10 +127,23 @@ impl Deployment {
         }
     }
 
-    /// Brings tenant "acme" to ACTIVE and answers the clients of ada, who administers it; she has her token from before.
+    /// Brings tenant "acme" to ACTIVE and answers the clients of ada, who administers it. The token that she has from before ends
+    /// a day after the activation, so she makes herself another.
     pub(crate) async fn active(&self) -> Clients {
+        people(&mut self.admin.clone()).await;
+        self.complete().await;
+        let first = self.clients_with(&self.token_of(&name_of("ada")).await);
+        let mut tenants = self.admin.tenants.clone();
+        tenants.activate_tenant(activate()).await.unwrap();
+        let token = token_by(&first, &name_of("ada"), 365).await;
+        let ada = self.clients_with(&token);
+        self.ada.set((ada.clone(), token)).ok().unwrap();
+        ada
+    }
+
+    /// Brings tenant "acme" with its people to where nothing is missing for its activation.
+    pub(crate) async fn complete(&self) {
         let mut admin = self.admin.clone();
-        people(&mut admin).await;
         let rights = &mut admin.rights;
         rights
             .set_business_unit_owner(set_owner("all", "ada", "ben"))
@@ -159,11 +172,6 @@ impl Deployment {
             .publish_policy(publish(Policy::default()))
             .await
             .unwrap();
-        let token = self.token_of(&name_of("ada")).await;
-        let ada = self.clients_with(&token);
-        admin.tenants.activate_tenant(activate()).await.unwrap();
-        self.ada.set((ada.clone(), token)).ok().unwrap();
-        ada
     }
 
     /// Clients of a principal of a tenant, by a token issued to it.
@@ -183,18 +191,11 @@ impl Deployment {
 
     /// A token of a principal; by ada once her tenant is active.
     async fn token_for(&self, principal: &str, days: i64) -> String {
-        let request = IssueTokenRequest {
-            principal: principal.to_owned(),
-            ttl_seconds: days * 86_400,
-            ..IssueTokenRequest::default()
-        };
         let ada = self
             .ada
             .get()
             .filter(|_| principal.starts_with("tenants/acme/"));
-        let mut principals = ada.map_or(&self.admin, |(ada, _)| ada).principals.clone();
-        let issued = principals.issue_token(request).await.unwrap();
-        issued.into_inner().token
+        token_by(ada.map_or(&self.admin, |(ada, _)| ada), principal, days).await
     }
 
     /// Clients that present this token.
@@ -233,6 +234,17 @@ impl Deployment {
         });
         entries.collect()
     }
+}
+
+/// A token of a principal that lives so many days, issued by these.
+pub(crate) async fn token_by(issuer: &Clients, principal: &str, days: i64) -> String {
+    let request = IssueTokenRequest {
+        principal: principal.to_owned(),
+        ttl_seconds: days * 86_400,
+        ..IssueTokenRequest::default()
+    };
+    let issued = issuer.principals.clone().issue_token(request).await;
+    issued.unwrap().into_inner().token
 }
 
 async fn start_ledger(

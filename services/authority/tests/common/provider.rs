@@ -4,7 +4,7 @@ use counterfoil_chassis::clock::timestamp;
 use counterfoil_proto::authority::*;
 use tonic::Request;
 
-use super::{Clients, DAY_MS, Deployment, NOW_MS, create_tenant, people};
+use super::{Clients, DAY_MS, Deployment, NOW_MS, create_tenant, people, token_by};
 
 /// A call of somebody of a provider for a customer.
 pub(crate) fn acting<T>(request: T, customer: &str) -> Request<T> {
@@ -47,7 +47,6 @@ pub(crate) async fn provider(deployment: &Deployment, id: &str) -> (Clients, Cli
         .create_organization(organization)
         .await
         .unwrap();
-    let mut clients = Vec::new();
     for (person, role) in [("petra", "tenant-administrator"), ("otto", "operator")] {
         let request = CreatePrincipalRequest {
             tenant: format!("tenants/{id}"),
@@ -63,16 +62,17 @@ pub(crate) async fn provider(deployment: &Deployment, id: &str) -> (Clients, Cli
             request_id: String::new(),
         };
         admin.principals.create_principal(request).await.unwrap();
-        let name = format!("tenants/{id}/principals/{person}");
-        clients.push(deployment.clients_of_for(&name, 365).await);
     }
+    let name = |person: &str| format!("tenants/{id}/principals/{person}");
+    let first = deployment.clients_of_for(&name("petra"), 365).await;
     let activate = ActivateTenantRequest {
         name: format!("tenants/{id}"),
         request_id: String::new(),
     };
     admin.tenants.activate_tenant(activate).await.unwrap();
-    let otto = clients.pop().unwrap();
-    (clients.pop().unwrap(), otto)
+    let token = async |person| token_by(&first, &name(person), 365).await;
+    let petra = deployment.clients_with(&token("petra").await);
+    (petra, deployment.clients_with(&token("otto").await))
 }
 
 impl World {

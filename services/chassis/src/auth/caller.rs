@@ -93,6 +93,8 @@ pub struct Caller {
     operator: Option<Arc<ActingOperator>>,
     /// Roles to which the tenant's policy leaves these permissions only.
     narrowed: Vec<(Role, Vec<String>)>,
+    /// Public id of the credential that was presented, and whether a certificate must come with it.
+    credential: Option<(String, bool)>,
 }
 
 impl Caller {
@@ -106,6 +108,7 @@ impl Caller {
             scopes: None,
             operator: None,
             narrowed: Vec::new(),
+            credential: None,
         }
     }
 
@@ -123,6 +126,7 @@ impl Caller {
             scopes: None,
             operator: None,
             narrowed: Vec::new(),
+            credential: None,
         }
     }
 
@@ -151,6 +155,26 @@ impl Caller {
     pub fn keeps(&self, role: Role, permission: &str) -> bool {
         let kept = self.narrowed.iter().find(|(narrowed, _)| *narrowed == role);
         kept.is_none_or(|(_, kept)| kept.iter().any(|one| one == permission))
+    }
+
+    /// The same caller, who has presented the credential with this public id; `bound`: a certificate must come with it.
+    #[must_use]
+    pub fn presenting(mut self, credential: impl Into<String>, bound: bool) -> Self {
+        self.credential = Some((credential.into(), bound));
+        self
+    }
+
+    /// Public id of the credential that a principal of a tenant has presented itself. Only authority knows it; `None`
+    /// elsewhere, for the deployment, and for whoever acts for a customer.
+    #[must_use]
+    pub fn credential(&self) -> Option<&str> {
+        self.credential.as_ref().map(|(id, _)| id.as_str())
+    }
+
+    /// Whether the credential is nothing without a certificate.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.credential.as_ref().is_some_and(|(_, bound)| *bound)
     }
 
     /// Permissions that the credential is limited to; `None`: it is not limited.

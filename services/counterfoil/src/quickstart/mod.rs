@@ -182,6 +182,23 @@ fn customer_token_file(data_dir: &Path, tenant: &str) -> PathBuf {
     data_dir.join("keys").join(format!("tenant-{tenant}.token"))
 }
 
+/// A token of a principal that lives a year, the longest, issued by these.
+async fn token_for_a_year(issuer: &Clients, principal: &str) -> anyhow::Result<String> {
+    let request = IssueTokenRequest {
+        principal: principal.to_owned(),
+        ttl_seconds: 31_536_000,
+        ..IssueTokenRequest::default()
+    };
+    let issued = issuer.principals()?.issue_token(request).await;
+    Ok(issued.map_err(explain)?.into_inner().token)
+}
+
+/// File with the token that the accountable owner has from before the activation.
+fn first_token_file(data_dir: &Path, tenant: &str) -> PathBuf {
+    let name = format!("tenant-{tenant}.first.token");
+    data_dir.join("keys").join(name)
+}
+
 /// A request id for a change that is made once.
 fn request_id() -> String {
     uuid::Uuid::now_v7().to_string()

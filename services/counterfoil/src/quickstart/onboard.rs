@@ -9,23 +9,21 @@ use counterfoil_proto::{
         ActivateTenantRequest, BatchCreatePrincipalsRequest, BusinessUnit,
         CreateOrganizationRequest, CreatePrincipalRequest, CreateTenantRequest, DecisionAction,
         DecisionRight, EscalationLevel, GetPolicyRequest, GetTenantRequest,
-        GrantDecisionRightsRequest, IssueTokenRequest, ListBusinessUnitsRequest,
-        ListDecisionRightsRequest, ListPrincipalsRequest, OrganizationKind, Policy, Principal,
-        PrincipalKind, PublishPolicyRequest, RetentionRule, SetBusinessUnitOwnerRequest,
-        SetEscalationPathRequest, SetRetentionPolicyRequest, TenantState,
+        GrantDecisionRightsRequest, ListBusinessUnitsRequest, ListDecisionRightsRequest,
+        ListPrincipalsRequest, OrganizationKind, Policy, Principal, PrincipalKind,
+        PublishPolicyRequest, RetentionRule, SetBusinessUnitOwnerRequest, SetEscalationPathRequest,
+        SetRetentionPolicyRequest, TenantState,
     },
     inventory::{CreateSourceRequest, ListSourcesRequest, Source},
 };
 use prost_types::Timestamp;
 use tonic::Code;
 
-use super::{Player, customer_token_file, request_id};
+use super::{Player, customer_token_file, first_token_file, request_id, token_for_a_year};
 use crate::cli::explain;
 
 /// Principals and rights in one call.
 const BATCH: usize = 1_000;
-/// How long the token that is left for the accountable owner lives: a year, the longest.
-const CUSTOMER_TOKEN_SECONDS: i64 = 31_536_000;
 
 impl Player<'_> {
     /// Brings the tenant to ACTIVE, whatever of it is there already.
@@ -72,7 +70,7 @@ impl Player<'_> {
         self.organizations_and_principals().await?;
         self.accountability().await?;
         self.rules().await?;
-        self.hand_over().await?;
+        self.prepare_hand_over().await?;
         tenants
             .activate_tenant(ActivateTenantRequest {
                 request_id: request_id(),
@@ -82,7 +80,7 @@ impl Player<'_> {
             .map_err(explain)?;
         self.story
             .tell("Everything is there: the tenant is active.");
-        Ok(())
+        self.hand_over().await
     }
 
     /// Shows that a tenant is not activated before it can be answered for.
@@ -108,19 +106,33 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// Goes on as the tenant's accountable owner: once the tenant is active, the admin credential has no say in it.
+    /// Lets the tenant's accountable owner in before it is active: what is issued here ends a day after the activation.
+    async fn prepare_hand_over(&self) -> anyhow::Result<()> {
+        let file = first_token_file(self.data_dir, &self.estate.tenant.id);
+        if !file.exists() {
+            let owner = self.principal(&self.estate.tenant.accountable_owner);
+            let token = token_for_a_year(&self.admin, &owner).await?;
+            // If we crash here: nobody knows that token. The tenant is not active yet, and the next run asks for another.
+            secrets::load_or_create(&file, || Ok(token))?;
+        }
+        Ok(())
+    }
+
+    /// Goes on as the tenant's accountable owner, who makes themselves a token that lasts: once the tenant is active, the admin
+    /// credential has no say in it.
     async fn hand_over(&self) -> anyhow::Result<()> {
         let file = customer_token_file(self.data_dir, &self.estate.tenant.id);
+        let first = first_token_file(self.data_dir, &self.estate.tenant.id);
         if !file.exists() {
-            let request = IssueTokenRequest {
-                principal: self.principal(&self.estate.tenant.accountable_owner),
-                ttl_seconds: CUSTOMER_TOKEN_SECONDS,
-                ..IssueTokenRequest::default()
-            };
-            let mut principals = self.admin.principals()?;
-            let issued = principals.issue_token(request).await.map_err(explain)?;
-            // If we crash here: nobody knows that token. The tenant is not active yet, and the next run asks for another.
-            secrets::load_or_create(&file, || Ok(issued.into_inner().token))?;
+            let owner = self.principal(&self.estate.tenant.accountable_owner);
+            let owner_until_then = self.admin.as_caller(&secrets::read(&first)?)?;
+            let token = token_for_a_year(&owner_until_then, &owner).await?;
+            // If we crash here: nobody knows that token, and the next run asks for another with the first one, for a day.
+            secrets::load_or_create(&file, || Ok(token))?;
+        }
+        match std::fs::remove_file(&first) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
         }
         let customer = self.admin.as_caller(&secrets::read(&file)?)?;
         // One run hands over once.

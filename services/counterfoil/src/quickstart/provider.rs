@@ -8,20 +8,17 @@ use counterfoil_proto::authority::{
     AssignOperatorRequest, AssignResponsibilityRequest, AttestControlRequest, Competency,
     CompleteReassessmentRequest, CreateOrganizationRequest, CreatePrincipalRequest,
     CreateTenantRequest, Engagement, EngagementProfile, EngagementState, GetTenantRequest,
-    IssueTokenRequest, ListEngagementsRequest, ListOperatorsRequest, OrganizationKind, Principal,
-    PrincipalKind, ReassessmentResult, RequestEngagementRequest, Responsibility,
-    SetEnvironmentSensitivityRequest, SetPartnerTierRequest, SubmitCompetencyRequest, TenantKind,
-    TenantState,
+    ListEngagementsRequest, ListOperatorsRequest, OrganizationKind, Principal, PrincipalKind,
+    ReassessmentResult, RequestEngagementRequest, Responsibility, SetEnvironmentSensitivityRequest,
+    SetPartnerTierRequest, SubmitCompetencyRequest, TenantKind, TenantState,
 };
 use counterfoil_tlog::hash::sha256;
 use prost_types::Timestamp;
 use tonic::Code;
 
-use super::{Player, request_id};
+use super::{Player, request_id, token_for_a_year};
 use crate::{cli::explain, client::Clients, estate::Organization};
 
-/// How long the tokens of the provider's people live: a year, the longest.
-const TOKEN_SECONDS: i64 = 31_536_000;
 /// How long everything shown and approved is good.
 const DAYS: u32 = 365;
 /// What a STANDARD engagement asks an operator for.
@@ -77,20 +74,33 @@ impl Player<'_> {
             let name = format!("provider-{}-{person}.token", provider.id);
             self.data_dir.join("keys").join(name)
         };
+        let name = |person: &str| format!("{tenant}/principals/{person}");
+        let first = file("first");
         if state != Some(TenantState::Active) {
             self.set_up(provider, &tenant).await?;
-            for person in people {
-                if !file(person).exists() {
-                    let token = self.token(&format!("{tenant}/principals/{person}")).await?;
-                    secrets::load_or_create(&file(person), || Ok(token))?;
-                }
+            if !first.exists() {
+                let token = token_for_a_year(&self.admin, &name("administrator")).await?;
+                secrets::load_or_create(&first, || Ok(token))?;
             }
             let request = ActivateTenantRequest {
                 name: tenant.clone(),
                 request_id: request_id(),
             };
             tenants.activate_tenant(request).await.map_err(explain)?;
-        } else if !people.iter().all(|person| file(person).exists()) {
+        }
+        if first.exists() {
+            // What the deployment issued ends a day after the activation: the administrator issues what lasts.
+            let administrator = self.admin.as_caller(&secrets::read(&first)?)?;
+            for person in people {
+                if !file(person).exists() {
+                    let token = token_for_a_year(&administrator, &name(person)).await?;
+                    secrets::load_or_create(&file(person), || Ok(token))?;
+                }
+            }
+            // If we crash here: the next run has nothing left to issue.
+            std::fs::remove_file(&first)?;
+        }
+        if !people.iter().all(|person| file(person).exists()) {
             return Ok(None);
         }
         let clients = |person: &str| self.admin.as_caller(&secrets::read(&file(person))?);
@@ -99,16 +109,6 @@ impl Player<'_> {
             operator: clients("operator")?.acting_for(&self.estate.tenant.id)?,
             tenant,
         }))
-    }
-
-    async fn token(&self, principal: &str) -> anyhow::Result<String> {
-        let request = IssueTokenRequest {
-            principal: principal.to_owned(),
-            ttl_seconds: TOKEN_SECONDS,
-            ..IssueTokenRequest::default()
-        };
-        let issued = self.admin.principals()?.issue_token(request).await;
-        Ok(issued.map_err(explain)?.into_inner().token)
     }
 
     /// Makes the provider's tenant, or what is left of it to make.

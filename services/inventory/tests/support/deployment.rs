@@ -158,7 +158,7 @@ impl Deployment {
         }
     }
 
-    /// Sets tenant "acme" up; ada has her token before it is active.
+    /// Sets tenant "acme" up; ada has a token before it is active, and makes herself the one that lasts.
     async fn onboard(&mut self) {
         prepare(&mut self.admin).await;
         self.ada = self.clients_of(&name_of("ada")).await;
@@ -167,6 +167,7 @@ impl Deployment {
             request_id: String::new(),
         };
         self.admin.tenants.activate_tenant(request).await.unwrap();
+        self.ada = self.clients_of(&name_of("ada")).await;
     }
 
     /// Clients of a principal of the tenant.

@@ -71,13 +71,14 @@ impl World {
             request_id: "retention".into(),
         };
         tenants.set_retention_policy(request).await.unwrap();
-        // Once the tenant is active, it governs itself.
+        // Once the tenant is active, it governs itself, and what the deployment issued ends a day after.
         self.olga = self.of("olga").await;
         let request = ActivateTenantRequest {
             name: TENANT.into(),
             request_id: "activate".into(),
         };
         tenants.activate_tenant(request).await.unwrap();
+        self.olga = self.of("olga").await;
     }
 
     async fn people(&self) {

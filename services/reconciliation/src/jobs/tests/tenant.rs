@@ -62,13 +62,14 @@ impl World {
             request_id: String::new(),
         };
         tenants.set_retention_policy(request).await.unwrap();
-        // Once the tenant is active, it governs itself.
+        // Once the tenant is active, it governs itself, and what the deployment issued ends a day after.
         self.olga = self.of("olga").await;
         let request = ActivateTenantRequest {
             name: TENANT.into(),
             request_id: String::new(),
         };
         tenants.activate_tenant(request).await.unwrap();
+        self.olga = self.of("olga").await;
     }
 
     /// Publishes a policy that reads again after a minute and after an hour and lapses into removal; `change` says what differs.
