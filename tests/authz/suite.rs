@@ -158,9 +158,14 @@ impl Governed {
 
     /// A new token of a principal of `world`.
     pub async fn issue(&self, world: &World, id: &str) -> IssueTokenResponse {
+        self.issue_for(world, id, 3_600).await
+    }
+
+    /// A token that lives for so long: one of an hour issues none that lives longer, and links no login.
+    async fn issue_for(&self, world: &World, id: &str, ttl_seconds: i64) -> IssueTokenResponse {
         let request = IssueTokenRequest {
             principal: format!("{}/principals/{}-{id}", world.name(), world.id),
-            ttl_seconds: 3_600,
+            ttl_seconds,
             ..IssueTokenRequest::default()
         };
         let answer = self
@@ -272,7 +277,7 @@ impl Governed {
         )
         .await
         .unwrap();
-        let token = self.issue(&world, "everything").await.token;
+        let token = self.issue_for(&world, "everything", 2 * 86_400).await.token;
         world.set_text("token", &token);
         world.set_text("own_right", &self.own_right(&world, &token).await);
         let spare = self.issue(&world, "spare").await;
