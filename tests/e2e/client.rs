@@ -51,7 +51,13 @@ fn the_client_walks_through_all_that_happened() {
         "tenants/bluebell"
     );
     assert_eq!(tenants["tenants"][0]["state"], "TENANT_STATE_ACTIVE");
-    assert_eq!(count(&ask(&["principal", "list"]), "/principals"), 6);
+    // The six of the estate, and the operator of the provider whom the customer engaged.
+    let principals = ask(&["principal", "list"]);
+    assert_eq!(count(&principals, "/principals"), 6 + 1);
+    let engaged = list(&principals, "/principals").unwrap().iter();
+    let engaged =
+        engaged.filter(|one| one["display_name"] == "Northgate Managed Services operator");
+    assert_eq!(engaged.count(), 1);
     assert_eq!(count(&ask(&["source", "list"]), "/sources"), 2);
     assert!(count(&ask(&["sync", "list"]), "/syncs") >= 4);
     assert!(count(&ask(&["snapshot", "list"]), "/snapshots") >= 2);
