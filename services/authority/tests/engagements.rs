@@ -165,6 +165,77 @@ both_engines! {
         }
     }
 
+    async fn a_withdrawal_that_raced_with_an_approval_is_answered_as_it_was(db: TestDatabase) {
+        let world = World::start(Deployment::start(db).await).await;
+        let mut petra = world.petra.clone();
+        let name = world.ask(EngagementProfile::Standard, 30).await;
+        let request = EndEngagementRequest { request_id: "withdraw".to_owned(), ..end(&name) };
+        let ended = petra.engagements.end_engagement(request.clone()).await.unwrap().into_inner();
+        // As if the approval had come before the withdrawal was carried over.
+        let mut tx = world.deployment.tables().await.write_tx("acme").await.unwrap();
+        sqlx::query("UPDATE engagements SET ended_at_ms = NULL WHERE tenant = 'acme'").execute(tx.conn()).await.unwrap();
+        tx.commit().await.unwrap();
+        world.approve(&name).await;
+        let again = petra.engagements.end_engagement(request).await.unwrap().into_inner();
+        assert_eq!(again, ended);
+        assert_eq!(state(&mut world.ada.clone(), &name).await.unwrap().state(), EngagementState::Ended);
+        let refused = petra.engagements.end_engagement(end(&name)).await.unwrap_err();
+        assert_eq!(reason(&refused), "ENGAGEMENT_STATE");
+    }
+
+    async fn a_customer_that_has_left_keeps_no_other_waiting_and_is_told_of_to_nobody(db: TestDatabase) {
+        let world = World::start(Deployment::start(db).await).await;
+        let (mut ada, mut petra) = (world.ada.clone(), world.petra.clone());
+        world.activate().await;
+        let mut asked = vec![world.ask(EngagementProfile::Standard, 30).await];
+        let missing = petra.engagements.request_engagement(ask("nobody", EngagementProfile::Standard, 30)).await.unwrap();
+        asked.push(missing.into_inner().engagement.unwrap().name);
+        let tenant = || "tenants/acme".to_owned();
+        let exit = BeginExitRequest { name: tenant(), reason_code: "over".to_owned(), request_id: String::new() };
+        ada.tenants.begin_exit(exit).await.unwrap();
+        let pack = RecordEvidencePackRequest {
+            tenant: tenant(),
+            tree_size: 1,
+            root_hash: vec![1; 32],
+            format_code: "bundle".to_owned(),
+            request_id: String::new(),
+        };
+        ada.tenants.record_evidence_pack(pack).await.unwrap();
+        ada.tenants.close_tenant(CloseTenantRequest { name: tenant(), request_id: String::new() }).await.unwrap();
+        for name in &asked {
+            let ended = petra.engagements.end_engagement(end(name)).await.unwrap().into_inner();
+            assert_eq!(ended.engagement.unwrap().state(), EngagementState::Lapsed);
+        }
+        let mut bella = customer(&world.deployment, "beta").await;
+        let live = petra.engagements.request_engagement(ask("beta", EngagementProfile::Standard, 20)).await.unwrap();
+        let live = live.into_inner().engagement.unwrap().name;
+        let request = ApproveEngagementRequest { organization: "tenants/beta/organizations/provider".to_owned(), ..approve(&live) };
+        bella.engagements.approve_engagement(request).await.unwrap();
+        world.deployment.jobs.run_once().await.unwrap();
+        assert_eq!(state(&mut petra, &live).await.unwrap().notices, [30]);
+    }
+
+    /// The same as after a crash: the provider has asked, and the customer has not seen it.
+    async fn what_was_asked_for_reaches_a_customer_that_could_not_be_told(db: TestDatabase) {
+        let world = World::start(Deployment::start(db).await).await;
+        let mut ada = world.ada.clone();
+        world.activate().await;
+        let tenant = || "tenants/acme".to_owned();
+        let suspend = SuspendTenantRequest { name: tenant(), reason_code: "unpaid".to_owned(), request_id: String::new() };
+        ada.tenants.suspend_tenant(suspend).await.unwrap();
+        let name = world.ask(EngagementProfile::Standard, 30).await;
+        world.deployment.jobs.run_once().await.unwrap();
+        assert_eq!(state(&mut ada, &name).await.unwrap_err(), Code::NotFound, "who is suspended takes in nobody new");
+        let resume = ResumeTenantRequest { name: tenant(), reason_code: "paid".to_owned(), request_id: String::new() };
+        ada.tenants.resume_tenant(resume).await.unwrap();
+        assert_eq!(world.deployment.jobs.run_once().await.unwrap(), 1);
+        assert_eq!(world.deployment.jobs.run_once().await.unwrap(), 0);
+        world.approve(&name).await;
+        let logged = world.deployment.logged("acme").await;
+        let asked = logged.iter().find(|(_, payload, _)| matches!(payload, Payload::EngagementRequested(_)));
+        assert_eq!(asked.unwrap().0.actor, "tenants/msp/principals/petra");
+    }
+
     async fn b16_nobody_works_for_a_customer_who_does_not_say_who_answers(db: TestDatabase) {
         let world = World::start(Deployment::start(db).await).await;
         let mut ada = world.ada.clone();

@@ -206,7 +206,7 @@ both_engines! {
             assert_eq!(fields(&admin.principals.issue_token(request).await.unwrap_err()), ["ttl_seconds"]);
         }
         // What is kept of a token cannot be presented.
-        let mut tx = authority_tables(&deployment).await.read_tx("acme").await.unwrap();
+        let mut tx = deployment.tables().await.read_tx("acme").await.unwrap();
         let rows = sqlx::query("SELECT sha256 FROM tokens").fetch_all(tx.conn()).await.unwrap();
         assert_eq!(rows.len(), 2);
         for row in rows {
@@ -238,12 +238,4 @@ both_engines! {
         assert_eq!(denied.code(), Code::PermissionDenied);
         auditor.principals.get_principal(GetPrincipalRequest { name: name_of("ada") }).await.unwrap();
     }
-}
-
-/// The tables of the running service.
-async fn authority_tables(deployment: &Deployment) -> counterfoil_chassis::Database {
-    let url = deployment.db.url("authority");
-    counterfoil_chassis::Database::connect(&url, "authority")
-        .await
-        .unwrap()
 }

@@ -26,7 +26,7 @@ mod tokens;
 
 pub(crate) use change::{Asked, Change};
 pub(crate) use engagements::{end as end_engagement_of, of_change as engagement_of};
-pub(crate) use offers::carry_withdrawal;
+pub(crate) use offers::{carry_over, carry_withdrawal};
 
 use std::{sync::Arc, time::Duration};
 

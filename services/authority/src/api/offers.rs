@@ -25,7 +25,7 @@ use crate::{
     model::{
         engagement::{Engagement, Phase, REQUEST_MS, Terms, check_terms},
         ids::EngagementId,
-        tenant::TenantKind,
+        tenant::{Step, TenantKind, allows},
         text,
     },
     store::{self, engagements::Offer},
@@ -49,14 +49,17 @@ pub(super) async fn request_engagement(
         .await?;
     let answer = match begun {
         Asked::Done(answer) => answer,
-        Asked::New(change) => ask(api, *change, &customer, request).await?,
+        Asked::New(change) => {
+            let asked_by = caller.principal();
+            ask(api, *change, (asked_by, &customer), request).await?
+        }
     };
-    // If we crash here: the provider has asked and the customer does not see it. The same request, asked again, carries it over.
+    // If we crash here: the provider has asked and the customer does not see it. The job carries it over.
     let wanted = answer.engagement.clone().unwrap_or_default();
     let name = EngagementName::parse_field("name", &wanted.name)?;
     let id = convert::id("name", EngagementId::parse(&name.engagement))?;
-    let (api, actor) = (api.clone(), caller.principal().to_owned());
-    across(async move { carry_over(&api, &provider, &customer, &id, &actor).await }).await?;
+    let api = api.clone();
+    across(async move { carry_over(&api, &provider, &customer, &id).await }).await?;
     Ok(answer)
 }
 
@@ -64,7 +67,7 @@ pub(super) async fn request_engagement(
 async fn ask(
     api: &Api,
     mut change: Change,
-    customer: &str,
+    (asked_by, customer): (&str, &str),
     request: proto::RequestEngagementRequest,
 ) -> Result<proto::RequestEngagementResponse, ApiError> {
     let wanted = request.engagement.unwrap_or_default();
@@ -112,6 +115,8 @@ async fn ask(
         customer: customer.to_owned(),
         request: payload.encode_to_vec(),
         record_hash: emitted.record_hash,
+        asked_by: asked_by.to_owned(),
+        asked_at_ms: now_ms,
         withdrawn_at_ms: None,
     };
     store::engagements::insert_offer(change.tx.conn(), &provider, &offer).await?;
@@ -171,14 +176,14 @@ pub(super) fn engagement_of(offer: &Offer, provider: &str) -> Result<Engagement,
     })
 }
 
-/// Writes down in the customer's tenant what the provider asked for, if there is such a tenant and it is not there yet.
-async fn carry_over(
+/// Writes down in the customer's tenant what the provider asked for, if there is such a tenant, it may take somebody in, and it is
+/// not there yet. False: nothing was written.
+pub(crate) async fn carry_over(
     api: &Api,
     provider: &str,
     customer: &str,
     id: &EngagementId,
-    actor: &str,
-) -> Result<(), ApiError> {
+) -> Result<bool, ApiError> {
     let mut reader = api.db.read(provider).await?;
     let offer = store::engagements::get_offer(&mut reader, provider, id).await?;
     let offer = offer.ok_or_else(ApiError::not_found)?;
@@ -186,21 +191,25 @@ async fn carry_over(
     let mut tx = api.db.write_tx(customer).await?;
     let known = store::tenants::get(tx.conn(), customer).await?;
     let there = store::engagements::get(tx.conn(), customer, id).await?;
-    let is_customer = known.is_some_and(|one| one.kind != TenantKind::Provider);
-    if !is_customer || there.is_some() || offer.withdrawn_at_ms.is_some() {
-        return Ok(tx.rollback().await?);
+    let takes_in = known
+        .is_some_and(|one| one.kind != TenantKind::Provider && allows(one.state, Step::Govern));
+    let now_ms = api.clock.now_ms();
+    let mut engagement = engagement_of(&offer, provider)?;
+    if !takes_in || there.is_some() || engagement.phase(now_ms) != Phase::Requested {
+        tx.rollback().await?;
+        return Ok(false);
     }
     let payload = read_request(&offer.request)?;
-    let draft = RecordDraft::new(&payload, actor, api.clock.now_ms()).subject(id.in_records());
+    let draft = RecordDraft::new(&payload, &offer.asked_by, now_ms).subject(id.in_records());
     let emitted = api.outbox.emit(&mut tx, draft).await?;
-    let mut engagement = engagement_of(&offer, provider)?;
     engagement.request_hash = emitted.record_hash;
     store::engagements::insert(tx.conn(), customer, &engagement).await?;
     tx.commit().await?;
-    Ok(())
+    Ok(true)
 }
 
-/// An engagement as its provider sees it: as the customer's tenant has it, or else as it was asked for.
+/// An engagement as its provider sees it: as the customer's tenant has it, or else as it was asked for. What the provider has taken
+/// back stays taken back, also where the customer approved it before it heard of that.
 async fn seen(
     api: &Api,
     provider: &str,
@@ -217,7 +226,7 @@ async fn seen(
         Ok(store::engagements::get(&mut reader, &customer, &id).await?)
     });
     match found.await? {
-        Some(found) if found.approval.is_some() => Ok(found),
+        Some(found) if found.approval.is_some() && offer.withdrawn_at_ms.is_none() => Ok(found),
         _ => engagement_of(&offer, provider),
     }
 }
@@ -272,7 +281,9 @@ pub(super) async fn withdraw(
     // If we crash here: the customer still sees what was asked for. The job carries the withdrawal over.
     let (api, caller) = (api.clone(), caller.clone());
     let (customer, id) = (customer.to_owned(), id.clone());
-    across(async move { carry_withdrawal(&api, &caller, &customer, &id, &reason).await }).await?;
+    let carried =
+        across(async move { carry_withdrawal(&api, &caller, &customer, &id, &reason).await });
+    carried.await?;
     Ok(answer)
 }
 
@@ -314,32 +325,36 @@ fn withdrawal(id: &EngagementId, effective_ms: i64, reason: String) -> Engagemen
 }
 
 /// Ends in the customer's tenant, if there is such a tenant, what its provider has withdrawn; also when the customer has approved it
-/// meanwhile: either side ends it at once.
+/// meanwhile: either side ends it at once. False: nothing was to be ended.
 pub(crate) async fn carry_withdrawal(
     api: &Api,
     caller: &Caller,
     customer: &str,
     id: &EngagementId,
     reason: &str,
-) -> Result<(), ApiError> {
+) -> Result<bool, ApiError> {
     let mut reader = api.db.read(customer).await?;
     let there = store::engagements::get(&mut reader, customer, id).await?;
     drop(reader);
     if there.is_none() {
-        return Ok(());
+        return Ok(false);
     }
     let begun = api.begin_in(caller, customer, "EndEngagement", "", &());
-    let mut change = match begun.await? {
-        Asked::Done(()) => return Ok(()),
-        Asked::New(change) => *change,
+    let mut change = match begun.await {
+        Ok(Asked::New(change)) => *change,
+        Ok(Asked::Done(())) => return Ok(false),
+        // Nobody is told anything in a tenant that is closed.
+        Err(error) if error.reason() == "TENANT_STATE" => return Ok(false),
+        Err(error) => return Err(error),
     };
     let phase = of_change(&mut change, id).await?.phase(change.now_ms);
     if !matches!(phase, Phase::Requested | Phase::Live) {
-        return Ok(());
+        return Ok(false);
     }
     let payload = withdrawal(id, change.now_ms, reason.to_owned());
     let draft = change.draft(&payload, id.in_records());
     api.emit(&mut change, draft).await?;
     end(api, &mut change, id).await?;
-    api.finish(change, ()).await
+    api.finish(change, ()).await?;
+    Ok(true)
 }

@@ -9,12 +9,14 @@ use crate::{
     store::{self, From},
 };
 
+use super::Tally;
+
 /// Tenants read at once.
 const TENANTS: i64 = 1_000;
 
 /// Looks at every access whose review was missed; answers how many there were.
 pub(super) async fn run_once(api: &Api) -> Result<usize, ApiError> {
-    let (mut after, mut found) = (String::new(), 0);
+    let (mut after, mut tally) = (String::new(), Tally::default());
     loop {
         let tenants = {
             let mut reader = api
@@ -28,11 +30,11 @@ pub(super) async fn run_once(api: &Api) -> Result<usize, ApiError> {
             store::tenants::list(&mut reader, from).await?
         };
         let Some(last) = tenants.last() else {
-            return Ok(found);
+            return tally.answer();
         };
         after.clone_from(&last.id);
         for tenant in &tenants {
-            found += of_tenant(api, &tenant.id).await?;
+            tally.count(of_tenant(api, &tenant.id).await);
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Tells both sides 30, 7 and 1 days before an engagement ends, and notes its end with everybody who acted under it. Ends for the
-//! customer what its provider has withdrawn, where a crash came between.
+//! customer what its provider has withdrawn, and tells it what its provider asked for, where a crash came between.
 //!
 //! The end itself needs no job: an operator's standing ends with the engagement's term, to the millisecond.
 
@@ -8,33 +8,42 @@ use counterfoil_evidence::v1::{EngagementEnd, EngagementEnded, EngagementNoticeG
 
 use crate::{
     SERVICE,
-    api::{Api, Asked, Change, carry_withdrawal, end_engagement_of, engagement_of},
+    api::{Api, Asked, Change, carry_over, carry_withdrawal, end_engagement_of, engagement_of},
     model::{
-        engagement::{DAY_MS, NOTICE_DAYS, notice_due},
+        engagement::{DAY_MS, NOTICE_DAYS, REQUEST_MS, notice_due},
         ids::EngagementId,
     },
     store,
 };
 
+use super::Tally;
+
 /// Looks at every engagement that ends soon or has ended; answers how many it wrote about.
 pub(super) async fn run_once(api: &Api) -> Result<usize, ApiError> {
-    let soon_ms = api.now_ms() + i64::from(NOTICE_DAYS[0]) * DAY_MS;
+    let now_ms = api.now_ms();
+    let soon_ms = now_ms + i64::from(NOTICE_DAYS[0]) * DAY_MS;
     let mut reader = api
         .db()
         .read_everything("engagements that end soon")
         .await?;
     let ending = store::engagements::ending_before(&mut reader, soon_ms).await?;
     let withdrawn = store::engagements::withdrawn(&mut reader).await?;
+    let unseen = store::engagements::unseen(&mut reader, now_ms - REQUEST_MS).await?;
     drop(reader);
-    let mut written = withdrawn.len();
+    let mut tally = Tally::default();
+    for (provider, customer, id) in unseen {
+        let carried = carry_over(api, &provider, &customer, &id).await;
+        tally.count(carried.map(usize::from));
+    }
     for (tenant, id) in withdrawn {
         // Whoever withdrew it wrote that into the provider's log, and did not come to this one.
-        carry_withdrawal(api, &job(), &tenant, &id, "WITHDRAWN").await?;
+        let carried = carry_withdrawal(api, &job(), &tenant, &id, "WITHDRAWN").await;
+        tally.count(carried.map(usize::from));
     }
     for (tenant, id) in ending {
-        written += usize::from(look(api, &tenant, &id).await?);
+        tally.count(look(api, &tenant, &id).await.map(usize::from));
     }
-    Ok(written)
+    tally.answer()
 }
 
 fn job() -> Caller {

@@ -15,6 +15,32 @@ pub(crate) use uses::Uses;
 /// How often the job looks.
 const EVERY: Duration = Duration::from_secs(60);
 
+/// What a run came to: what fails for one tenant keeps no other waiting.
+#[derive(Debug, Default)]
+struct Tally {
+    written: usize,
+    failed: Option<ApiError>,
+}
+
+impl Tally {
+    /// Counts what one step wrote, or keeps why it did not.
+    fn count(&mut self, step: Result<usize, ApiError>) {
+        match step {
+            Ok(written) => self.written += written,
+            Err(error) => {
+                if let Some(earlier) = self.failed.replace(error) {
+                    tracing::warn!(error = %earlier, "what is due was not all looked at");
+                }
+            }
+        }
+    }
+
+    /// How much was written.
+    fn answer(self) -> Result<usize, ApiError> {
+        self.failed.map_or(Ok(self.written), Err)
+    }
+}
+
 /// The jobs of a service that runs, for whoever owns the time.
 #[derive(Debug, Clone)]
 pub struct Jobs {
@@ -29,10 +55,12 @@ impl Jobs {
     /// Does what is due now; answers how many engagements and missed reviews it wrote about.
     ///
     /// # Errors
-    /// When the database refuses: the next run goes on.
+    /// The last one, when something could not be written: the rest is, and the next run goes on.
     pub async fn run_once(&self) -> Result<usize, ApiError> {
-        let engagements = engagements::run_once(&self.api).await?;
-        Ok(engagements + emergencies::run_once(&self.api).await?)
+        let mut tally = Tally::default();
+        tally.count(engagements::run_once(&self.api).await);
+        tally.count(emergencies::run_once(&self.api).await);
+        tally.answer()
     }
 
     /// Reads the keys of identity providers that are due; the service does so by itself.
@@ -51,5 +79,20 @@ impl Jobs {
                 tracing::warn!(%error, "what is due was not all looked at");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_in_between_is_told_and_the_rest_is_done() {
+        let mut tally = Tally::default();
+        for step in [Ok(1), Err(ApiError::not_found()), Ok(2)] {
+            tally.count(step);
+        }
+        assert_eq!(tally.written, 3);
+        assert_eq!(tally.answer().unwrap_err().code(), tonic::Code::NotFound);
     }
 }

@@ -17,6 +17,9 @@ pub(crate) struct Offer {
     /// Canonical bytes of EngagementRequested.
     pub(crate) request: Vec<u8>,
     pub(crate) record_hash: RecordHash,
+    /// Name of the principal of the provider who asked.
+    pub(crate) asked_by: String,
+    pub(crate) asked_at_ms: i64,
     pub(crate) withdrawn_at_ms: Option<i64>,
 }
 
@@ -159,6 +162,28 @@ pub(crate) async fn withdrawn(
     rows.iter().map(read_key).collect()
 }
 
+/// What providers asked customers for since a moment that these have not seen, of all tenants: provider, customer, engagement.
+pub(crate) async fn unseen(
+    connection: &mut AnyConnection,
+    since_ms: i64,
+) -> Result<Vec<(String, String, EngagementId)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT o.tenant AS provider, o.customer AS tenant, o.engagement FROM engagement_offers o \
+         JOIN tenants t ON t.tenant = o.customer \
+         LEFT JOIN engagements e ON e.tenant = o.customer AND e.engagement = o.engagement \
+         WHERE o.asked_at_ms > $1 AND o.withdrawn_at_ms IS NULL AND e.engagement IS NULL \
+         ORDER BY o.tenant, o.engagement",
+    )
+    .bind(since_ms)
+    .fetch_all(connection)
+    .await?;
+    let read = |row: &AnyRow| {
+        let (customer, id) = read_key(row)?;
+        Ok((row::text(row, "provider")?, customer, id))
+    };
+    rows.iter().map(read).collect()
+}
+
 fn read_key(row: &AnyRow) -> Result<(String, EngagementId), sqlx::Error> {
     let id = EngagementId::stored(row::text(row, "engagement")?);
     Ok((row::text(row, "tenant")?, id))
@@ -247,6 +272,8 @@ fn read_offer(row: &AnyRow) -> Result<Offer, sqlx::Error> {
         customer: row::text(row, "customer")?,
         request: row::bytes(row, "request")?,
         record_hash: row::hash(row, "record_hash")?,
+        asked_by: row::text(row, "asked_by")?,
+        asked_at_ms: row::int(row, "asked_at_ms")?,
         withdrawn_at_ms: row::optional_int(row, "withdrawn_at_ms")?,
     })
 }
@@ -258,13 +285,16 @@ pub(crate) async fn insert_offer(
     offer: &Offer,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO engagement_offers (tenant, engagement, customer, request, record_hash) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO engagement_offers (tenant, engagement, customer, request, record_hash, asked_by, asked_at_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(tenant)
     .bind(offer.id.as_str())
     .bind(&offer.customer)
     .bind(&offer.request)
     .bind(offer.record_hash.to_vec())
+    .bind(&offer.asked_by)
+    .bind(offer.asked_at_ms)
     .execute(connection)
     .await?;
     Ok(())

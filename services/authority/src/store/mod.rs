@@ -1,7 +1,7 @@
 //! All SQL of this service. Functions take a connection of a read or of a write transaction; rules stay in the model.
 //!
 //! Invariant: every statement names its tenant, but for the list of tenants, the look-up of a token by its public id and the
-//! job's list of engagements that end.
+//! job's lists of engagements that end, and of what providers withdrew or asked for.
 
 pub(crate) mod delegations;
 pub(crate) mod emergencies;
@@ -31,7 +31,8 @@ pub(crate) const MIGRATIONS: Migrations = counterfoil_chassis::migrations!(
     "0002_credentials.sql",
     "0003_engagements.sql",
     "0004_governance.sql",
-    "0005_issuers.sql"
+    "0005_issuers.sql",
+    "0006_offers.sql"
 );
 
 /// Reads of one tenant: `api.db.read(&tenant)`.

@@ -6,7 +6,7 @@ pub(crate) mod provider;
 
 use counterfoil_authority::IssuerConfig;
 use counterfoil_chassis::{
-    CancellationToken, TestClock,
+    CancellationToken, Database, TestClock,
     auth::Token,
     client::{self, ServiceChannel},
     clock::timestamp,
@@ -201,6 +201,22 @@ impl Deployment {
     /// Clients that present this token.
     pub(crate) fn clients_with(&self, token: &str) -> Clients {
         Clients::new(&self.authority, &self.ledger, &Token::parse(token).unwrap())
+    }
+
+    /// Authority's tables, beside the service.
+    pub(crate) async fn tables(&self) -> Database {
+        let url = self.db.url("authority");
+        Database::connect(&url, "authority").await.unwrap()
+    }
+
+    /// Lets what was begun go on until it waits: many answers of the same service come later.
+    pub(crate) async fn go_on(&self, clients: &Clients) {
+        for _ in 0..30 {
+            let request = GetTenantRequest {
+                name: "tenants/acme".to_owned(),
+            };
+            clients.tenants.clone().get_tenant(request).await.unwrap();
+        }
     }
 
     /// All records of authority in the tenant's log, in order, with their hashes.

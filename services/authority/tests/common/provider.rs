@@ -4,7 +4,10 @@ use counterfoil_chassis::clock::timestamp;
 use counterfoil_proto::authority::*;
 use tonic::Request;
 
-use super::{Clients, DAY_MS, Deployment, NOW_MS, create_tenant, people, token_by};
+use super::{
+    Clients, DAY_MS, Deployment, NOW_MS, activate, create_organization, create_principal,
+    create_tenant, people, token_by,
+};
 
 /// A call of somebody of a provider for a customer.
 pub(crate) fn acting<T>(request: T, customer: &str) -> Request<T> {
@@ -75,6 +78,34 @@ pub(crate) async fn provider(deployment: &Deployment, id: &str) -> (Clients, Cli
     (petra, deployment.clients_with(&token("otto").await))
 }
 
+/// Makes another customer's tenant with "ada", who administers it; answers her clients.
+pub(crate) async fn customer(deployment: &Deployment, id: &str) -> Clients {
+    let mut admin = deployment.admin.clone();
+    let tenant = format!("tenants/{id}");
+    admin
+        .tenants
+        .create_tenant(create_tenant(id))
+        .await
+        .unwrap();
+    for (organization, kind) in [
+        ("customer", OrganizationKind::Customer),
+        ("provider", OrganizationKind::Provider),
+    ] {
+        let request = CreateOrganizationRequest {
+            tenant: tenant.clone(),
+            ..create_organization(organization, kind)
+        };
+        admin.principals.create_organization(request).await.unwrap();
+    }
+    let mut request = create_principal("ada", "customer", "tenant-administrator");
+    request.tenant.clone_from(&tenant);
+    let organization = format!("{tenant}/organizations/customer");
+    request.principal.as_mut().unwrap().organization = organization;
+    admin.principals.create_principal(request).await.unwrap();
+    let name = format!("{tenant}/principals/ada");
+    deployment.clients_of_for(&name, 365).await
+}
+
 impl World {
     pub(crate) async fn start(deployment: Deployment) -> Self {
         people(&mut deployment.admin.clone()).await;
@@ -88,6 +119,29 @@ impl World {
             petra,
             otto,
         }
+    }
+
+    /// Brings acme to ACTIVE, with somebody who answers for what must be answered for.
+    pub(crate) async fn activate(&self) {
+        self.deployment.complete().await;
+        for activity in ["onboarding", "access_design", "offboarding"] {
+            self.answer_for(activity, "customer").await;
+        }
+        let mut ada = self.ada.clone();
+        ada.tenants.activate_tenant(activate()).await.unwrap();
+    }
+
+    /// The principal of acme as whom otto acts.
+    pub(crate) async fn acts_as(&self, engagement: &str) -> String {
+        let request = ListOperatorsRequest {
+            engagement: engagement.to_owned(),
+            ..ListOperatorsRequest::default()
+        };
+        let mut ada = self.ada.clone();
+        let listed = ada.engagements.list_operators(request).await.unwrap();
+        let mut operators = listed.into_inner().operators.into_iter();
+        let found = operators.find(|one| one.unassign_time.is_none());
+        found.unwrap().principal
     }
 
     /// Asks in the provider's name; the name of the engagement.
