@@ -214,6 +214,26 @@ both_engines! {
         deployment.audited().await;
     }
 
+    async fn who_has_ended_while_their_call_waited_its_turn_changes_nothing(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        let mut ada = deployment.active().await;
+        ada.principals.create_principal(create_principal("cleo", "customer", "reviewer")).await.unwrap();
+        let wanted = right("cleo", DecisionAction::Review, 100);
+        let right = ada.rights.grant_decision_rights(grant(&[wanted])).await.unwrap().into_inner().decision_rights.remove(0);
+        let mut cleo = deployment.clients_of(&name_of("cleo")).await;
+        let turn = deployment.tables().await.write_tx("acme").await.unwrap();
+        let (mut ender, request) = (ada.clone(), EndPrincipalRequest { name: name_of("cleo"), request_id: String::new() });
+        let end = tokio::spawn(async move { ender.principals.end_principal(request).await });
+        deployment.go_on(&ada).await;
+        let request = pass_on(delegation(&right.name, "ben", 10));
+        let granted = tokio::spawn(async move { cleo.delegations.grant_delegation(request).await });
+        deployment.go_on(&ada).await;
+        turn.rollback().await.unwrap();
+        end.await.unwrap().unwrap();
+        assert_eq!(refused(granted.await.unwrap()).0, Code::Unauthenticated);
+        deployment.audited().await;
+    }
+
     async fn an_absence_passes_all_rights_on_for_its_time(db: TestDatabase) {
         let deployment = Deployment::start(db).await;
         let mut ada = deployment.active().await;

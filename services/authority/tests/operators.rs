@@ -10,6 +10,7 @@ use counterfoil_evidence::catalogue::Payload;
 use counterfoil_proto::authority::*;
 use tonic::Code;
 
+const OTTO: &str = "tenants/msp/principals/otto";
 const TOPICS: [&str; 3] = ["onboarding", "access_reviews", "incident_response"];
 
 /// Otto acts for acme, and everything that STANDARD asks for is there: evidence for 20 days, attestation for 30, reassessment
@@ -186,5 +187,44 @@ both_engines! {
             matches!(payload, Payload::OperatorAssigned(_)) && hash[..] == last.assignment_hash
         }));
         assert_eq!(used.len(), TOPICS.len() + 1, "what was refused is not told as used");
+    }
+
+    /// What is taken away in front of a call in the tenant's queue is taken away for the call.
+    async fn a_call_that_waits_its_turn_counts_what_was_taken_away_before_it(db: TestDatabase) {
+        let (world, name) = qualified(db).await;
+        let mut ada = world.ada.clone();
+        let turn = world.deployment.tables().await.write_tx("acme").await.unwrap();
+        let request = UnassignOperatorRequest { engagement: name, operator: OTTO.to_owned(), request_id: String::new() };
+        let unassign = tokio::spawn(async move { ada.engagements.unassign_operator(request).await });
+        world.deployment.go_on(&world.ada).await;
+        let mut otto = world.otto.clone();
+        let request = ListPrincipalsRequest { tenant: "tenants/acme".to_owned(), ..Default::default() };
+        let read = tokio::spawn(async move { otto.principals.list_principals(acting(request, "acme")).await });
+        world.deployment.go_on(&world.ada).await;
+        turn.rollback().await.unwrap();
+        unassign.await.unwrap().unwrap();
+        assert_eq!(read.await.unwrap().unwrap_err().code(), Code::NotFound);
+        world.answer_for("onboarding", "provider").await;
+        let logged = world.deployment.logged("acme").await;
+        let place = |what: fn(&Payload) -> bool| logged.iter().rposition(|(_, payload, _)| what(payload));
+        let used = place(|one| matches!(one, Payload::OperatorAccessUsed(_)));
+        assert!(used < place(|one| matches!(one, Payload::OperatorUnassigned(_))));
+    }
+
+    /// Also who lacks something since.
+    async fn a_call_that_waits_its_turn_counts_what_is_lacking_since(db: TestDatabase) {
+        let (world, name) = qualified(db).await;
+        let mut ada = world.ada.clone();
+        let turn = world.deployment.tables().await.write_tx("acme").await.unwrap();
+        let request = SetPartnerTierRequest { engagement: name, tier: 1, basis: "AUDIT".to_owned(), request_id: String::new() };
+        let rate = tokio::spawn(async move { ada.qualifications.set_partner_tier(request).await });
+        world.deployment.go_on(&world.ada).await;
+        let mut otto = world.otto.clone();
+        let request = ListPrincipalsRequest { tenant: "tenants/acme".to_owned(), ..Default::default() };
+        let read = tokio::spawn(async move { otto.principals.list_principals(acting(request, "acme")).await });
+        world.deployment.go_on(&world.ada).await;
+        turn.rollback().await.unwrap();
+        rate.await.unwrap().unwrap();
+        assert_eq!(metadata(&read.await.unwrap().unwrap_err(), "refusal"), "TIER_TOO_LOW");
     }
 }

@@ -5,7 +5,8 @@
 //!   the answer is that of one that does not exist.
 //! - What lapses with the clock counts with the next call: a remembered answer is not used beyond its end. What is revoked
 //!   counts within a second, and at once in authority, which remembers nothing.
-//! - No call without its record: OperatorAccessUsed is durable before the handler runs, or the call is refused.
+//! - No call without its record: OperatorAccessUsed is durable before the handler runs, or the call is refused. It stands behind no
+//!   record that took the right away: where that can be known it is looked at again under the tenant's lock.
 //! - Every access stands in the provider's log too, sooner or later, once: under the same record id, with the hash of the record
 //!   in the customer's log. A transaction belongs to one tenant, so a job carries it over.
 //!
@@ -36,7 +37,7 @@ use crate::{
     auth::{ActingOperator, Caller},
     client::ServiceChannel,
     clock::{self, Clock},
-    db::Database,
+    db::{Database, WriteTx},
     error::ApiError,
     names::{PrincipalName, check_tenant_id, tenant_name, uuid_v7},
     outbox::{Outbox, RecordDraft},
@@ -98,6 +99,16 @@ pub trait OperatorSource: Send + Sync + 'static {
         operator: &PrincipalName,
         customer: &str,
     ) -> Result<Option<Resolved>, ApiError>;
+
+    /// Looks again while the lock of the customer's tenant is held, and refuses who does not act any longer as they did when they
+    /// were let in: what took that away may have stood before them in the queue. Elsewhere than in authority nobody can, and what
+    /// authority said counts.
+    ///
+    /// # Errors
+    /// NOT_FOUND when they act for the customer no longer; PERMISSION_DENIED as [`require_qualified`].
+    async fn look_again(&self, _tx: &mut WriteTx, _caller: &Caller) -> Result<(), ApiError> {
+        Ok(())
+    }
 }
 
 /// When authority was asked about somebody and a customer, and what it said.
@@ -303,15 +314,21 @@ pub fn require_qualified(caller: &Caller, permission: &str, now_ms: i64) -> Resu
     if refusal.is_empty() || (ALWAYS.contains(&permission) && !lapsed) {
         return Ok(());
     }
+    Err(not_qualified(refusal))
+}
+
+/// PERMISSION_DENIED for an operator who lacks something.
+#[must_use]
+pub fn not_qualified(refusal: &str) -> ApiError {
     let message = "the operator lacks what this engagement asks for";
     let error = ApiError::permission_denied("OPERATOR_NOT_QUALIFIED", message);
-    Err(error.with_metadata("refusal", refusal))
+    error.with_metadata("refusal", refusal)
 }
 
 /// Lets an operator's call in once it is on record; all others at once.
 ///
 /// # Errors
-/// UNAVAILABLE (ACCESS_NOT_RECORDED) when the record cannot be written.
+/// UNAVAILABLE (ACCESS_NOT_RECORDED) when the record cannot be written; NOT_FOUND or PERMISSION_DENIED when the right has ended since.
 pub async fn enter(
     operators: Option<&Operators>,
     caller: &Caller,
@@ -341,7 +358,7 @@ pub async fn enter(
     };
     let recorded = operators.record(caller, &access).await;
     recorded.map_err(|error| {
-        if error.code() == Code::PermissionDenied {
+        if matches!(error.code(), Code::PermissionDenied | Code::NotFound) {
             return error;
         }
         tracing::warn!(%error, method, "an access cannot be recorded: the call is refused");
@@ -397,13 +414,14 @@ impl Operators {
     /// Writes the record of an access, and what the job needs to tell the provider's log.
     async fn record(&self, caller: &Caller, access: &OperatorAccessUsed) -> Result<(), ApiError> {
         let inner = &self.inner;
-        let now_ms = inner.clock.now_ms();
-        // Between the gate's look at the clock and this one the right may have ended.
-        require_qualified(caller, &access.permission, now_ms)?;
         let tenant = caller.tenant().ok_or_else(ApiError::not_found)?;
         self.know(tenant).await?;
-        let access_id = uuid_v7(now_ms).into_bytes();
         let mut tx = inner.db.write_tx(tenant).await?;
+        // While this waited for its turn, the right may have ended: by the clock, or by what was written before it.
+        let now_ms = inner.clock.now_ms();
+        require_qualified(caller, &access.permission, now_ms)?;
+        inner.source.look_again(&mut tx, caller).await?;
+        let access_id = uuid_v7(now_ms).into_bytes();
         let draft = RecordDraft::new(access, caller.actor(), now_ms)
             .record_id(access_id)
             .subject(access.engagement.as_str())

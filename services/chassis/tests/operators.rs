@@ -100,6 +100,20 @@ both_engines! {
         assert_eq!(used(&world.outbox).await.len(), 1);
     }
 
+    /// By the clock, while the call waited for the tenant's lock.
+    async fn what_lapses_while_a_call_waits_its_turn_is_refused(db: TestDatabase) {
+        let world = world(&db).await;
+        world.clock.set_ms(4_999);
+        let turn = world.outbox.db().write_tx("acme").await.unwrap();
+        let go_on = async {
+            world.clock.set_ms(5_000);
+            turn.rollback().await.unwrap();
+        };
+        let (called, ()) = tokio::join!(world.call(""), go_on);
+        assert_eq!(called.unwrap_err().reason(), "OPERATOR_NOT_QUALIFIED");
+        assert_eq!(used(&world.outbox).await.len(), 0);
+    }
+
     async fn a_tenant_that_one_may_not_act_for_does_not_exist(db: TestDatabase) {
         let world = world(&db).await;
         let operators = Some(&world.operators);

@@ -9,7 +9,7 @@ use counterfoil_evidence::v1::Accountability;
 use counterfoil_proto::{authority as proto, common::Receipt};
 use prost::{Message, Name};
 
-use super::{Api, EVIDENCE_PATIENCE};
+use super::{Api, EVIDENCE_PATIENCE, operators};
 use crate::{
     error::Refusal,
     model::{
@@ -152,7 +152,7 @@ impl Api {
     ///
     /// # Errors
     /// NOT_FOUND when there is no such tenant for the caller; PERMISSION_DENIED when it governs itself and the caller is the
-    /// deployment's administrator.
+    /// deployment's administrator; UNAUTHENTICATED when the caller has ended since they were let in.
     pub(crate) async fn begin<R: Answer>(
         &self,
         caller: &Caller,
@@ -178,6 +178,7 @@ impl Api {
         let mut tx = self.db.write_tx(tenant).await?;
         let found = store::tenants::get(tx.conn(), tenant).await?;
         let tenant = found.ok_or_else(ApiError::not_found)?;
+        let own = self.own_caller(&mut tx, caller).await?;
         let fresh = match idempotency::begin(&mut tx, caller, method, request_id, request).await? {
             Begun::Fresh(fresh) => fresh,
             Begun::Replay(answer) => {
@@ -199,9 +200,7 @@ impl Api {
         }
         let now_ms = self.clock.now_ms();
         let accountability = accountability(&mut tx, &tenant.id, now_ms).await?;
-        let principal = caller.principal().rsplit('/').next().unwrap_or_default();
-        let own = caller.tenant() == Some(&tenant.id);
-        let foreign = caller.tenant().is_some() && !own;
+        let foreign = caller.tenant().is_some() && own.is_none();
         Ok(Asked::New(Box::new(Change {
             tx,
             now_ms,
@@ -209,12 +208,33 @@ impl Api {
                 true => caller.principal().to_owned(),
                 false => caller.actor().to_owned(),
             },
-            caller: own.then(|| PrincipalId::stored(principal.to_owned())),
+            caller: own,
             foreign,
             accountability,
             fresh,
             tenant,
         })))
+    }
+
+    /// The caller, if they are a principal of the tenant, whose lock is held: while they waited for it, they may have ended, or
+    /// what they act on as an operator.
+    async fn own_caller(
+        &self,
+        tx: &mut WriteTx,
+        caller: &Caller,
+    ) -> Result<Option<PrincipalId>, ApiError> {
+        let tenant = tx.tenant().to_owned();
+        if caller.tenant() != Some(&tenant) {
+            return Ok(None);
+        }
+        operators::look_again(self, tx, caller).await?;
+        let id = caller.principal().rsplit('/').next().unwrap_or_default();
+        let id = PrincipalId::stored(id.to_owned());
+        let found = store::principals::get(tx.conn(), &tenant, &id).await?;
+        if found.is_some_and(|one| !one.is_active()) {
+            return Err(ApiError::unauthenticated());
+        }
+        Ok(Some(id))
     }
 
     /// Makes a change durable, with its records and its answer, and waits a little for the receipts.

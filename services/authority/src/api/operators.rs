@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 use counterfoil_chassis::{
-    ApiError, Caller,
+    ApiError, Caller, WriteTx,
     clock::timestamp,
     names::{PrincipalName, new_id, tenant_field},
-    operators::{OperatorSource, Resolved},
+    operators::{OperatorSource, Resolved, not_qualified},
 };
 use counterfoil_evidence::engagement::ENVIRONMENT;
 use counterfoil_evidence::v1::{
@@ -29,7 +29,7 @@ use crate::{
         standing::{Ground, Standing, standing},
         tenant::{TenantKind, TenantState},
     },
-    store::{self, From, Reader},
+    store::{self, Connection, From},
 };
 
 /// More evidence than one person ever shows.
@@ -383,14 +383,14 @@ async fn resolve(
 
 /// Reads what an operator's standing rests on, and judges it.
 async fn judge(
-    reader: &mut Reader,
+    connection: &mut Connection,
     customer: &str,
     engagement: &Engagement,
     operator: &Operator,
     now_ms: i64,
 ) -> Result<Option<Standing>, ApiError> {
     let parent = match &engagement.terms.parent {
-        Some(parent) => store::engagements::get(reader, customer, parent).await?,
+        Some(parent) => store::engagements::get(connection, customer, parent).await?,
         None => None,
     };
     let all = From {
@@ -398,11 +398,11 @@ async fn judge(
         limit: COMPETENCIES_MAX,
     };
     let who = Some(operator.operator.as_str());
-    let competencies = store::qualifications::competencies(reader, customer, who, all).await?;
+    let competencies = store::qualifications::competencies(connection, customer, who, all).await?;
     let attestations =
-        store::qualifications::attestations(reader, customer, &engagement.id).await?;
-    let level = store::qualifications::environment(reader, customer, ENVIRONMENT).await?;
-    let kept = store::qualifications::kept_by_customer(reader, customer).await?;
+        store::qualifications::attestations(connection, customer, &engagement.id).await?;
+    let level = store::qualifications::environment(connection, customer, ENVIRONMENT).await?;
+    let kept = store::qualifications::kept_by_customer(connection, customer).await?;
     let ground = Ground {
         engagement,
         parent: parent.as_ref(),
@@ -423,5 +423,35 @@ impl OperatorSource for Api {
         customer: &str,
     ) -> Result<Option<Resolved>, ApiError> {
         resolve(self, operator, customer).await
+    }
+
+    async fn look_again(&self, tx: &mut WriteTx, caller: &Caller) -> Result<(), ApiError> {
+        look_again(self, tx, caller).await
+    }
+}
+
+/// Refuses an operator who acts no longer under the assignment with which they were let in, or lacks something since, as the tables
+/// say while the tenant's lock is held. Whoever lacked something then was let in to show what they can, and still may.
+pub(super) async fn look_again(
+    api: &Api,
+    tx: &mut WriteTx,
+    caller: &Caller,
+) -> Result<(), ApiError> {
+    let Some(ground) = caller.operator() else {
+        return Ok(());
+    };
+    let customer = tx.tenant().to_owned();
+    let tenant = store::tenants::get(tx.conn(), &customer).await?;
+    let acting = store::qualifications::acting(tx.conn(), &customer, &ground.operator).await?;
+    let open = tenant.is_some_and(|tenant| tenant.state != TenantState::Closed);
+    let acting = acting.filter(|one| open && one.record_hash[..] == ground.assignment_hash[..]);
+    let acting = acting.ok_or_else(ApiError::not_found)?;
+    let engagement = store::engagements::get(tx.conn(), &customer, &acting.engagement).await?;
+    let engagement = engagement.ok_or_else(ApiError::not_found)?;
+    let now_ms = api.clock.now_ms();
+    let found = judge(tx.conn(), &customer, &engagement, &acting, now_ms).await?;
+    match found.ok_or_else(ApiError::not_found)?.lack {
+        Some(lack) if ground.refusal.is_empty() => Err(not_qualified(lack.code())),
+        _ => Ok(()),
     }
 }

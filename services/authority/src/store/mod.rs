@@ -35,6 +35,9 @@ pub(crate) const MIGRATIONS: Migrations = counterfoil_chassis::migrations!(
     "0006_offers.sql"
 );
 
+/// Where statements run: in a read, or in a change.
+pub(crate) type Connection = sqlx::AnyConnection;
+
 /// Reads of one tenant: `api.db.read(&tenant)`.
 pub(crate) type Reader = counterfoil_chassis::ReadTx;
 
