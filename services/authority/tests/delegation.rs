@@ -6,23 +6,11 @@ mod common;
 
 use common::*;
 use counterfoil_chassis::{both_engines, clock::timestamp, testing::TestDatabase};
-use counterfoil_evidence::{
-    catalogue::Payload,
-    record::{decode_entry, decode_record},
-    replay::{Blobs, Replay, Verdict, prepare},
-};
-use counterfoil_proto::{authority::*, common::EvidenceState, ledger::StreamEntriesRequest};
+use counterfoil_evidence::catalogue::Payload;
+use counterfoil_proto::{authority::*, common::EvidenceState};
 use tonic::{Code, Status};
 
 const HOUR_MS: i64 = 3_600_000;
-
-struct NoBlobs;
-
-impl Blobs for NoBlobs {
-    fn load(&self, _sha256: &[u8; 32]) -> Option<Vec<u8>> {
-        None
-    }
-}
 
 impl Deployment {
     /// The auditor's replay finds nothing wrong with what authority wrote.
@@ -44,34 +32,7 @@ impl Deployment {
             .into_inner()
             .receipt;
         assert_eq!(receipt.unwrap().state(), EvidenceState::Logged);
-        let request = StreamEntriesRequest {
-            tenant: "tenants/acme".into(),
-            from_index: 0,
-            follow: false,
-        };
-        let mut stream = self
-            .service
-            .ledger
-            .clone()
-            .stream_entries(request)
-            .await
-            .unwrap()
-            .into_inner();
-        let mut replay = Replay::new();
-        while let Some(answer) = stream.message().await.unwrap() {
-            let entry = decode_entry(&answer.entry.unwrap().entry).unwrap();
-            let record = decode_record(&entry.record).unwrap();
-            replay.push(entry.recorded_at_ms, prepare(&entry.record, record));
-        }
-        for judgement in replay.finish(&NoBlobs).judgements {
-            assert_ne!(
-                judgement.verdict,
-                Verdict::Fail,
-                "{}: {}",
-                judgement.check.id,
-                judgement.detail
-            );
-        }
+        self.replayed("acme").await;
     }
 }
 
@@ -425,6 +386,17 @@ both_engines! {
         assert_eq!(refused(admin.tenants.begin_exit(exit.clone()).await).0, Code::PermissionDenied);
         ada.tenants.begin_exit(exit).await.unwrap();
         assert_eq!(refused(ada.tenants.close_tenant(close()).await).1, "EVIDENCE_NOT_TAKEN");
+        // What somebody else took away is not what the customer leaves with.
+        let pack = RecordEvidencePackRequest {
+            tenant: name(),
+            tree_size: 1,
+            root_hash: vec![1; 32],
+            format_code: "bundle".into(),
+            request_id: String::new(),
+        };
+        let mut auditor = deployment.clients_of(&name_of("auditor")).await;
+        auditor.tenants.record_evidence_pack(pack).await.unwrap();
+        assert_eq!(refused(admin.tenants.close_tenant(close()).await).1, "EVIDENCE_NOT_TAKEN");
         deployment.audited().await;
         let closed = ada.tenants.close_tenant(close()).await.unwrap().into_inner().tenant.unwrap();
         assert_eq!(closed.state(), TenantState::Closed);

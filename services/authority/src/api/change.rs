@@ -342,11 +342,25 @@ impl Change {
 
     /// The same, where a provider's own tenant is governed by the provider.
     pub(crate) async fn require_governing_caller(&mut self) -> Result<(), ApiError> {
-        let kind = match self.tenant.kind {
+        self.require_caller_of(self.governing_kind()).await
+    }
+
+    /// Whose people govern the tenant.
+    fn governing_kind(&self) -> OrganizationKind {
+        match self.tenant.kind {
             TenantKind::Provider => OrganizationKind::Provider,
             TenantKind::Customer | TenantKind::Unspecified => OrganizationKind::Customer,
+        }
+    }
+
+    /// Whether a human calls who is one of whoever governs the tenant.
+    pub(super) async fn is_of_governing_human(&mut self) -> Result<bool, ApiError> {
+        let kind = self.governing_kind();
+        let Some(caller) = &self.caller else {
+            return Ok(false);
         };
-        self.require_caller_of(kind).await
+        let found = store::principals::get(self.tx.conn(), &self.tenant.id, caller).await?;
+        Ok(found.is_some_and(|one| one.is_active_human_of(kind)))
     }
 
     async fn require_caller_of(&mut self, kind: OrganizationKind) -> Result<(), ApiError> {

@@ -162,7 +162,8 @@ pub(super) async fn record_evidence_pack(
     };
     let draft = change.draft(&payload, format!("evidence-packs/{pack}"));
     let emitted = api.emit(&mut change, draft).await?;
-    if change.tenant.state == TenantState::Exiting {
+    // What others take away is on record, and not what the tenant leaves with.
+    if change.tenant.state == TenantState::Exiting && change.is_of_governing_human().await? {
         store::tenants::take_evidence(change.tx.conn(), &tenant, &emitted.record_hash).await?;
     }
     let answer = proto::RecordEvidencePackResponse {

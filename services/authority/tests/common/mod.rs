@@ -17,6 +17,7 @@ use counterfoil_chassis::{
 use counterfoil_evidence::{
     catalogue::{Payload, decode_payload},
     record::{decode_entry, decode_record, record_hash},
+    replay::{Blobs, Replay, Verdict, prepare},
     v1::Record,
 };
 use counterfoil_proto::{
@@ -31,7 +32,9 @@ use counterfoil_proto::{
         qualification_service_client::QualificationServiceClient,
         tenant_service_client::TenantServiceClient, *,
     },
-    ledger::{ListEntriesRequest, ledger_service_client::LedgerServiceClient},
+    ledger::{
+        ListEntriesRequest, StreamEntriesRequest, ledger_service_client::LedgerServiceClient,
+    },
 };
 use tonic::Status;
 use tonic_types::StatusExt;
@@ -39,6 +42,14 @@ use tonic_types::StatusExt;
 /// 2026-11-21T12:00:00Z.
 pub(crate) const NOW_MS: i64 = 1_795_262_400_000;
 pub(crate) const DAY_MS: i64 = 86_400_000;
+
+struct NoBlobs;
+
+impl Blobs for NoBlobs {
+    fn load(&self, _sha256: &[u8; 32]) -> Option<Vec<u8>> {
+        None
+    }
+}
 
 /// Authority and ledger on one database, with a clock that the test owns.
 pub(crate) struct Deployment {
@@ -216,6 +227,28 @@ impl Deployment {
                 name: "tenants/acme".to_owned(),
             };
             clients.tenants.clone().get_tenant(request).await.unwrap();
+        }
+    }
+
+    /// The auditor's replay finds nothing wrong with what stands in a tenant's log.
+    pub(crate) async fn replayed(&self, tenant: &str) {
+        let request = StreamEntriesRequest {
+            tenant: format!("tenants/{tenant}"),
+            from_index: 0,
+            follow: false,
+        };
+        let mut ledger = self.service.ledger.clone();
+        let answer = ledger.stream_entries(request).await.unwrap();
+        let mut stream = answer.into_inner();
+        let mut replay = Replay::new();
+        while let Some(answer) = stream.message().await.unwrap() {
+            let entry = decode_entry(&answer.entry.unwrap().entry).unwrap();
+            let record = decode_record(&entry.record).unwrap();
+            replay.push(entry.recorded_at_ms, prepare(&entry.record, record));
+        }
+        for judgement in replay.finish(&NoBlobs).judgements {
+            let (check, detail) = (judgement.check.id, judgement.detail);
+            assert_ne!(judgement.verdict, Verdict::Fail, "{check}: {detail}");
         }
     }
 
