@@ -234,6 +234,7 @@ both_engines! {
         let logged = world.deployment.logged("acme").await;
         let asked = logged.iter().find(|(_, payload, _)| matches!(payload, Payload::EngagementRequested(_)));
         assert_eq!(asked.unwrap().0.actor, "tenants/msp/principals/petra");
+        world.deployment.replayed("acme").await;
     }
 
     async fn b16_nobody_works_for_a_customer_who_does_not_say_who_answers(db: TestDatabase) {
@@ -297,6 +298,15 @@ both_engines! {
         assert!(service.engagements.resolve_operator(resolve.clone()).await.is_ok());
         ada.engagements.end_engagement(end(&parent)).await.unwrap();
         assert_eq!(service.engagements.resolve_operator(resolve).await.unwrap_err().code(), Code::NotFound);
+        assert_eq!(state(&mut sub, &name).await.unwrap().state(), EngagementState::Ended);
+        let logged = world.deployment.logged("acme").await;
+        let over = |what: &Payload| match what {
+            Payload::EngagementEnded(end) => name.ends_with(&end.engagement) && end.reason == "PROVIDER-ENDED",
+            Payload::OperatorUnassigned(end) => end.operator == "tenants/subco/principals/otto",
+            _ => false,
+        };
+        assert_eq!(logged.iter().filter(|(_, payload, _)| over(payload)).count(), 2);
+        world.deployment.replayed("acme").await;
     }
 
     async fn both_sides_are_told_30_7_and_1_days_before_the_end_and_the_end_ends_everything(db: TestDatabase) {

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{provider::*, *};
-use counterfoil_chassis::{both_engines, testing::TestDatabase};
+use counterfoil_chassis::{both_engines, clock::timestamp, testing::TestDatabase};
 use counterfoil_evidence::catalogue::Payload;
 use counterfoil_proto::authority::*;
 use tonic::Code;
@@ -209,6 +209,7 @@ both_engines! {
         let place = |what: fn(&Payload) -> bool| logged.iter().rposition(|(_, payload, _)| what(payload));
         let used = place(|one| matches!(one, Payload::OperatorAccessUsed(_)));
         assert!(used < place(|one| matches!(one, Payload::OperatorUnassigned(_))));
+        world.deployment.replayed("acme").await;
     }
 
     /// Also who lacks something since.
@@ -226,5 +227,80 @@ both_engines! {
         turn.rollback().await.unwrap();
         rate.await.unwrap().unwrap();
         assert_eq!(metadata(&read.await.unwrap().unwrap_err(), "refusal"), "TIER_TOO_LOW");
+    }
+
+    async fn whom_the_customer_sends_away_must_show_anew_what_they_can(db: TestDatabase) {
+        let (world, name) = qualified(db).await;
+        let (mut ada, mut petra) = (world.ada.clone(), world.petra.clone());
+        let unassign = || UnassignOperatorRequest { engagement: name.clone(), operator: OTTO.to_owned(), request_id: String::new() };
+        // Their own provider may move its people as it likes.
+        petra.engagements.unassign_operator(unassign()).await.unwrap();
+        petra.engagements.assign_operator(assign(&name, OTTO, "")).await.unwrap();
+        assert_eq!(world.lacks().await, "");
+        ada.engagements.unassign_operator(unassign()).await.unwrap();
+        petra.engagements.assign_operator(assign(&name, OTTO, "")).await.unwrap();
+        assert_eq!(world.lacks().await, "COMPETENCY_MISSING");
+        for topic in TOPICS {
+            world.show(topic, 20).await;
+        }
+        assert_eq!(world.lacks().await, "");
+        let request = EndPrincipalRequest { name: world.acts_as(&name).await, request_id: String::new() };
+        ada.principals.end_principal(request).await.unwrap();
+        assert_eq!(world.read().await.unwrap_err().code(), Code::NotFound);
+        petra.engagements.assign_operator(assign(&name, OTTO, "")).await.unwrap();
+        assert_eq!(world.lacks().await, "COMPETENCY_MISSING");
+        world.answer_for("onboarding", "provider").await;
+        let logged = world.deployment.logged("acme").await;
+        let of = |what: fn(&Payload) -> bool| logged.iter().filter(|(_, payload, _)| what(payload)).count();
+        assert_eq!(of(|one| matches!(one, Payload::OperatorUnassigned(_))), 3);
+        assert_eq!(of(|one| matches!(one, Payload::PrincipalEnded(_))), 3);
+        assert_eq!(of(|one| matches!(one, Payload::CompetencyEvidenceRevoked(_))), 6);
+        world.deployment.replayed("acme").await;
+    }
+
+    async fn what_an_operator_passed_on_holds_only_while_they_may_act(db: TestDatabase) {
+        let world = World::start(Deployment::start(db).await).await;
+        world.activate().await;
+        let name = world.engage(EngagementProfile::Standard, 60).await;
+        let mut shown = String::new();
+        for topic in TOPICS {
+            shown = world.show(topic, 20).await;
+        }
+        world.rate(&name, 3, 3).await;
+        world.attest(&name, "access_control", 30).await;
+        world.reassess(&name, ReassessmentResult::Passed, 40).await;
+        let (mut ada, mut otto) = (world.ada.clone(), world.otto.clone());
+        let mut wanted = right("otto", DecisionAction::Review, 30);
+        wanted.grantee = world.acts_as(&name).await;
+        let given = ada.rights.grant_decision_rights(grant(&[wanted])).await.unwrap().into_inner();
+        let request = GrantDelegationRequest {
+            tenant: "tenants/acme".to_owned(),
+            delegation: Some(Delegation {
+                delegate: name_of("ben"),
+                source: given.decision_rights[0].name.clone(),
+                valid_to_time: Some(timestamp(NOW_MS + 10 * DAY_MS)),
+                reason_code: "absence".to_owned(),
+                ..Delegation::default()
+            }),
+            request_id: String::new(),
+        };
+        otto.delegations.grant_delegation(acting(request, "acme")).await.unwrap();
+        let held = async || {
+            let request = CheckDecisionRightRequest { principal: name_of("ben"), action: DecisionAction::Review.into() };
+            let mut rights = world.deployment.service.rights.clone();
+            rights.check_decision_right(request).await.unwrap().into_inner().decision_rights.len()
+        };
+        assert_eq!(held().await, 1);
+        let revoke = RevokeCompetencyRequest { name: shown, request_id: String::new() };
+        ada.qualifications.revoke_competency(revoke).await.unwrap();
+        assert_eq!(held().await, 0);
+        world.show(TOPICS[2], 20).await;
+        assert_eq!(held().await, 1);
+        // Nor after they left their own provider, whom the customer does not hear of.
+        let request = EndPrincipalRequest { name: OTTO.to_owned(), request_id: String::new() };
+        world.petra.clone().principals.end_principal(request).await.unwrap();
+        assert_eq!(held().await, 0);
+        world.answer_for("onboarding", "provider").await;
+        world.deployment.replayed("acme").await;
     }
 }

@@ -1,7 +1,7 @@
 //! Evidence of competency: shown by an operator, accepted and revoked by the customer.
 
 use counterfoil_chassis::{
-    ApiError, Caller,
+    ApiError, Caller, EmittedRecord,
     names::{new_id, tenant_field},
 };
 use counterfoil_evidence::v1::{
@@ -185,20 +185,45 @@ pub(super) async fn revoke_competency(
     if competency.revoked_at_ms.is_some() {
         return Err(Refusal::CompetencyState("revoked").into());
     }
-    let now_ms = change.now_ms;
-    let payload = CompetencyEvidenceRevoked {
-        competency: id.in_records(),
-        effective_ms: now_ms,
-    };
-    let draft = change.draft(&payload, id.in_records());
-    let emitted = api.emit(&mut change, draft).await?;
-    store::qualifications::revoke_competency(change.tx.conn(), &tenant, &id, now_ms).await?;
-    competency.revoked_at_ms = Some(now_ms);
+    let emitted = revoke(api, &mut change, &id).await?;
+    competency.revoked_at_ms = Some(change.now_ms);
     let answer = proto::RevokeCompetencyResponse {
         competency: Some(convert::competency(&tenant, &competency)),
         receipt: Some(emitted.pending_receipt()),
     };
     api.finish(change, answer).await
+}
+
+async fn revoke(
+    api: &Api,
+    change: &mut Change,
+    id: &CompetencyId,
+) -> Result<EmittedRecord, ApiError> {
+    let (tenant, now_ms) = (change.tenant.id.clone(), change.now_ms);
+    let payload = CompetencyEvidenceRevoked {
+        competency: id.in_records(),
+        effective_ms: now_ms,
+    };
+    let draft = change.draft(&payload, id.in_records());
+    let emitted = api.emit(change, draft).await?;
+    store::qualifications::revoke_competency(change.tx.conn(), &tenant, id, now_ms).await?;
+    Ok(emitted)
+}
+
+/// Takes none of an operator's evidence any longer: whom the customer has sent away, it lets in again by what it accepts anew.
+pub(super) async fn revoke_all(
+    api: &Api,
+    change: &mut Change,
+    operator: &str,
+) -> Result<(), ApiError> {
+    let (tenant, now_ms) = (change.tenant.id.clone(), change.now_ms);
+    let connection = change.tx.conn();
+    let accepted =
+        store::qualifications::good_competencies(connection, &tenant, operator, now_ms).await?;
+    for competency in accepted {
+        revoke(api, change, &competency.id).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn list_competencies(

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use counterfoil_chassis::ApiError;
+use counterfoil_chassis::{ApiError, names::PrincipalName};
 use counterfoil_proto::authority as proto;
 
 use super::convert;
@@ -31,6 +31,8 @@ pub(super) struct Offered {
     pub(super) scope: Scope,
     /// Those in whose names it would be decided: what is forbidden to them, nobody does for them.
     pub(super) delegators: Vec<Principal>,
+    /// People of providers on whom it rests.
+    pub(super) operators: Vec<PrincipalName>,
     /// As it is answered.
     pub(super) right: proto::DecisionRight,
 }

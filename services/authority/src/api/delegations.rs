@@ -12,6 +12,7 @@ use super::{
     change::{Asked, Change},
     conditions::Offered,
     convert::{self, DecisionRightName, DelegationName},
+    operators,
 };
 use crate::{
     error::Refusal,
@@ -286,7 +287,8 @@ pub(super) async fn list_delegations(
     })
 }
 
-/// What was passed on to a principal and holds now, with the people in whose names it decides: all of them there still.
+/// What was passed on to a principal and holds now, with the people in whose names it decides: all of them there still, and able to
+/// act if they are a provider's.
 pub(super) async fn passed_on_to(
     reader: &mut Reader,
     engine: counterfoil_chassis::Engine,
@@ -304,7 +306,11 @@ pub(super) async fn passed_on_to(
         let there = held
             .people()
             .all(|id| people.get(id).is_some_and(|one| one.is_active()));
-        if held.holds(now_ms) && there {
+        if !held.holds(now_ms) || !there {
+            continue;
+        }
+        let able = operators::able(reader.conn(), tenant, held.people(), now_ms);
+        if let Some(operators) = able.await? {
             let key = |id: &PrincipalId| {
                 people
                     .get(id)
@@ -313,6 +319,7 @@ pub(super) async fn passed_on_to(
             };
             let delegators = held.on_behalf_of();
             rights.push(Offered {
+                operators,
                 scope: held.reach().0.clone(),
                 delegators: delegators
                     .filter_map(|id| people.get(id).cloned())

@@ -377,6 +377,7 @@ pub(super) async fn decides(
         Some(Offered {
             scope: access.scope.clone(),
             delegators: Vec::new(),
+            operators: Vec::new(),
             right: convert::emergency_right(tenant, access, action)?,
         })
     });

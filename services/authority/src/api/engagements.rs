@@ -348,7 +348,7 @@ async fn end_as(
     };
     let draft = change.draft(&payload, id.in_records());
     let emitted = api.emit(&mut change, draft).await?;
-    end(api, &mut change, id).await?;
+    end(api, &mut change, id, ended_by).await?;
     engagement.ended_at_ms = Some(now_ms);
     let answer = proto::EndEngagementResponse {
         engagement: Some(convert::engagement(tenant, &engagement, &[], now_ms)),
@@ -357,12 +357,42 @@ async fn end_as(
     api.finish(change, answer).await
 }
 
-/// Ends an engagement in the customer's tenant, with everybody who acts under it.
-pub(crate) async fn end(api: &Api, change: &mut Change, id: &EngagementId) -> Result<(), ApiError> {
+/// Ends an engagement in the customer's tenant, with everybody who acts under it and with those of the provider's subcontractors.
+pub(crate) async fn end(
+    api: &Api,
+    change: &mut Change,
+    id: &EngagementId,
+    ended_by: EngagementEnd,
+) -> Result<(), ApiError> {
+    let (tenant, now_ms) = (change.tenant.id.clone(), change.now_ms);
+    end_one(api, change, id, ended_by).await?;
+    for sub in store::engagements::live_under(change.tx.conn(), &tenant, id, now_ms).await? {
+        let payload = EngagementEnded {
+            engagement: sub.in_records(),
+            ended_by: ended_by.into(),
+            effective_ms: now_ms,
+            reason: "PROVIDER-ENDED".to_owned(),
+        };
+        let draft = change.draft(&payload, sub.in_records());
+        api.emit(change, draft).await?;
+        end_one(api, change, &sub, ended_by).await?;
+    }
+    Ok(())
+}
+
+async fn end_one(
+    api: &Api,
+    change: &mut Change,
+    id: &EngagementId,
+    ended_by: EngagementEnd,
+) -> Result<(), ApiError> {
     let tenant = change.tenant.id.clone();
     store::engagements::end(change.tx.conn(), &tenant, id, change.now_ms).await?;
     for operator in store::qualifications::assigned(change.tx.conn(), &tenant, id).await? {
-        operators::end(api, change, &operator).await?;
+        match ended_by {
+            EngagementEnd::Customer => operators::dismiss(api, change, &operator).await?,
+            _ => operators::end(api, change, &operator).await?,
+        };
     }
     Ok(())
 }

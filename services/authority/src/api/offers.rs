@@ -354,7 +354,7 @@ pub(crate) async fn carry_withdrawal(
     let payload = withdrawal(id, change.now_ms, reason.to_owned());
     let draft = change.draft(&payload, id.in_records());
     api.emit(&mut change, draft).await?;
-    end(api, &mut change, id).await?;
+    end(api, &mut change, id, EngagementEnd::Provider).await?;
     api.finish(change, ()).await?;
     Ok(true)
 }

@@ -1,5 +1,7 @@
 //! Operators: who of a provider acts for a customer, as whom, and how they stand at this moment.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use counterfoil_chassis::{
     ApiError, Caller, WriteTx,
@@ -8,17 +10,17 @@ use counterfoil_chassis::{
     operators::{OperatorSource, Resolved, not_qualified},
 };
 use counterfoil_evidence::engagement::ENVIRONMENT;
-use counterfoil_evidence::v1::{
-    OperatorAssigned, OperatorUnassigned, PrincipalEnded, PrincipalRegistered,
-};
-use counterfoil_proto::authority as proto;
+use counterfoil_evidence::v1::{OperatorAssigned, OperatorUnassigned, PrincipalRegistered};
+use counterfoil_proto::{authority as proto, common::Receipt};
 
 use super::{
     Api,
     change::{Asked, Change},
+    competencies,
+    conditions::Offered,
     convert, emergencies,
     engagements::{across, live, of_change, parse, side},
-    offers, policies,
+    offers, policies, principals,
 };
 use crate::{
     error::Refusal,
@@ -216,7 +218,10 @@ pub(super) async fn unassign_operator(
         let all = store::qualifications::assigned(change.tx.conn(), &tenant, &id).await?;
         let found = all.into_iter().find(|one| one.operator == request.operator);
         let mut operator = found.ok_or_else(ApiError::not_found)?;
-        let receipt = end(&api, &mut change, &operator).await?;
+        let receipt = match provider {
+            Some(_) => end(&api, &mut change, &operator).await?,
+            None => dismiss(&api, &mut change, &operator).await?,
+        };
         operator.unassigned_at_ms = Some(change.now_ms);
         let answer = proto::UnassignOperatorResponse {
             operator: Some(convert::operator(&tenant, &operator, "")),
@@ -232,7 +237,47 @@ pub(super) async fn end(
     api: &Api,
     change: &mut Change,
     operator: &Operator,
-) -> Result<counterfoil_proto::common::Receipt, ApiError> {
+) -> Result<Receipt, ApiError> {
+    let receipt = end_assignment(api, change, operator).await?;
+    let tenant = change.tenant.id.clone();
+    let acted_as = store::principals::get(change.tx.conn(), &tenant, &operator.principal).await?;
+    if acted_as.is_some_and(|one| one.is_active()) {
+        principals::end(api, change, &operator.principal).await?;
+    }
+    Ok(receipt)
+}
+
+/// The same for whom the customer sends away: if their provider assigns them again, they show anew what they can.
+pub(super) async fn dismiss(
+    api: &Api,
+    change: &mut Change,
+    operator: &Operator,
+) -> Result<Receipt, ApiError> {
+    let receipt = end(api, change, operator).await?;
+    competencies::revoke_all(api, change, &operator.operator).await?;
+    Ok(receipt)
+}
+
+/// Ends with a principal, before it, what somebody of a provider does as it.
+pub(super) async fn end_with(
+    api: &Api,
+    change: &mut Change,
+    principal: &PrincipalId,
+) -> Result<(), ApiError> {
+    let tenant = change.tenant.id.clone();
+    let found = store::qualifications::acting_as(change.tx.conn(), &tenant, principal).await?;
+    if let Some(operator) = found {
+        end_assignment(api, change, &operator).await?;
+        competencies::revoke_all(api, change, &operator.operator).await?;
+    }
+    Ok(())
+}
+
+async fn end_assignment(
+    api: &Api,
+    change: &mut Change,
+    operator: &Operator,
+) -> Result<Receipt, ApiError> {
     let (tenant, now_ms) = (change.tenant.id.clone(), change.now_ms);
     let payload = OperatorUnassigned {
         engagement: operator.engagement.in_records(),
@@ -244,16 +289,6 @@ pub(super) async fn end(
     let draft = draft.subject(operator.principal.in_records());
     let emitted = api.emit(change, draft).await?;
     store::qualifications::unassign(change.tx.conn(), &tenant, &operator.principal, now_ms).await?;
-    let acted_as = store::principals::get(change.tx.conn(), &tenant, &operator.principal).await?;
-    if acted_as.is_some_and(|one| one.is_active()) {
-        let payload = PrincipalEnded {
-            principal: operator.principal.in_records(),
-            effective_ms: now_ms,
-        };
-        let draft = change.draft(&payload, operator.principal.in_records());
-        api.emit(change, draft).await?;
-        store::principals::end(change.tx.conn(), &tenant, &operator.principal, now_ms).await?;
-    }
     Ok(emitted.pending_receipt())
 }
 
@@ -333,18 +368,9 @@ async fn resolve(
     who: &PrincipalName,
     customer: &str,
 ) -> Result<Option<Resolved>, ApiError> {
-    let mut reader = api.db.read(&who.tenant).await?;
-    let home = store::tenants::get(&mut reader, &who.tenant).await?;
-    let home =
-        home.filter(|home| home.kind == TenantKind::Provider && home.state == TenantState::Active);
-    let Some(id) = home.and_then(|_| PrincipalId::parse(&who.principal)) else {
-        return Ok(None);
-    };
-    let person = store::principals::get(&mut reader, &who.tenant, &id).await?;
-    if !person.is_some_and(|person| person.is_active()) {
+    if !is_at_home(api, who).await? {
         return Ok(None);
     }
-    drop(reader);
     let mut reader = api.db.read(customer).await?;
     let tenant = store::tenants::get(&mut reader, customer).await?;
     if tenant.is_none_or(|tenant| tenant.state == TenantState::Closed) {
@@ -379,6 +405,61 @@ async fn resolve(
         asked_at_ms: now_ms,
         role_permissions: kept.collect(),
     }))
+}
+
+/// Whether somebody is an active principal of an active provider.
+async fn is_at_home(api: &Api, who: &PrincipalName) -> Result<bool, ApiError> {
+    let mut reader = api.db.read(&who.tenant).await?;
+    let home = store::tenants::get(&mut reader, &who.tenant).await?;
+    let home =
+        home.filter(|home| home.kind == TenantKind::Provider && home.state == TenantState::Active);
+    let Some(id) = home.and_then(|_| PrincipalId::parse(&who.principal)) else {
+        return Ok(false);
+    };
+    let person = store::principals::get(&mut reader, &who.tenant, &id).await?;
+    Ok(person.is_some_and(|person| person.is_active()))
+}
+
+/// Of principals who all must be able to act, the operators, whom only their own tenants know. `None`: one of them lacks something.
+pub(super) async fn able(
+    connection: &mut Connection,
+    customer: &str,
+    principals: impl Iterator<Item = &PrincipalId>,
+    now_ms: i64,
+) -> Result<Option<Vec<PrincipalName>>, ApiError> {
+    let mut operators = Vec::new();
+    for principal in principals {
+        let found = store::qualifications::acting_as(connection, customer, principal).await?;
+        let Some(acting) = found else { continue };
+        let engagement = store::engagements::get(connection, customer, &acting.engagement).await?;
+        let Some(engagement) = engagement else {
+            return Ok(None);
+        };
+        let found = judge(connection, customer, &engagement, &acting, now_ms).await?;
+        if found.is_none_or(|found| found.lack.is_some()) {
+            return Ok(None);
+        }
+        operators.push(PrincipalName::parse(&acting.operator).map_err(ApiError::internal)?);
+    }
+    Ok(Some(operators))
+}
+
+/// Leaves out what rests on operators who have left their provider.
+pub(super) async fn of_people_at_home(
+    api: &Api,
+    offered: Vec<Offered>,
+) -> Result<Vec<Offered>, ApiError> {
+    let mut there = HashMap::new();
+    for who in offered.iter().flat_map(|one| &one.operators) {
+        if !there.contains_key(who) {
+            let (api, name) = (api.clone(), who.clone());
+            let found = across(async move { is_at_home(&api, &name).await });
+            there.insert(who.clone(), found.await?);
+        }
+    }
+    let mut offered = offered;
+    offered.retain(|one| one.operators.iter().all(|who| there[who]));
+    Ok(offered)
 }
 
 /// Reads what an operator's standing rests on, and judges it.

@@ -15,7 +15,7 @@ use counterfoil_proto::authority as proto;
 use super::{
     Api,
     change::{Asked, Change},
-    convert,
+    convert, operators,
 };
 use crate::{
     error::Refusal,
@@ -265,16 +265,10 @@ pub(super) async fn end_principal(
         return Err(Refusal::PrincipalEnded.into());
     }
     require_dispensable(&mut change, &id).await?;
-    let now_ms = change.now_ms;
-    let payload = PrincipalEnded {
-        principal: id.in_records(),
-        effective_ms: now_ms,
-    };
-    let draft = change.draft(&payload, id.in_records());
-    let emitted = api.emit(&mut change, draft).await?;
-    store::principals::end(change.tx.conn(), &tenant, &id, now_ms).await?;
+    operators::end_with(api, &mut change, &id).await?;
+    let emitted = end(api, &mut change, &id).await?;
     let ended = Principal {
-        ended_at_ms: Some(now_ms),
+        ended_at_ms: Some(change.now_ms),
         ..found
     };
     let answer = proto::EndPrincipalResponse {
@@ -282,6 +276,23 @@ pub(super) async fn end_principal(
         receipt: Some(emitted.pending_receipt()),
     };
     api.finish(change, answer).await
+}
+
+/// Writes that a principal has ended.
+pub(super) async fn end(
+    api: &Api,
+    change: &mut Change,
+    id: &PrincipalId,
+) -> Result<EmittedRecord, ApiError> {
+    let (tenant, now_ms) = (change.tenant.id.clone(), change.now_ms);
+    let payload = PrincipalEnded {
+        principal: id.in_records(),
+        effective_ms: now_ms,
+    };
+    let draft = change.draft(&payload, id.in_records());
+    let emitted = api.emit(change, draft).await?;
+    store::principals::end(change.tx.conn(), &tenant, id, now_ms).await?;
+    Ok(emitted)
 }
 
 /// Refuses to end who owns a business unit or stands in for its owner, or is the last to be asked: nothing may be left without an answerable human.

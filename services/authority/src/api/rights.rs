@@ -14,7 +14,7 @@ use super::{
     change::{Asked, Change},
     conditions::Offered,
     convert::{self, DecisionRightName},
-    delegations, emergencies,
+    delegations, emergencies, operators,
 };
 use crate::{
     error::Refusal,
@@ -318,6 +318,7 @@ pub(super) async fn check_decision_right(
         rights.extend(own.map(|right| Offered {
             scope: right.scope.clone(),
             delegators: Vec::new(),
+            operators: Vec::new(),
             right: convert::right(&tenant, right),
         }));
         let engine = api.db.engine();
@@ -329,6 +330,8 @@ pub(super) async fn check_decision_right(
     }
     let owner = store::tenures::first(tx.conn(), &tenant).await?;
     let policy = store::policies::in_force(tx.conn(), &tenant, now_ms).await?;
+    drop(tx);
+    let rights = operators::of_people_at_home(api, rights).await?;
     let act = Act {
         tenant: &tenant,
         principal: &principal,

@@ -92,7 +92,7 @@ async fn write(
         };
         let draft = change.draft(&payload, id.in_records());
         api.emit(change, draft).await?;
-        end_engagement_of(api, change, id).await?;
+        end_engagement_of(api, change, id, EngagementEnd::Expired).await?;
         return Ok(true);
     }
     let valid_to_ms = approval.valid_to_ms;

@@ -189,6 +189,26 @@ fn read_key(row: &AnyRow) -> Result<(String, EngagementId), sqlx::Error> {
     Ok((row::text(row, "tenant")?, id))
 }
 
+/// Engagements of a customer under another one, that are live.
+pub(crate) async fn live_under(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    parent: &EngagementId,
+    now_ms: i64,
+) -> Result<Vec<EngagementId>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT engagement FROM engagements WHERE tenant = $1 AND parent = $2 AND valid_to_ms > $3 \
+         AND ended_at_ms IS NULL ORDER BY engagement",
+    )
+    .bind(tenant)
+    .bind(parent.as_str())
+    .bind(now_ms)
+    .fetch_all(connection)
+    .await?;
+    let read = |row: &AnyRow| Ok(EngagementId::stored(row::text(row, "engagement")?));
+    rows.iter().map(read).collect()
+}
+
 /// Writes what was approved.
 pub(crate) async fn approve(
     connection: &mut AnyConnection,

@@ -63,6 +63,22 @@ pub(crate) async fn acting(
     row.as_ref().map(read_operator).transpose()
 }
 
+/// The assignment under which somebody of a provider acts as a principal.
+pub(crate) async fn acting_as(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    principal: &PrincipalId,
+) -> Result<Option<Operator>, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT * FROM operators WHERE tenant = $1 AND principal = $2 AND unassigned_at_ms IS NULL",
+    )
+    .bind(tenant)
+    .bind(principal.as_str())
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(read_operator).transpose()
+}
+
 /// Lists the assignments of an engagement, by principal.
 pub(crate) async fn operators(
     connection: &mut AnyConnection,
@@ -182,6 +198,25 @@ pub(crate) async fn competencies(
     .bind(operator.unwrap_or_default())
     .bind(from.after)
     .bind(from.limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(read_competency).collect()
+}
+
+/// Evidence of an operator that counts at a moment: accepted, not revoked, not over.
+pub(crate) async fn good_competencies(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    operator: &str,
+    now_ms: i64,
+) -> Result<Vec<Competency>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT * FROM competencies WHERE tenant = $1 AND operator = $2 AND accepted_at_ms IS NOT NULL \
+         AND revoked_at_ms IS NULL AND valid_to_ms > $3 ORDER BY competency",
+    )
+    .bind(tenant)
+    .bind(operator)
+    .bind(now_ms)
     .fetch_all(connection)
     .await?;
     rows.iter().map(read_competency).collect()
