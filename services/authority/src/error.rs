@@ -1,5 +1,7 @@
 //! Why this service refuses, as reasons that a program can read.
 
+use std::time::Duration;
+
 use counterfoil_chassis::ApiError;
 
 use crate::model::{
@@ -14,6 +16,9 @@ use crate::model::{
     right::NotGrantable,
     tenant::TenantState,
 };
+
+/// When it is worth while to try again what is counted by the day.
+const HOUR: Duration = Duration::from_hours(1);
 
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -167,6 +172,15 @@ pub(crate) enum Refusal {
     /// FAILED_PRECONDITION.
     #[error("the evidence is {0}")]
     CompetencyState(&'static str),
+    /// RESOURCE_EXHAUSTED: for so long, milliseconds. It is counted in the provider's own tenant.
+    #[error("this customer was asked 10 times within 90 days")]
+    TooManyRequests(i64),
+    /// RESOURCE_EXHAUSTED.
+    #[error("50 people were assigned under this engagement within a day")]
+    TooManyAssignments,
+    /// FAILED_PRECONDITION.
+    #[error("100 things that the operator has shown wait for an answer of the customer")]
+    TooMuchUnanswered,
     /// FAILED_PRECONDITION: a risk would be left without its owner.
     #[error("the principal owns the risk of {0}: assign it to another one first")]
     OwnsRisk(String),
@@ -235,12 +249,7 @@ impl From<Refusal> for ApiError {
             Refusal::LoginExists => Self::already_exists("LOGIN_EXISTS", message),
             Refusal::LoginUnlinked => Self::failed_precondition("LOGIN_UNLINKED", message),
             Refusal::RightRevoked => Self::failed_precondition("DECISION_RIGHT_REVOKED", message),
-            Refusal::TenantIncomplete { tenant, missing } => {
-                let error = Self::failed_precondition("TENANT_INCOMPLETE", message);
-                missing.into_iter().fold(error, |error, one| {
-                    error.and_violation(one.code(), &tenant, one.missing())
-                })
-            }
+            Refusal::TenantIncomplete { tenant, missing } => incomplete(&tenant, missing, message),
             Refusal::TenantState(state) => Self::failed_precondition("TENANT_STATE", message)
                 .with_metadata("state", state.as_str_name()),
             Refusal::TenantKind => Self::failed_precondition("TENANT_KIND", message),
@@ -257,9 +266,26 @@ impl From<Refusal> for ApiError {
             }
             Refusal::OperatorAssigned => Self::already_exists("OPERATOR_ASSIGNED", message),
             Refusal::CompetencyState(_) => Self::failed_precondition("COMPETENCY_STATE", message),
+            Refusal::TooManyRequests(left_ms) => too_many_requests(left_ms, message),
+            Refusal::TooManyAssignments => {
+                Self::resource_exhausted("TOO_MANY_ASSIGNMENTS", message, HOUR)
+            }
+            Refusal::TooMuchUnanswered => Self::failed_precondition("TOO_MUCH_UNANSWERED", message),
             Refusal::OwnsRisk(_) => Self::failed_precondition("OWNS_RISK", message),
         }
     }
+}
+
+fn incomplete(tenant: &str, missing: Vec<Requirement>, message: String) -> ApiError {
+    let error = ApiError::failed_precondition("TENANT_INCOMPLETE", message);
+    missing.into_iter().fold(error, |error, one| {
+        error.and_violation(one.code(), tenant, one.missing())
+    })
+}
+
+fn too_many_requests(left_ms: i64, message: String) -> ApiError {
+    let left = Duration::from_millis(left_ms.unsigned_abs());
+    ApiError::resource_exhausted("TOO_MANY_REQUESTS", message, left)
 }
 
 fn codes(missing: &[Requirement]) -> String {

@@ -52,7 +52,8 @@ both_engines! {
         assert_eq!(world.lacks().await, "REASSESSMENT_FAILED");
         world.reassess(&name, ReassessmentResult::Passed, 40).await;
         assert_eq!(world.lacks().await, "");
-        assert!(world.read().await.unwrap().principals.iter().any(|one| one.name == name_of("otto-msp")));
+        let acts_as = world.acts_as(&name).await;
+        assert!(world.read().await.unwrap().principals.iter().any(|one| one.name == acts_as));
         // Revoked: gone with the next call; and what he may always do he still may.
         let revoke = RevokeCompetencyRequest { name: submitted, request_id: String::new() };
         ada.qualifications.revoke_competency(revoke).await.unwrap();
@@ -146,13 +147,16 @@ both_engines! {
         assert_eq!(otto.principals.list_principals(twice).await.unwrap_err().code(), Code::NotFound);
         assert_eq!(otto.principals.list_principals(acting(list("acme"), "tenants/acme")).await.unwrap_err().code(), Code::NotFound);
         // The roles are those of the assignment, never more; nobody of a provider has a token here.
-        let grant = grant(&[right("otto-msp", DecisionAction::Review, 1)]);
+        let acts_as = world.acts_as(&name).await;
+        let mut wanted = right("otto", DecisionAction::Review, 1);
+        wanted.grantee.clone_from(&acts_as);
+        let grant = grant(&[wanted]);
         assert_eq!(reason(&otto.rights.grant_decision_rights(acting(grant, "acme")).await.unwrap_err()), "PERMISSION_MISSING");
-        let token = IssueTokenRequest { principal: name_of("otto-msp"), ..IssueTokenRequest::default() };
+        let token = IssueTokenRequest { principal: acts_as, ..IssueTokenRequest::default() };
         assert_eq!(reason(&admin.principals.issue_token(token).await.unwrap_err()), "TOKEN_OF_OWN_TENANT");
-        let twice = assign(&name, "tenants/msp/principals/otto", "again");
+        let twice = assign(&name, OTTO);
         assert_eq!(reason(&petra.engagements.assign_operator(twice).await.unwrap_err()), "OPERATOR_ASSIGNED");
-        let mut wide = assign(&name, "tenants/msp/principals/petra", "petra-msp");
+        let mut wide = assign(&name, "tenants/msp/principals/petra");
         wide.roles = vec!["reviewer".to_owned()];
         assert_eq!(fields(&petra.engagements.assign_operator(wide).await.unwrap_err()), ["roles"]);
         // Unassigned by the customer: gone at once.
@@ -162,7 +166,8 @@ both_engines! {
     }
 
     async fn r72_every_call_of_an_operator_stands_in_the_customers_log_before_it_is_answered(db: TestDatabase) {
-        let (world, _) = qualified(db).await;
+        let (world, name) = qualified(db).await;
+        let acts_as = world.acts_as(&name).await;
         let mut otto = world.otto.clone();
         let list = ListPrincipalsRequest { tenant: "tenants/acme".to_owned(), ..Default::default() };
         let mut request = acting(list.clone(), "acme");
@@ -179,7 +184,7 @@ both_engines! {
             _ => None,
         }).collect();
         let (record, last) = used.last().unwrap();
-        assert_eq!(record.actor, "principals/otto-msp");
+        assert_eq!(acts_as, format!("tenants/acme/{}", record.actor));
         assert_eq!((last.operator.as_str(), last.ticket.as_str()), ("tenants/msp/principals/otto", "CHG-4711"));
         assert_eq!(last.method, "/counterfoil.authority.v1.PrincipalService/ListPrincipals");
         assert_eq!(last.permission, "principals.get");
@@ -235,10 +240,10 @@ both_engines! {
         let unassign = || UnassignOperatorRequest { engagement: name.clone(), operator: OTTO.to_owned(), request_id: String::new() };
         // Their own provider may move its people as it likes.
         petra.engagements.unassign_operator(unassign()).await.unwrap();
-        petra.engagements.assign_operator(assign(&name, OTTO, "")).await.unwrap();
+        petra.engagements.assign_operator(assign(&name, OTTO)).await.unwrap();
         assert_eq!(world.lacks().await, "");
         ada.engagements.unassign_operator(unassign()).await.unwrap();
-        petra.engagements.assign_operator(assign(&name, OTTO, "")).await.unwrap();
+        petra.engagements.assign_operator(assign(&name, OTTO)).await.unwrap();
         assert_eq!(world.lacks().await, "COMPETENCY_MISSING");
         for topic in TOPICS {
             world.show(topic, 20).await;
@@ -247,7 +252,7 @@ both_engines! {
         let request = EndPrincipalRequest { name: world.acts_as(&name).await, request_id: String::new() };
         ada.principals.end_principal(request).await.unwrap();
         assert_eq!(world.read().await.unwrap_err().code(), Code::NotFound);
-        petra.engagements.assign_operator(assign(&name, OTTO, "")).await.unwrap();
+        petra.engagements.assign_operator(assign(&name, OTTO)).await.unwrap();
         assert_eq!(world.lacks().await, "COMPETENCY_MISSING");
         world.answer_for("onboarding", "provider").await;
         let logged = world.deployment.logged("acme").await;
@@ -302,5 +307,35 @@ both_engines! {
         assert_eq!(held().await, 0);
         world.answer_for("onboarding", "provider").await;
         world.deployment.replayed("acme").await;
+    }
+
+    async fn what_an_operator_is_called_at_the_customers_tells_nobody_anything(db: TestDatabase) {
+        let world = World::start(Deployment::start(db).await).await;
+        let name = world.engage(EngagementProfile::Standard, 60).await;
+        let acts_as = world.acts_as(&name).await;
+        let id = acts_as.rsplit('/').next().unwrap();
+        assert_eq!(id.len(), 36, "a UUIDv7, which the provider did not choose: {id}");
+    }
+
+    async fn an_operator_shows_a_hundred_things_that_nobody_has_looked_at(db: TestDatabase) {
+        let world = World::start(Deployment::start(db).await).await;
+        world.engage(EngagementProfile::Standard, 60).await;
+        for _ in 0..100 {
+            world.submit("onboarding", 20).await;
+        }
+        let request = SubmitCompetencyRequest {
+            tenant: "tenants/acme".to_owned(),
+            competency: Some(Competency {
+                topic: "onboarding".to_owned(),
+                issuer: "ISC2".to_owned(),
+                evidence_sha256: vec![7; 32],
+                valid_to_time: Some(timestamp(NOW_MS + DAY_MS)),
+                ..Competency::default()
+            }),
+            request_id: String::new(),
+        };
+        let mut otto = world.otto.clone();
+        let refused = otto.qualifications.submit_competency(acting(request, "acme")).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "TOO_MUCH_UNANSWERED"));
     }
 }

@@ -27,6 +27,7 @@ pub mod names;
 pub mod operators;
 pub mod outbox;
 pub mod pages;
+mod rates;
 pub mod relay;
 pub mod secrets;
 pub mod server;

@@ -41,6 +41,7 @@ use crate::{
     error::ApiError,
     names::{PrincipalName, check_tenant_id, tenant_name, uuid_v7},
     outbox::{Outbox, RecordDraft},
+    rates::Rates,
     sync::lock,
     tenants::TenantDirectory,
 };
@@ -217,6 +218,7 @@ struct Inner {
     /// `None` in authority, which knows the logs of all tenants.
     tenants: Option<TenantDirectory>,
     recorded: Notify,
+    rates: Rates,
 }
 
 impl fmt::Debug for Operators {
@@ -328,7 +330,7 @@ pub fn not_qualified(refusal: &str) -> ApiError {
 /// Lets an operator's call in once it is on record; all others at once.
 ///
 /// # Errors
-/// UNAVAILABLE (ACCESS_NOT_RECORDED) when the record cannot be written; NOT_FOUND or PERMISSION_DENIED when the right has ended since.
+/// RESOURCE_EXHAUSTED (TOO_MANY_CALLS) when they call too often; UNAVAILABLE (ACCESS_NOT_RECORDED) when the record cannot be written; NOT_FOUND or PERMISSION_DENIED when the right has ended since.
 pub async fn enter(
     operators: Option<&Operators>,
     caller: &Caller,
@@ -339,6 +341,9 @@ pub async fn enter(
     let (Some(operators), Some(ground)) = (operators, caller.operator()) else {
         return Ok(());
     };
+    let (rates, now_ms) = (&operators.inner.rates, operators.inner.clock.now_ms());
+    let customer = caller.tenant().unwrap_or_default();
+    rates.take(&ground.operator, customer, now_ms)?;
     let ticket = header(headers, TICKET_HEADER)
         .map(Option::unwrap_or_default)
         .ok();
@@ -398,6 +403,7 @@ impl Operators {
             clock,
             tenants,
             recorded: Notify::new(),
+            rates: Rates::default(),
         };
         Self {
             inner: Arc::new(inner),

@@ -114,6 +114,19 @@ both_engines! {
         assert_eq!(used(&world.outbox).await.len(), 0);
     }
 
+    async fn an_operator_calls_a_thousand_times_at_once_and_then_a_hundred_times_a_second(db: TestDatabase) {
+        let world = world(&db).await;
+        for _ in 0..1_000 {
+            assert_eq!(world.call("as he said").await.unwrap_err().code(), Code::InvalidArgument);
+        }
+        let refused = world.call("").await.unwrap_err();
+        assert_eq!((refused.code(), refused.reason()), (Code::ResourceExhausted, "TOO_MANY_CALLS"));
+        assert_eq!(used(&world.outbox).await.len(), 0);
+        world.clock.advance_ms(10);
+        world.call("").await.unwrap();
+        assert_eq!(world.call("").await.unwrap_err().code(), Code::ResourceExhausted);
+    }
+
     async fn a_tenant_that_one_may_not_act_for_does_not_exist(db: TestDatabase) {
         let world = world(&db).await;
         let operators = Some(&world.operators);

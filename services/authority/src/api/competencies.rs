@@ -23,6 +23,8 @@ use crate::{
 
 /// Longest life of evidence.
 const LIFE_DAYS_MAX: i64 = 1_096;
+/// Most that one operator shows before somebody has looked at it.
+const UNANSWERED_MAX: i64 = 100;
 
 pub(super) async fn submit_competency(
     api: &Api,
@@ -58,6 +60,13 @@ pub(super) async fn submit_competency(
     let field = "competency.valid_to_time";
     let valid_to_ms = convert::moment(field, wanted.valid_to_time.as_ref())?;
     let valid_to_ms = within(field, valid_to_ms, change.now_ms, LIFE_DAYS_MAX)?;
+    let (connection, who) = (change.tx.conn(), operator.operator.as_str());
+    let now_ms = change.now_ms;
+    let unanswered =
+        store::qualifications::unanswered_competencies(connection, &tenant, who, now_ms).await?;
+    if unanswered >= UNANSWERED_MAX {
+        return Err(Refusal::TooMuchUnanswered.into());
+    }
     let id = CompetencyId::parse(&new_id(change.now_ms));
     let mut competency = Competency {
         id: convert::id("competency", id)?,

@@ -63,6 +63,9 @@ pub(super) async fn request_engagement(
     Ok(answer)
 }
 
+/// Most requests of a provider to one customer within [`REQUEST_MS`]: each is a record of the customer's log.
+const REQUESTS_MAX: usize = 10;
+
 /// Writes down in the provider's own tenant what it asks for.
 async fn ask(
     api: &Api,
@@ -78,7 +81,15 @@ async fn ask(
     })?;
     let provider = change.tenant.id.clone();
     let now_ms = change.now_ms;
-    for earlier in store::engagements::offers_to(change.tx.conn(), &provider, customer).await? {
+    let offers = store::engagements::offers_to(change.tx.conn(), &provider, customer).await?;
+    let recent = offers.iter().map(|one| one.asked_at_ms + REQUEST_MS);
+    let recent: Vec<i64> = recent.filter(|end_ms| now_ms < *end_ms).collect();
+    if recent.len() >= REQUESTS_MAX {
+        // Newest first: with the end of this one there are fewer.
+        let left_ms = recent[REQUESTS_MAX - 1] - now_ms;
+        return Err(Refusal::TooManyRequests(left_ms).into());
+    }
+    for earlier in offers {
         let asked = read_request(&earlier.request)?;
         if earlier.withdrawn_at_ms.is_none() && now_ms < asked.approvable_until_ms {
             let (api, customer) = (api.clone(), customer.to_owned());

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     error::Refusal,
     model::{
-        engagement::{Engagement, Operator, check_roles},
+        engagement::{DAY_MS, Engagement, Operator, check_roles},
         ids::{EngagementId, PrincipalId},
         principal::{OrganizationKind, Principal, PrincipalKind},
         standing::{Ground, Standing, standing},
@@ -34,8 +34,8 @@ use crate::{
     store::{self, Connection, From},
 };
 
-/// More evidence than one person ever shows.
-const COMPETENCIES_MAX: i64 = 10_000;
+/// Most assignments under an engagement within a day: each is a principal in the customer's tenant, for good.
+const ASSIGNED_A_DAY: i64 = 50;
 
 pub(super) async fn assign_operator(
     api: &Api,
@@ -102,20 +102,12 @@ async fn assign(
         ));
     }
     let operator = request.operator.clone();
-    let acting = store::qualifications::acting(change.tx.conn(), tenant, &operator).await?;
-    if let Some(other) = acting {
-        // An engagement that is over leaves nobody behind: the job may not have come to it yet.
-        let there = of_change(&mut change, &other.engagement).await?;
-        if there.live(now_ms).is_some() {
-            return Err(Refusal::OperatorAssigned.into());
-        }
-        end(api, &mut change, &other).await?;
-    }
+    require_assignable(api, &mut change, id, &operator).await?;
     let kind = match engagement.terms.parent {
         Some(_) => OrganizationKind::Subcontractor,
         None => OrganizationKind::Provider,
     };
-    let principal = register(api, &mut change, &request.principal_id, |id| Principal {
+    let principal = register(api, &mut change, |id| Principal {
         id,
         organization: approval.organization.clone(),
         organization_kind: kind,
@@ -149,25 +141,38 @@ async fn assign(
     api.finish(change, answer).await
 }
 
-/// Makes somebody of a provider a principal of the customer's tenant (R85).
+/// Refuses who acts for the customer already, and more people than an engagement takes in a day.
+async fn require_assignable(
+    api: &Api,
+    change: &mut Change,
+    id: &EngagementId,
+    operator: &str,
+) -> Result<(), ApiError> {
+    let (tenant, now_ms) = (change.tenant.id.clone(), change.now_ms);
+    let (connection, day_ago_ms) = (change.tx.conn(), now_ms - DAY_MS);
+    let today = store::qualifications::assigned_since(connection, &tenant, id, day_ago_ms).await?;
+    if today >= ASSIGNED_A_DAY {
+        return Err(Refusal::TooManyAssignments.into());
+    }
+    let acting = store::qualifications::acting(change.tx.conn(), &tenant, operator).await?;
+    if let Some(other) = acting {
+        // An engagement that is over leaves nobody behind: the job may not have come to it yet.
+        let there = of_change(change, &other.engagement).await?;
+        if there.live(now_ms).is_some() {
+            return Err(Refusal::OperatorAssigned.into());
+        }
+        end(api, change, &other).await?;
+    }
+    Ok(())
+}
+
+/// Makes somebody of a provider a principal of the customer's tenant (R85), by an id that says nothing and that nobody chose.
 async fn register(
     api: &Api,
     change: &mut Change,
-    wanted: &str,
     principal: impl FnOnce(PrincipalId) -> Principal,
 ) -> Result<PrincipalId, ApiError> {
-    let tenant = change.tenant.id.clone();
-    let id = match wanted {
-        "" => PrincipalId::parse(&new_id(change.now_ms)),
-        id => PrincipalId::parse(id),
-    };
-    let id = convert::id("principal_id", id)?;
-    if store::principals::get(change.tx.conn(), &tenant, &id)
-        .await?
-        .is_some()
-    {
-        return Err(Refusal::PrincipalExists(id).into());
-    }
+    let id = PrincipalId::stored(new_id(change.now_ms));
     let mut principal = principal(id.clone());
     let salt = change.tenant.correlation_salt;
     let payload = PrincipalRegistered {
@@ -474,12 +479,9 @@ async fn judge(
         Some(parent) => store::engagements::get(connection, customer, parent).await?,
         None => None,
     };
-    let all = From {
-        after: "",
-        limit: COMPETENCIES_MAX,
-    };
-    let who = Some(operator.operator.as_str());
-    let competencies = store::qualifications::competencies(connection, customer, who, all).await?;
+    let who = operator.operator.as_str();
+    let competencies =
+        store::qualifications::good_competencies(connection, customer, who, now_ms).await?;
     let attestations =
         store::qualifications::attestations(connection, customer, &engagement.id).await?;
     let level = store::qualifications::environment(connection, customer, ENVIRONMENT).await?;

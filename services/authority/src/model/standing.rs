@@ -43,7 +43,7 @@ pub(crate) struct Ground<'a> {
     /// The provider's, when it is a subcontractor's.
     pub(crate) parent: Option<&'a Engagement>,
     pub(crate) operator: &'a Operator,
-    /// Of this operator.
+    /// Of this operator; what was never accepted, is revoked or over counts as if it were not there.
     pub(crate) competencies: &'a [Competency],
     /// Of this engagement.
     pub(crate) attestations: &'a [Attestation],

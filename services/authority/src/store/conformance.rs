@@ -3,16 +3,17 @@
 use counterfoil_chassis::{WriteTx, both_engines, testing::TestDatabase};
 
 use super::{
-    From, MIGRATIONS, gate, logins, organizations, policies, principals, rights, settings, tenants,
-    tenures, tokens,
+    From, MIGRATIONS, gate, logins, organizations, policies, principals, qualifications, rights,
+    settings, tenants, tenures, tokens,
 };
 use crate::model::{
     gate::Requirement,
-    ids::{BusinessUnitId, OrganizationId, PrincipalId, RightId, SourceId},
+    ids::{BusinessUnitId, CompetencyId, OrganizationId, PrincipalId, RightId, SourceId},
     policy::{self, Bundle, Wanted},
     principal::{Organization, OrganizationKind, Principal, PrincipalKind},
     right::{DecisionAction, Right, Scope},
     settings::{EscalationPathSet, Setting, SettingKind},
+    standing::Competency,
     tenant::{Tenant, TenantKind, TenantLog, TenantState},
     tenure::{Tenure, start_ms},
 };
@@ -352,6 +353,37 @@ both_engines! {
         assert_eq!(logins::list(tx.conn(), "beta", page).await.unwrap(), []);
         let twice = logins::insert(tx.conn(), "acme", &login("l3")).await.unwrap_err();
         assert!(twice.as_database_error().unwrap().is_unique_violation());
+    }
+
+    /// However much else was shown before it.
+    async fn what_counts_of_an_operators_evidence_is_accepted_not_revoked_and_not_over(db: TestDatabase) {
+        let mut tx = acme(&db).await;
+        let otto = "tenants/msp/principals/otto";
+        for (id, operator) in [("c1", otto), ("c2", otto), ("c3", otto), ("c4", otto), ("c5", "tenants/msp/principals/nova")] {
+            let shown = Competency {
+                id: CompetencyId::parse(id).unwrap(),
+                operator: operator.to_owned(),
+                topic: "onboarding".to_owned(),
+                issuer: "ISC2".to_owned(),
+                evidence_sha256: [7; 32],
+                valid_to_ms: 50,
+                accepted_at_ms: None,
+                revoked_at_ms: None,
+                record_hash: [6; 32],
+            };
+            qualifications::insert_competency(tx.conn(), "acme", &shown).await.unwrap();
+        }
+        let id = |id: &str| CompetencyId::parse(id).unwrap();
+        for (accepted, valid_to_ms) in [("c2", 50), ("c3", 50), ("c4", 20), ("c5", 50)] {
+            qualifications::accept_competency(tx.conn(), "acme", &id(accepted), valid_to_ms, 5).await.unwrap();
+        }
+        qualifications::revoke_competency(tx.conn(), "acme", &id("c3"), 6).await.unwrap();
+        let good = qualifications::good_competencies(tx.conn(), "acme", otto, 20).await.unwrap();
+        assert_eq!(good.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["c2"]);
+        for (now_ms, waiting) in [(49, 1), (50, 0)] {
+            let found = qualifications::unanswered_competencies(tx.conn(), "acme", otto, now_ms).await.unwrap();
+            assert_eq!(found, waiting, "{now_ms}");
+        }
     }
 
     async fn a13_each_record_takes_its_requirement_off_the_list(db: TestDatabase) {

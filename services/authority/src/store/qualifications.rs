@@ -114,6 +114,24 @@ pub(crate) async fn assigned(
     rows.iter().map(read_operator).collect()
 }
 
+/// How many were assigned under an engagement after a moment, whether or not they still are.
+pub(crate) async fn assigned_since(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    engagement: &EngagementId,
+    since_ms: i64,
+) -> Result<i64, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS assigned FROM operators WHERE tenant = $1 AND engagement = $2 AND assigned_at_ms > $3",
+    )
+    .bind(tenant)
+    .bind(engagement.as_str())
+    .bind(since_ms)
+    .fetch_one(connection)
+    .await?;
+    row::int(&row, "assigned")
+}
+
 /// Ends an assignment.
 pub(crate) async fn unassign(
     connection: &mut AnyConnection,
@@ -220,6 +238,25 @@ pub(crate) async fn good_competencies(
     .fetch_all(connection)
     .await?;
     rows.iter().map(read_competency).collect()
+}
+
+/// How much of an operator's evidence nobody has accepted or revoked, and is not over at a moment.
+pub(crate) async fn unanswered_competencies(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    operator: &str,
+    now_ms: i64,
+) -> Result<i64, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS unanswered FROM competencies WHERE tenant = $1 AND operator = $2 \
+         AND accepted_at_ms IS NULL AND revoked_at_ms IS NULL AND valid_to_ms > $3",
+    )
+    .bind(tenant)
+    .bind(operator)
+    .bind(now_ms)
+    .fetch_one(connection)
+    .await?;
+    row::int(&row, "unanswered")
 }
 
 /// Accepts evidence.

@@ -82,7 +82,9 @@ impl Turn<'_> {
             Act::Resume => self.move_to(TenantState::Active),
             Act::BeginExit => self.move_to(TenantState::Exiting),
             Act::TakeEvidence => {
-                self.realm.evidence_taken |= self.realm.state == TenantState::Exiting;
+                let by_customer = self.caller.is_active_human_of(OrganizationKind::Customer);
+                let leaves = self.realm.state == TenantState::Exiting;
+                self.realm.evidence_taken |= leaves && by_customer;
                 Ok(())
             }
             Act::Close => {

@@ -159,11 +159,11 @@ impl World {
         answer.unwrap().into_inner().engagement.unwrap()
     }
 
-    /// A live engagement with "otto" assigned as "otto-msp".
+    /// A live engagement with "otto" assigned.
     pub(crate) async fn engage(&self, profile: EngagementProfile, days: u32) -> String {
         let name = self.ask(profile, days).await;
         self.approve(&name).await;
-        let request = assign(&name, "tenants/msp/principals/otto", "otto-msp");
+        let request = assign(&name, "tenants/msp/principals/otto");
         let mut petra = self.petra.clone();
         petra.engagements.assign_operator(request).await.unwrap();
         name
@@ -295,11 +295,10 @@ pub(crate) fn approve(name: &str) -> ApproveEngagementRequest {
     }
 }
 
-pub(crate) fn assign(name: &str, operator: &str, as_whom: &str) -> AssignOperatorRequest {
+pub(crate) fn assign(name: &str, operator: &str) -> AssignOperatorRequest {
     AssignOperatorRequest {
         engagement: name.to_owned(),
         operator: operator.to_owned(),
-        principal_id: as_whom.to_owned(),
         roles: vec!["operator".to_owned()],
         request_id: String::new(),
     }

@@ -235,7 +235,6 @@ impl Player<'_> {
                 operator: operator.clone(),
                 roles: vec!["operator".to_owned()],
                 request_id: request_id(),
-                ..Default::default()
             };
             let mut provider = hired.administrator.engagements()?;
             provider.assign_operator(request).await.map_err(explain)?;
