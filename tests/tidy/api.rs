@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use counterfoil_evidence::catalogue::RECORD_TYPES;
+use counterfoil_evidence::engagement::{ALWAYS, ALWAYS_METHODS};
 use counterfoil_proto::DESCRIPTOR_SET;
 use prost_reflect::{DescriptorPool, Value};
 
@@ -66,6 +67,21 @@ fn every_permission_has_a_row_and_every_row_a_method() {
     none(&missing, "permissions without a row in the table:");
     let unused: Vec<String> = rows.difference(&used).cloned().collect();
     none(&unused, "rows that no method uses:");
+}
+
+#[test]
+fn the_methods_that_need_no_evidence_are_those_whose_permission_says_so() {
+    let open: BTreeSet<(String, String)> = methods()
+        .into_iter()
+        .filter_map(|(name, permission)| Some((permission?, name)))
+        .filter(|(permission, _)| ALWAYS.contains(&permission.as_str()))
+        .map(|(permission, name)| {
+            let (service, method) = name.rsplit_once('.').unwrap();
+            (permission, format!("/{service}/{method}"))
+        })
+        .collect();
+    let known = ALWAYS_METHODS.map(|(permission, path)| (permission.to_owned(), path.to_owned()));
+    assert_eq!(open, BTreeSet::from(known));
 }
 
 /// A payload's comment opens with its number; messages inside payloads have none.

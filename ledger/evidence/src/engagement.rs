@@ -2,7 +2,7 @@
 
 use crate::v1::EngagementProfile;
 
-const DAY_MS: i64 = 86_400_000;
+pub(crate) const DAY_MS: i64 = 86_400_000;
 
 /// How long a request may be approved, milliseconds.
 pub const REQUEST_MS: i64 = 90 * DAY_MS;
@@ -12,6 +12,10 @@ pub const TERM_MS_MAX: i64 = 730 * DAY_MS;
 pub const EXTENSION_MS_MAX: i64 = 180 * DAY_MS;
 /// Longest life of a pilot, milliseconds.
 pub const PILOT_MS_MAX: i64 = 90 * DAY_MS;
+/// Longest life of evidence of competency, days.
+pub const EVIDENCE_DAYS_MAX: i64 = 1_096;
+/// Longest life of an attestation, and longest time to the next reassessment, days.
+pub const ASSURANCE_DAYS_MAX: i64 = 400;
 /// How old an acceptance of evidence may be where the profile is REGULATED, milliseconds.
 pub const FRESH_MS_MAX: i64 = 365 * DAY_MS;
 /// Roles that a provider may have with a customer: never its administration.
@@ -26,6 +30,17 @@ pub const ENVIRONMENT: &str = "default";
 pub const LEVEL_MAX: u32 = 4;
 /// Permissions that an operator has whatever they lack: to show what they can, and to read what they have shown.
 pub const ALWAYS: [&str; 2] = ["competencies.submit", "competencies.get"];
+/// The methods that need those permissions, each after its permission: a call of any other is no showing of evidence.
+pub const ALWAYS_METHODS: [(&str, &str); 2] = [
+    (
+        "competencies.submit",
+        "/counterfoil.authority.v1.QualificationService/SubmitCompetency",
+    ),
+    (
+        "competencies.get",
+        "/counterfoil.authority.v1.QualificationService/ListCompetencies",
+    ),
+];
 
 /// Topics that a profile asks every operator for.
 #[must_use]

@@ -71,7 +71,7 @@ fn i53_each_bundle_verifies_alone_and_both_tell_of_the_same_accesses() {
     let together = cross(customer, &provider);
     assert_eq!(
         x1(&together),
-        (Status::Pass, "3 accesses stand in both".to_owned())
+        (Status::Pass, "5 accesses stand in both".to_owned())
     );
     assert_eq!(together.verdict, Verdict::Ok);
     // From the other side it is the same; and a bundle is not its own other side.

@@ -235,6 +235,7 @@ fn principal(state: &mut State, context: &Context<'_>, registered: v1::Principal
     let principal = Principal {
         from_ms: context.record.occurred_at_ms,
         kind: registered.kind(),
+        organization: state.names.intern(&registered.organization),
         organization_kind: registered.organization_kind(),
         identity_tag: registered.identity_tag,
     };

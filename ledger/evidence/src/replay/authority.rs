@@ -4,7 +4,7 @@ use super::CLOCK_SKEW_MS;
 use super::check::{Check, Tallies};
 pub(super) use super::policies::rules_for;
 use super::state::{Meta, Pos, State, Sym};
-use super::titles;
+use super::{standing, titles};
 use crate::catalogue::RECORD_TYPES;
 use crate::v1::{self, Decision, DecisionAction, OrganizationKind, PrincipalKind};
 
@@ -14,14 +14,27 @@ pub(super) fn human_of_customer(
     principal: Sym,
     at_ms: i64,
 ) -> Result<(), &'static str> {
+    human_of(state, principal, OrganizationKind::Customer, at_ms)
+}
+
+/// Whether a principal was a human of an organisation of a kind at a moment.
+pub(super) fn human_of(
+    state: &State,
+    principal: Sym,
+    kind: OrganizationKind,
+    at_ms: i64,
+) -> Result<(), &'static str> {
     let Some(found) = state.principals.get(&principal) else {
         return Err("is no registered principal");
     };
     if found.kind != PrincipalKind::Human {
         return Err("is not a human");
     }
-    if found.organization_kind != OrganizationKind::Customer {
-        return Err("is not of the customer organisation");
+    if found.organization_kind != kind {
+        return Err(match kind {
+            OrganizationKind::Customer => "is not of the customer organisation",
+            _ => "is of another organisation",
+        });
     }
     if found.from_ms > at_ms.saturating_add(CLOCK_SKEW_MS) {
         return Err("was registered later");
@@ -266,6 +279,12 @@ fn right_covers(state: &State, tallies: &mut Tallies, need: &Need<'_>) -> Result
         let end = holder.and_then(|holder| state.principals_ended.get(&holder));
         titles::ended(end, meta, need.at_once)
             .map_err(|when| format!("cites a right of {}, who had ended{when}", below.holder))?;
+        if need.at_once && holder.is_some_and(|holder| standing::let_go(state, holder, meta)) {
+            let holder = below.holder;
+            return Err(format!(
+                "cites a right of {holder}, who had been let go long before it was on record"
+            ));
+        }
     }
     let Some((root, right)) = chain.last().and_then(|root| match root.source {
         titles::Source::Right(right) => Some((root, right)),

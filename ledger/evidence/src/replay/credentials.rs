@@ -11,7 +11,7 @@ use super::state::{At, Pos, State};
 use crate::catalogue::Payload;
 use crate::v1::{
     CredentialIssued, CredentialKind, CredentialRevoked, OrganizationKind, PrincipalKind,
-    PrincipalRegistered, TenantKind, TenantState,
+    PrincipalRegistered,
 };
 
 const DAY_MS: i64 = 86_400_000;
@@ -25,10 +25,6 @@ const ID_BYTES_MAX: usize = 64;
 /// What the log says of credentials, and of what they are judged by.
 #[derive(Debug, Default)]
 pub(super) struct Credentials {
-    /// Whether it is a provider's own tenant.
-    of_provider: bool,
-    /// From here on the tenant is governed, and its customer alone speaks for itself.
-    activated: Option<Pos>,
     issued: Vec<At<CredentialIssued>>,
     revoked: Vec<At<CredentialRevoked>>,
     /// By "principals/{principal}": where it was registered first, and as what.
@@ -41,12 +37,6 @@ impl Credentials {
     /// Looks at one record.
     pub(super) fn absorb(&mut self, pos: Pos, payload: &Payload) {
         match payload {
-            Payload::TenantLifecycleChanged(change) if change.kind() == TenantKind::Provider => {
-                self.of_provider = true;
-            }
-            Payload::TenantLifecycleChanged(change) if change.to() == TenantState::Active => {
-                self.activated.get_or_insert(pos);
-            }
             Payload::CredentialIssued(issued) => {
                 let what = issued.clone();
                 self.issued.push(At { pos, what });
@@ -81,29 +71,6 @@ impl Credentials {
             return Err(format!("{name} had ended"));
         }
         Ok(found)
-    }
-
-    /// Whether somebody has a say in whose credentials these are.
-    fn require_say(
-        &self,
-        actor: &PrincipalRegistered,
-        holder: &PrincipalRegistered,
-    ) -> Result<(), String> {
-        let governs = match self.of_provider {
-            true => OrganizationKind::Provider,
-            false => OrganizationKind::Customer,
-        };
-        let same = actor.organization == holder.organization
-            && actor.organization_kind() == holder.organization_kind();
-        if same || actor.organization_kind() == governs {
-            return Ok(());
-        }
-        Err(format!(
-            "{} of {:?} has no say in those of {}, whose organisation is another",
-            actor.principal,
-            actor.organization_kind(),
-            holder.principal
-        ))
     }
 }
 
@@ -161,9 +128,37 @@ impl<'s> Judge<'s> {
         actor.map_or("", |actor| self.state.names.text(actor))
     }
 
+    /// Where the tenant became active: from here on it is governed, and nobody but those who govern it speaks for it.
+    fn activated(&self) -> Option<Pos> {
+        self.state.governed.activated().map(|change| change.pos)
+    }
+
     /// Whether the place is behind the activation.
     fn is_governed(&self, pos: Pos) -> bool {
-        self.credentials.activated.is_some_and(|at| at < pos)
+        self.activated().is_some_and(|at| at < pos)
+    }
+
+    /// Whether somebody has a say in whose credentials these are.
+    fn require_say(
+        &self,
+        actor: &PrincipalRegistered,
+        holder: &PrincipalRegistered,
+    ) -> Result<(), String> {
+        let governs = match self.state.governed.of_provider() {
+            true => OrganizationKind::Provider,
+            false => OrganizationKind::Customer,
+        };
+        let same = actor.organization == holder.organization
+            && actor.organization_kind() == holder.organization_kind();
+        if same || actor.organization_kind() == governs {
+            return Ok(());
+        }
+        Err(format!(
+            "{} of {:?} has no say in those of {}, whose organisation is another",
+            actor.principal,
+            actor.organization_kind(),
+            holder.principal
+        ))
     }
 
     /// Whether whoever issued a credential may let somebody act as its principal.
@@ -171,7 +166,7 @@ impl<'s> Judge<'s> {
         let (pos, what) = (issued.pos, &issued.what);
         let holder = self.credentials.active(&what.principal, pos)?;
         let hired = [OrganizationKind::Provider, OrganizationKind::Subcontractor];
-        if !self.credentials.of_provider && hired.contains(&holder.organization_kind()) {
+        if !self.state.governed.of_provider() && hired.contains(&holder.organization_kind()) {
             return Err(format!(
                 "{} is of a provider, whose people have theirs in their own tenant",
                 holder.principal
@@ -190,7 +185,7 @@ impl<'s> Judge<'s> {
             return Ok(());
         }
         let issuer = self.credentials.active(actor, pos)?;
-        self.credentials.require_say(issuer, holder)?;
+        self.require_say(issuer, holder)?;
         if holder.kind() == PrincipalKind::Human && issuer.kind() != PrincipalKind::Human {
             return Err(format!(
                 "{actor} is no human, and issued it for the human {}",
@@ -219,7 +214,7 @@ impl<'s> Judge<'s> {
         faults.extend(self.issuer(issued, term_ms).err());
         let mut end_ms = term_ms.map_or(i64::MAX, |_| what.valid_to_ms);
         if of_deployment(self.actor(pos)) {
-            let handed_over = self.credentials.activated.map_or(i64::MAX, |at| {
+            let handed_over = self.activated().map_or(i64::MAX, |at| {
                 self.state.occurred_ms(at).saturating_add(HAND_OVER_MS)
             });
             end_ms = end_ms.min(handed_over);
@@ -272,7 +267,7 @@ impl<'s> Judge<'s> {
             return Ok(());
         };
         let holder = self.credentials.registered(&held.issued.principal, pos)?;
-        self.credentials.require_say(revoker, holder)
+        self.require_say(revoker, holder)
     }
 }
 

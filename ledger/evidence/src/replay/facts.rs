@@ -13,7 +13,7 @@ use crate::catalogue::RECORD_TYPES;
 use crate::leaf::{FINDING_LEAF_LEN, GRANT_KEY_LEN, GrantKey};
 use crate::v1::{
     CampaignOutcome, Decision, Disposition, FindingState, OrganizationKind, PrincipalKind,
-    Situation, SnapshotSealed, TenantKind,
+    Situation, SnapshotSealed,
 };
 
 /// What the records amount to.
@@ -214,7 +214,7 @@ pub(super) fn collect(state: &State, deciders: &Deciders, blobs: &dyn Blobs) -> 
         removals: removals(state, deciders, &gone),
         exceptions: exceptions(state),
         obligations: obligations(state),
-        of_provider: state.providers.kind == TenantKind::Provider,
+        of_provider: state.governed.of_provider(),
         accesses: accesses(state),
         conditions: with_conditions(state),
         newest_run: state

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::absorb::{Context, ending};
 use super::state::{At, Ending, Pos, State, Sym};
 use crate::catalogue::Payload;
-use crate::v1::{self, TenantState};
+use crate::v1::{self, TenantKind, TenantState};
 
 /// A setting that the activation of a tenant may rest on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,11 +36,23 @@ pub(super) struct Governed {
 }
 
 impl Governed {
+    /// Whether it is a provider's own tenant: as its life began, since no tenant becomes one.
+    pub(super) fn of_provider(&self) -> bool {
+        self.life
+            .first()
+            .is_some_and(|first| of_provider(&first.what))
+    }
+
     /// Where the tenant became active first.
     pub(super) fn activated(&self) -> Option<&At<v1::TenantLifecycleChanged>> {
         let mut life = self.life.iter();
         life.find(|change| change.what.to() == TenantState::Active)
     }
+}
+
+/// Whether a change says that it is of a provider's own tenant.
+pub(super) fn of_provider(change: &v1::TenantLifecycleChanged) -> bool {
+    change.kind() == TenantKind::Provider
 }
 
 /// Takes a record of governance in; gives back what is none.

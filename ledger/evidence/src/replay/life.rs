@@ -1,13 +1,13 @@
 //! The life of a tenant and who answers for its units (I-12, I-17).
 
 use super::CLOCK_SKEW_MS;
-use super::authority::human_of_customer;
+use super::authority::{human_of, human_of_customer};
 use super::check::{Check, Tallies};
-use super::governed::Setting;
+use super::governed::{Setting, of_provider};
 use super::state::{At, Pos, State};
 use crate::catalogue::RECORD_TYPES;
 use crate::v1::{
-    BusinessUnitOwnerSet, DecisionAction, TenantKind, TenantLifecycleChanged, TenantState,
+    BusinessUnitOwnerSet, DecisionAction, OrganizationKind, TenantLifecycleChanged, TenantState,
 };
 
 /// What the activation of a provider's own tenant rests on.
@@ -62,6 +62,9 @@ fn moves(
     if before.unwrap_or(Unspecified) != from {
         return Err("starts from another state than the one before it ended in".to_owned());
     }
+    if of_provider(&change.what) != state.governed.of_provider() {
+        return Err("is of another kind of tenant than the first one".to_owned());
+    }
     match (from, to) {
         (Unspecified, Onboarding) => Ok(()),
         (Onboarding, Active) => gate(state, change),
@@ -71,28 +74,43 @@ fn moves(
                 false => Ok(()),
             }
         }
-        (Exiting, Closed) => {
-            let began = state
-                .governed
-                .life
-                .iter()
-                .rfind(|one| one.what.to() == Exiting);
-            let pack = state.position(&change.what.evidence_record_hash);
-            let pack = pack.filter(|pack| state.governed.packs.contains_key(pack));
-            match (began, pack) {
-                (Some(began), Some(pack)) if began.pos < pack && pack < change.pos => Ok(()),
-                _ => Err("closes a tenant that was given no evidence while it left".to_owned()),
-            }
-        }
+        (Exiting, Closed) => evidence_taken(state, change),
         _ => Err(format!("goes from {from:?} to {to:?}")),
     }
 }
 
+/// Whether somebody of the tenant took the evidence along while it left: what others took is not in its hands.
+fn evidence_taken(state: &State, change: &At<TenantLifecycleChanged>) -> Result<(), String> {
+    let mut life = state.governed.life.iter();
+    let began = life.rfind(|one| one.what.to() == TenantState::Exiting);
+    let cited = state.position(&change.what.evidence_record_hash);
+    let pack = cited.and_then(|pos| Some((pos, state.governed.packs.get(&pos)?)));
+    let left = |pos: Pos| began.is_some_and(|began| began.pos < pos) && pos < change.pos;
+    let Some((pos, pack)) = pack.filter(|(pos, _)| left(*pos)) else {
+        return Err("closes a tenant that was given no evidence while it left".to_owned());
+    };
+    let actor = state.meta(pos).map(|meta| state.names.text(meta.actor));
+    if actor != Some(pack.recipient.as_str()) {
+        return Err("closes a tenant whose evidence was taken in another's name".to_owned());
+    }
+    let governs = match state.governed.of_provider() {
+        true => OrganizationKind::Provider,
+        false => OrganizationKind::Customer,
+    };
+    let recipient = state.names.find(&pack.recipient).unwrap_or_default();
+    human_of(state, recipient, governs, state.occurred_ms(pos)).map_err(|why| {
+        format!(
+            "closes a tenant whose evidence went to {}, who {why}",
+            pack.recipient
+        )
+    })
+}
+
 fn gate(state: &State, change: &At<TenantLifecycleChanged>) -> Result<(), String> {
     let results = &change.what.gate_results;
-    let required = match change.what.kind() {
-        TenantKind::Provider => &REQUIRED_OF_PROVIDER[..],
-        _ => &REQUIRED,
+    let required = match state.governed.of_provider() {
+        true => &REQUIRED_OF_PROVIDER[..],
+        false => &REQUIRED,
     };
     for required in required {
         if !results.iter().any(|result| result.requirement == *required) {
@@ -167,6 +185,9 @@ fn governed_while_active(state: &State, tallies: &mut Tallies) {
             .any(|(from, to)| (*from..*to).contains(&meta.occurred_ms));
         tallies.expect(Check::I17, while_active, || {
             format!("{} governs a tenant that is not active", state.entry(pos))
+        });
+        tallies.expect(Check::I17, !state.governed.of_provider(), || {
+            format!("{} governs a provider's own tenant", state.entry(pos))
         });
     }
 }

@@ -11,7 +11,7 @@
 //! | `state`, `absorb` | nothing: what is remembered of a log |
 //! | `ledger` | epochs, obligations, clocks (I-04, I-07, I-08) |
 //! | `authority`, `policies` | owners, rights, policies (I-11, I-13, I-18) |
-//! | `providers`, `standing` | what providers were let do, and on what evidence (I-13, I-14, I-45 to I-47, I-49, I-51, I-53) |
+//! | `providers`, `standing`, `accesses` | what providers were let do, and on what evidence (I-13, I-14, I-45 to I-47, I-49, I-51, I-53) |
 //! | `titles`, `two_people`, `emergencies` | rights passed on, four eyes, break-glass (I-13, I-16, I-43, I-82) |
 //! | `governed`, `life` | the tenant and its units (I-12, I-17) |
 //! | `inventory` | syncs and snapshots (I-19, I-20) |
@@ -24,6 +24,7 @@
 //! How each invariant is read over these records is in `docs/auditing.md`. Not here: bytes, hashes and signatures of the log itself.
 
 mod absorb;
+mod accesses;
 mod authority;
 pub mod check;
 mod closing;
@@ -152,6 +153,7 @@ impl Replay {
         authority::judge(state, tallies);
         credentials::judge(state, tallies);
         providers::judge(state, tallies);
+        accesses::judge(state, tallies);
         titles::judge(state, tallies);
         two_people::judge(state, tallies);
         emergencies::judge(state, tallies);

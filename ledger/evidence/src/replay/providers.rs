@@ -4,19 +4,19 @@
 //! time: what happened within the clocks' skew of an access may or may not have counted for it, and either is good. What ends
 //! with the clock is compared exactly: the service took its own clock, and states that time.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::CLOCK_SKEW_MS;
 use super::absorb::Context;
 use super::authority::human_of_customer;
 use super::check::{Check, Tallies};
 use super::standing;
-use super::state::{At, Pos, State, Sym};
+use super::state::{At, Pos, State};
 use crate::catalogue::{Payload, stream};
 use crate::engagement::{
     EXTENSION_MS_MAX, MANDATORY, PILOT_MS_MAX, REQUEST_MS, ROLES, TERM_MS_MAX,
 };
-use crate::v1::{self, EngagementProfile, OrganizationKind, TenantKind, TenantState};
+use crate::v1::{self, EngagementProfile, OrganizationKind, TenantState};
 
 /// An engagement as far as the log has it.
 #[derive(Debug, Default)]
@@ -50,7 +50,6 @@ pub(super) struct Told<T> {
 /// All that is remembered of providers.
 #[derive(Debug, Default)]
 pub(super) struct Providers {
-    pub(super) kind: TenantKind,
     pub(super) engagements: BTreeMap<String, Engagement>,
     pub(super) competencies: BTreeMap<String, Competency>,
     pub(super) levels: Vec<At<v1::EnvironmentSensitivitySet>>,
@@ -74,7 +73,6 @@ pub(super) fn absorb(
     let known = &mut state.providers;
     match payload {
         Payload::TenantLifecycleChanged(what) => {
-            known.kind = what.kind();
             if what.to() == TenantState::Active && what.from() == TenantState::Onboarding {
                 known.activations.push(pos);
             }
@@ -164,15 +162,13 @@ fn engagement(known: &mut Providers, pos: Pos, payload: Payload) -> Option<Paylo
 
 /// Judges what customers allowed, and every access.
 pub(super) fn judge(state: &State, tallies: &mut Tallies) {
-    if state.providers.kind == TenantKind::Provider {
-        links(state, tallies);
+    if state.governed.of_provider() {
         return;
     }
     responsibilities(state, tallies);
     engagements(state, tallies);
     by_the_customer(state, tallies);
     standing::judge(state, tallies);
-    follow_an_access(state, tallies);
 }
 
 /// Who answers for what: one operator, and a human of the customer who owns the risk (I-14).
@@ -236,7 +232,7 @@ fn by_customer(state: &State, pos: Pos) -> Result<(), String> {
 }
 
 /// Whether a record is by somebody of a provider, in its own tenant.
-fn by_provider(state: &State, pos: Pos, provider: &str) -> bool {
+pub(super) fn by_provider(state: &State, pos: Pos, provider: &str) -> bool {
     let actor = state.meta(pos).map(|meta| state.names.text(meta.actor));
     let rest = actor.and_then(|actor| actor.strip_prefix(provider));
     rest.is_some_and(|rest| rest.starts_with('/'))
@@ -314,8 +310,11 @@ fn approval(
     }
     let length_ms = what.valid_to_ms.saturating_sub(what.valid_from_ms);
     let asked_ms = i64::from(asked.what.term_days).saturating_mul(86_400_000);
-    if length_ms > TERM_MS_MAX.min(asked_ms) || what.valid_from_ms < at_ms {
+    if length_ms > TERM_MS_MAX.min(asked_ms) {
         return Err("lasts longer than may be, or than was asked for".to_owned());
+    }
+    if what.valid_from_ms != at_ms {
+        return Err("begins at another time than it was approved".to_owned());
     }
     if engagement.ended.iter().any(|end| end.pos < approved.pos) {
         return Err("restores what was over".to_owned());
@@ -441,76 +440,6 @@ fn by_the_customer(state: &State, tallies: &mut Tallies) {
                 format!("{} is not by the provider", state.entry(attested.pos))
             });
         }
-    }
-}
-
-/// Whatever somebody of a provider did, they had come in on record (I-53).
-fn follow_an_access(state: &State, tallies: &mut Tallies) {
-    let mut came_in: HashSet<(Sym, Sym)> = HashSet::new();
-    let accesses: HashSet<Pos> = state.providers.accesses.iter().map(|one| one.pos).collect();
-    let mut ids: HashSet<&[u8]> = HashSet::new();
-    for access in &state.providers.accesses {
-        let new = ids.insert(&access.what.record_id);
-        tallies.expect(Check::I53, new, || {
-            format!("{} has the id of another access", state.entry(access.pos))
-        });
-    }
-    for (pos, meta) in (0..).zip(&state.metas) {
-        if accesses.contains(&pos) {
-            tallies.checked(Check::I53);
-            came_in.insert((meta.stream, meta.actor));
-            continue;
-        }
-        let hired = state.principals.get(&meta.actor).is_some_and(|actor| {
-            matches!(
-                actor.organization_kind,
-                OrganizationKind::Provider | OrganizationKind::Subcontractor
-            )
-        });
-        if hired {
-            tallies.checked(Check::I53);
-            tallies.expect(
-                Check::I53,
-                came_in.contains(&(meta.stream, meta.actor)),
-                || {
-                    let actor = state.names.text(meta.actor);
-                    format!("{}: {actor} had not come in on record", state.entry(pos))
-                },
-            );
-        }
-    }
-    for link in &state.providers.links {
-        tallies.fail(
-            Check::I53,
-            format!("{} stands in a customer's log", state.entry(link.pos)),
-        );
-    }
-}
-
-/// The mirrors of accesses, in a provider's own log (I-53). That the other side has them is seen with its bundle beside.
-fn links(state: &State, tallies: &mut Tallies) {
-    let mut ids: HashSet<&[u8]> = HashSet::new();
-    for link in &state.providers.links {
-        tallies.checked(Check::I53);
-        let what = &link.what.what;
-        let whole = what.access_hash.len() == 32
-            && link.what.record_id.len() == 16
-            && !what.customer_log_origin.is_empty();
-        let new = ids.insert(&link.what.record_id);
-        tallies.expect(Check::I53, whole && new, || {
-            format!("{} is told twice, or cites nothing", state.entry(link.pos))
-        });
-        let person = state.names.find(&what.operator);
-        let own = person.is_some_and(|person| state.principals.contains_key(&person));
-        tallies.expect(Check::I53, own, || {
-            format!("{} is of nobody of this provider", state.entry(link.pos))
-        });
-    }
-    for access in &state.providers.accesses {
-        tallies.fail(
-            Check::I53,
-            format!("{} stands in a provider's log", state.entry(access.pos)),
-        );
     }
 }
 

@@ -1,18 +1,27 @@
 //! On what every access of a provider's people rested: engagement, assignment, competency, tier, attestation, reassessment, and in a
 //! pilot the duties that the customer keeps (I-45, I-46, I-47, I-49, I-51).
 
+use super::CLOCK_SKEW_MS;
+use super::accesses::is_hired;
 use super::check::{Check, Tallies};
-use super::providers::{Counted, Engagement, Moment, Told};
-use super::state::{At, State};
+use super::providers::{Counted, Engagement, Moment, Told, by_provider};
+use super::state::{At, Meta, Pos, State, Sym};
 use crate::engagement::{
-    ALWAYS, ENVIRONMENT, FRESH_MS_MAX, LEVEL_MAX, PILOT_DUTIES, controls, topics,
+    ALWAYS_METHODS, ASSURANCE_DAYS_MAX, DAY_MS, ENVIRONMENT, EVIDENCE_DAYS_MAX, FRESH_MS_MAX,
+    LEVEL_MAX, PILOT_DUTIES, controls, topics,
 };
 use crate::v1::{
     self, EngagementProfile, OperatorAccessUsed, OrganizationKind, ReassessmentResult,
 };
 
+/// Whether a call is for showing what an operator can, which nobody needs evidence for.
+pub(super) fn shows_evidence(used: &OperatorAccessUsed) -> bool {
+    ALWAYS_METHODS.contains(&(&used.permission, &used.method))
+}
+
 /// Judges every access.
 pub(super) fn judge(state: &State, tallies: &mut Tallies) {
+    terms(state, tallies);
     for access in &state.providers.accesses {
         let entry = || state.entry(access.pos);
         let moment = Moment::of(state, access.pos);
@@ -37,7 +46,7 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies) {
                 format!("{}: the provider's engagement was not live", entry())
             });
         }
-        if ALWAYS.contains(&used.permission.as_str()) {
+        if shows_evidence(used) {
             continue;
         }
         let profile = approved.profile();
@@ -90,19 +99,7 @@ fn acting<'s>(
     if !same {
         return Err("cites the assignment of another");
     }
-    let approved = engagement.approved.first().map(|one| &one.what.0.roles);
-    let roles = &assigned.what.roles;
-    if !approved.is_some_and(|approved| roles.iter().all(|role| approved.contains(role))) {
-        return Err("by somebody with a role that the engagement does not have");
-    }
-    let provider = engagement.requested.as_ref().map(|one| &one.what.provider);
-    let provider = provider.is_some_and(|provider| {
-        let rest = used.operator.strip_prefix(provider.as_str());
-        rest.is_some_and(|rest| rest.starts_with("/principals/"))
-    });
-    if !provider {
-        return Err("by somebody of another provider");
-    }
+    assignment(state, engagement, assigned)?;
     if moment.counted(state, assigned.pos) == Counted::No {
         return Err("by somebody who was assigned later");
     }
@@ -110,7 +107,110 @@ fn acting<'s>(
     if ends.is_some_and(|ends| moment.over(state, ends)) {
         return Err("by somebody who was assigned no longer");
     }
+    let principal = state.names.find(&assigned.what.principal);
+    let end = principal.and_then(|principal| state.principals_ended.get(&principal));
+    let end = end.map(|end| At {
+        pos: end.pos,
+        what: end.effective_ms,
+    });
+    if moment.over(state, end.as_slice()) {
+        return Err("by a principal that had ended");
+    }
     Ok(engagement)
+}
+
+/// Whether an assignment was the provider's to make, of one of its people as one of the organisation that the customer approved.
+fn assignment(
+    state: &State,
+    engagement: &Engagement,
+    assigned: &At<v1::OperatorAssigned>,
+) -> Result<(), &'static str> {
+    let what = &assigned.what;
+    let approved = engagement.approved.first().ok_or("under no approval")?;
+    let (approved, parent) = &approved.what;
+    if !what.roles.iter().all(|role| approved.roles.contains(role)) {
+        return Err("by somebody with a role that the engagement does not have");
+    }
+    let requested = engagement.requested.as_ref().ok_or("under no request")?;
+    let provider = &requested.what.provider;
+    let rest = what.operator.strip_prefix(provider.as_str());
+    if !rest.is_some_and(|rest| rest.starts_with("/principals/")) {
+        return Err("by somebody of another provider");
+    }
+    if !by_provider(state, assigned.pos, provider) {
+        return Err("by somebody whom another than the provider assigned");
+    }
+    if !live(state, engagement, Moment::of(state, assigned.pos)) {
+        return Err("by somebody who was assigned while the engagement was not live");
+    }
+    let kind = match parent {
+        Some(_) => OrganizationKind::Subcontractor,
+        None => OrganizationKind::Provider,
+    };
+    let principal = state.names.find(&what.principal);
+    let principal = principal.and_then(|principal| state.principals.get(&principal));
+    let organization = state.names.find(&approved.organization);
+    let own = principal.is_some_and(|principal| {
+        principal.organization_kind == kind && Some(principal.organization) == organization
+    });
+    if !own {
+        return Err("as somebody who is not of the organisation that was approved");
+    }
+    Ok(())
+}
+
+/// Whether the log had long before a record that somebody of a provider acted no longer.
+pub(super) fn let_go(state: &State, principal: Sym, meta: &Meta) -> bool {
+    if !is_hired(state, principal) {
+        return false;
+    }
+    let known = &state.providers;
+    let name = state.names.text(principal);
+    let long_before = |end: &At<i64>| {
+        let known_ms = end.what.max(state.recorded_ms(end.pos));
+        known_ms.saturating_add(CLOCK_SKEW_MS) < meta.recorded_ms
+    };
+    let mut assigned = known.assigned.iter();
+    assigned.any(|one| {
+        let engagement = known.engagements.get(&one.what.engagement);
+        let ended = engagement.map(|engagement| &engagement.ended);
+        let unassigned = known.unassigned.get(name);
+        let mut ends = ended.into_iter().chain(unassigned).flatten();
+        one.what.principal == name && ends.any(long_before)
+    })
+}
+
+/// Whether what is said of a provider lasts no longer than anybody may say it for.
+fn terms(state: &State, tallies: &mut Tallies) {
+    let mut bounded = |check: Check, pos: Pos, to_ms: i64, days: i64| {
+        let lasts_ms = to_ms.saturating_sub(state.occurred_ms(pos));
+        tallies.expect(check, lasts_ms <= days * DAY_MS, || {
+            format!("{} lasts longer than {days} days", state.entry(pos))
+        });
+    };
+    for competency in state.providers.competencies.values() {
+        if let Some(one) = &competency.submitted {
+            bounded(Check::I45, one.pos, one.what.valid_to_ms, EVIDENCE_DAYS_MAX);
+        }
+    }
+    for engagement in state.providers.engagements.values() {
+        for one in &engagement.attested {
+            bounded(
+                Check::I47,
+                one.pos,
+                one.what.valid_to_ms,
+                ASSURANCE_DAYS_MAX,
+            );
+        }
+        for one in &engagement.reassessed {
+            bounded(
+                Check::I47,
+                one.pos,
+                one.what.next_due_ms,
+                ASSURANCE_DAYS_MAX,
+            );
+        }
+    }
 }
 
 /// Whether an engagement was approved and not over.

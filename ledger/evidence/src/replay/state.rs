@@ -139,6 +139,7 @@ impl Digests {
 pub(super) struct Principal {
     pub(super) from_ms: i64,
     pub(super) kind: v1::PrincipalKind,
+    pub(super) organization: Sym,
     pub(super) organization_kind: v1::OrganizationKind,
     pub(super) identity_tag: Vec<u8>,
 }

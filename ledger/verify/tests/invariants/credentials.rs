@@ -276,7 +276,38 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     ),
 ];
 
+/// In the own log of a provider.
+const OF_A_PROVIDER: &[(&str, &str, Forgery)] = &[
+    (
+        "I-81",
+        "the deployment issues a token of the provider's after the activation",
+        on!(CredentialIssued, |r, p| if p.credential == "second" {
+            p.issued_with.clear();
+            r.actor = "operators/admin".to_owned()
+        }),
+    ),
+    (
+        "I-81",
+        "a token issued more than a day after the activation with one of the deployment's",
+        on!(CredentialIssued, |r, p| match p.credential.as_str() {
+            "first" => p.valid_to_ms = r.occurred_at_ms + 30 * DAY_MS,
+            _ => {
+                r.occurred_at_ms += DAY_MS;
+                p.valid_to_ms += DAY_MS
+            }
+        }),
+    ),
+];
+
 #[test]
 fn forged_credentials_are_seen() {
     all_fail(FORGERIES);
+}
+
+#[test]
+fn i81_forged_credentials_of_a_provider_are_seen() {
+    let customer = crate::support::cycle::build(60);
+    let golden = Golden::of(crate::support::provider::own_log(&customer));
+    golden.is_good();
+    all_fail_in(&golden, OF_A_PROVIDER);
 }

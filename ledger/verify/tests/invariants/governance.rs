@@ -21,6 +21,17 @@ fn change(from: v1::TenantState, to: v1::TenantState) -> v1::TenantLifecycleChan
     }
 }
 
+fn become_provider(change: &mut v1::TenantLifecycleChanged) {
+    change.kind = v1::TenantKind::Provider.into();
+    let administrator = change.gate_results.first().cloned();
+    change
+        .gate_results
+        .extend(administrator.map(|shown| v1::GateResult {
+            requirement: "provider_administrator".to_owned(),
+            ..shown
+        }));
+}
+
 pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     (
         "I-12",
@@ -188,6 +199,21 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
         then(scene, suspended)
     }),
     (
+        "I-17",
+        "a customer that becomes a provider when it is activated",
+        on!(
+            TenantLifecycleChanged,
+            |_r, p| if p.to() == v1::TenantState::Active {
+                become_provider(p)
+            }
+        ),
+    ),
+    (
+        "I-17",
+        "a provider whose access is governed",
+        on!(TenantLifecycleChanged, |_r, p| become_provider(p)),
+    ),
+    (
         "I-43",
         "access that nobody asked for",
         drop_if!(EmergencyAccessRequested, |_p| true),
@@ -304,6 +330,36 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
         Edit::Keep
     }),
 ];
+
+/// Where the customer left.
+const OF_AN_EXIT: &[(&str, &str, Forgery)] = &[
+    (
+        "I-17",
+        "a tenant closed on the evidence that its provider took",
+        on!(EvidencePackIssued, |r, p| {
+            r.actor = PROVIDER.to_owned();
+            p.recipient = PROVIDER.to_owned();
+        }),
+    ),
+    (
+        "I-17",
+        "a tenant closed on evidence that was taken in the customer's name",
+        on!(EvidencePackIssued, |r, _p| r.actor = PROVIDER.to_owned()),
+    ),
+    (
+        "I-17",
+        "a tenant closed on evidence that nobody took",
+        on!(EvidencePackIssued, |_r, p| p.recipient =
+            "principals/nobody".to_owned()),
+    ),
+];
+
+#[test]
+fn i17_a_tenant_is_closed_once_its_customer_took_the_evidence() {
+    let golden = Golden::of(crate::support::cycle::build_until_it_left(60));
+    golden.is_good();
+    all_fail_in(&golden, OF_AN_EXIT);
+}
 
 #[test]
 fn forged_lives_delegations_emergencies_and_pairs_of_eyes_are_seen() {

@@ -5,13 +5,13 @@ pub(crate) use counterfoil_evidence::leaf::media_type;
 pub(crate) use counterfoil_evidence::v1::{
     self, CampaignOutcome, Decision, Disposition, EffectClaim, VerificationMethod,
 };
-pub(crate) use counterfoil_verify::testing::{Edit, Scene};
+pub(crate) use counterfoil_verify::testing::{Edit, Forger, Scene};
 
 pub(crate) use crate::support::authority::{ALICE, BOB, CAROL, DAY_MS, PROVIDER, tag_of};
 pub(crate) use crate::support::cycle::writer;
 pub(crate) use crate::support::estate::{HR, LDAP, OLD};
 pub(crate) use crate::support::log::seed;
-pub(crate) use crate::{Forgery, all_fail};
+pub(crate) use crate::{Forgery, Golden, all_fail, all_fail_in, fails};
 
 /// Who answers for a record.
 pub(crate) fn accountability(record: &mut v1::Record) -> &mut v1::Accountability {

@@ -1,11 +1,11 @@
 //! Engagements, responsibilities and accesses of a provider's people, forged.
 
 use crate::prelude::*;
-use crate::support::provider::{ENGAGEMENT, PETRA, SUB};
+use crate::support::provider::{ENGAGEMENT, PETRA, SUB, SUBMIT};
 
 /// The access to inventory and what followed: long after all that was said.
 fn later(scene: &Scene<'_>) -> bool {
-    scene.record.stream != "authority"
+    scene.record.stream == "inventory"
 }
 
 pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
@@ -90,6 +90,23 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
                     reason: "DONE".to_owned(),
                 };
                 followed_by(scene, Payload::EngagementEnded(ended))
+            }
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-13",
+        "an engagement that begins long after it was approved",
+        |scene| match &mut *scene.payload {
+            Payload::EngagementApproved(p) => {
+                p.valid_from_ms += 600 * DAY_MS;
+                p.valid_to_ms += 600 * DAY_MS;
+                Edit::Keep
+            }
+            Payload::EngagementExtended(p) => {
+                p.from_valid_to_ms += 600 * DAY_MS;
+                p.valid_to_ms += 600 * DAY_MS;
+                Edit::Keep
             }
             _ => Edit::Keep,
         },
@@ -203,6 +220,72 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
             vec!["auditor".to_owned()]),
     ),
     (
+        "I-45",
+        "evidence for longer than 1,096 days",
+        on!(CompetencyEvidenceSubmitted, |_r, p| p.valid_to_ms +=
+            1_096 * DAY_MS),
+    ),
+    (
+        "I-45",
+        "somebody who acts as a human of the customer",
+        |scene| match &mut *scene.payload {
+            Payload::OperatorAssigned(p) => {
+                p.principal = BOB.to_owned();
+                Edit::Keep
+            }
+            Payload::OperatorAccessUsed(_) => {
+                scene.record.actor = BOB.to_owned();
+                Edit::Keep
+            }
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-45",
+        "somebody who acts as one of another organisation",
+        on!(PrincipalRegistered, |_r, p| if p.principal == PROVIDER {
+            p.organization = "organizations/other".to_owned()
+        }),
+    ),
+    (
+        "I-45",
+        "a provider whose people are a subcontractor's",
+        on!(PrincipalRegistered, |_r, p| if p.principal == PROVIDER {
+            p.organization_kind = v1::OrganizationKind::Subcontractor.into()
+        }),
+    ),
+    (
+        "I-45",
+        "a principal that had ended",
+        |scene| match &*scene.payload {
+            Payload::OperatorAssigned(p) => {
+                let ended = v1::PrincipalEnded {
+                    principal: p.principal.clone(),
+                    effective_ms: scene.record.occurred_at_ms,
+                };
+                followed_by(scene, Payload::PrincipalEnded(ended))
+            }
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-45",
+        "somebody whom the customer assigned",
+        on!(OperatorAssigned, |r, _p| r.actor = CAROL.to_owned()),
+    ),
+    (
+        "I-45",
+        "work that is let in as showing evidence",
+        |scene| match &mut *scene.payload {
+            Payload::CompetencyEvidenceAccepted(_) => Edit::Drop,
+            Payload::OperatorAccessUsed(p) => {
+                p.permission = "competencies.get".to_owned();
+                Edit::Keep
+            }
+            _ => Edit::Keep,
+        },
+    ),
+    (
         "I-46",
         "a tier below the sensitivity",
         on!(EnvironmentSensitivitySet, |_r, p| p.level = 3),
@@ -244,6 +327,16 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
         "I-47",
         "a reassessment by the provider",
         on!(ReassessmentCompleted, |r, _p| r.actor = PETRA.to_owned()),
+    ),
+    (
+        "I-47",
+        "an attestation for longer than 400 days",
+        on!(ControlAttested, |_r, p| p.valid_to_ms += 400 * DAY_MS),
+    ),
+    (
+        "I-47",
+        "a reassessment for longer than 400 days",
+        on!(ReassessmentCompleted, |_r, p| p.next_due_ms += 400 * DAY_MS),
     ),
     (
         "I-49",
@@ -328,6 +421,29 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     ),
     (
         "I-53",
+        "a decision long after an access",
+        |scene| match &*scene.payload {
+            Payload::OperatorAccessUsed(p) if p.permission == "items.decide" => Edit::Drop,
+            Payload::OperatorAccessUsed(p) if p.permission == "items.get" => {
+                scene.record.occurred_at_ms -= 330_000;
+                Edit::Keep
+            }
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-53",
+        "a decision by who came in to show evidence",
+        on!(
+            OperatorAccessUsed,
+            |r, p| if r.stream == "recertification" {
+                p.permission = SUBMIT.0.to_owned();
+                p.method = SUBMIT.1.to_owned()
+            }
+        ),
+    ),
+    (
+        "I-53",
         "a mirror in the customer's own log",
         |scene| match &*scene.payload {
             Payload::OperatorAccessUsed(p) if later(scene) => {
@@ -344,6 +460,53 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
         },
     ),
 ];
+
+#[test]
+fn i45_somebody_assigned_before_the_engagement_was_approved_is_seen() {
+    let golden = Golden::new();
+    let (root, files) = golden.copy("early");
+    let mut approval = None;
+    Forger::new(&files, &golden.keys)
+        .rewrite(|scene| {
+            Ok(match &*scene.payload {
+                Payload::EngagementApproved(_) => {
+                    approval = Some((scene.record.clone(), scene.payload.clone()));
+                    Edit::Drop
+                }
+                Payload::OperatorAssigned(_) => Edit::Follow(approval.take().into_iter().collect()),
+                _ => Edit::Keep,
+            })
+        })
+        .unwrap();
+    fails(&golden, &root, "I-45", "an operator without an engagement");
+}
+
+#[test]
+fn i13_a_decision_that_comes_long_after_the_engagement_was_over_is_seen() {
+    let golden = Golden::new();
+    let (root, files) = golden.copy("late");
+    let mut over = false;
+    Forger::new(&files, &golden.keys)
+        .rewrite(|scene| {
+            // Nobody says otherwise of when it was decided than before; the log has it a day later.
+            if over {
+                *scene.recorded_at_ms += DAY_MS;
+            }
+            if !matches!(&*scene.payload, Payload::EmergencyUseReviewed(_)) {
+                return Ok(Edit::Keep);
+            }
+            over = true;
+            let ended = v1::EngagementEnded {
+                engagement: ENGAGEMENT.to_owned(),
+                ended_by: v1::EngagementEnd::Customer.into(),
+                effective_ms: scene.record.occurred_at_ms,
+                reason: "DONE".to_owned(),
+            };
+            Ok(followed_by(scene, Payload::EngagementEnded(ended)))
+        })
+        .unwrap();
+    fails(&golden, &root, "I-13", "a decision of who was let go");
+}
 
 #[test]
 fn forged_engagements_responsibilities_and_accesses_are_seen() {

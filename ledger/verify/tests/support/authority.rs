@@ -21,6 +21,7 @@ pub struct Rights {
     pub alice_review: Vec<u8>,
     pub alice_except: Vec<u8>,
     pub bob_review: Vec<u8>,
+    pub provider_review: Vec<u8>,
     pub certify: Vec<u8>,
     pub remediate: Vec<u8>,
     /// Of the assignment of the provider's operator.
@@ -51,12 +52,14 @@ pub fn onboard(log: &mut LogBuilder) -> Rights {
             DecisionAction::Review,
             &[super::estate::HR, super::estate::LDAP],
         ),
+        provider_review: Vec::new(),
         certify: right(log, CAROL, DecisionAction::Certify, &["*"]),
         remediate: right(log, CAROL, DecisionAction::Remediate, &["*"]),
         assigned: [0; 32],
     };
     credential(log, "first", CAROL, "operators/admin", "");
     rights.assigned = super::provider::engage(log);
+    rights.provider_review = right(log, PROVIDER, DecisionAction::Review, &["*"]);
     governance::activate(log, &rights, policy);
     assert_eq!(log.metas[0].1, stream::LEDGER);
     rights
@@ -76,7 +79,7 @@ pub fn hand_over(log: &mut LogBuilder) {
     log.append(&Payload::CredentialRevoked(revoked), draft);
 }
 
-fn credential(
+pub fn credential(
     log: &mut LogBuilder,
     id: &str,
     principal: &str,

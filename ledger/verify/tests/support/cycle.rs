@@ -40,15 +40,28 @@ pub struct Cycle {
 
 /// A cycle over so many grants a source.
 pub fn build(grants: usize) -> LogBuilder {
-    play(grants, false)
+    sealed(play(grants, false))
+}
+
+/// A cycle after which the customer leaves, and takes the evidence along.
+pub fn build_until_it_left(grants: usize) -> LogBuilder {
+    let mut cycle = play(grants, false);
+    super::governance::leave(&mut cycle.log);
+    cycle.seal_epoch();
+    cycle.log
 }
 
 /// A cycle in which what came back is removed again, comes back again, and nobody says so.
 pub fn build_with_hidden_return(grants: usize) -> LogBuilder {
-    play(grants, true)
+    sealed(play(grants, true))
 }
 
-fn play(grants: usize, hidden_return: bool) -> LogBuilder {
+fn sealed(mut cycle: Cycle) -> LogBuilder {
+    cycle.seal_epoch();
+    cycle.log
+}
+
+fn play(grants: usize, hidden_return: bool) -> Cycle {
     let mut log = LogBuilder::new();
     let rights = onboard(&mut log);
     let mut cycle = Cycle {
@@ -60,6 +73,7 @@ fn play(grants: usize, hidden_return: bool) -> LogBuilder {
         epoch: (1, 0),
         open: BTreeMap::new(),
     };
+    provider::look_in(&mut cycle.log, cycle.rights.assigned);
     for source in [HR, LDAP, OLD] {
         cycle.register(source);
     }
@@ -73,8 +87,7 @@ fn play(grants: usize, hidden_return: bool) -> LogBuilder {
     // Long enough for the emergency at the beginning to have been looked at.
     cycle.log.tick(73 * HOUR_MS);
     provider::work(&mut cycle.log, cycle.rights.assigned);
-    cycle.seal_epoch();
-    cycle.log
+    cycle
 }
 
 impl Cycle {

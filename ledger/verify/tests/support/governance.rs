@@ -57,6 +57,35 @@ pub fn activate(log: &mut LogBuilder, rights: &Rights, policy: Vec<u8>) {
     emergency(log);
 }
 
+/// The customer leaves with its evidence, and is closed.
+pub fn leave(log: &mut LogBuilder) {
+    let exiting = v1::TenantLifecycleChanged {
+        from: v1::TenantState::Active.into(),
+        to: v1::TenantState::Exiting.into(),
+        reason_code: "contract-ended".to_owned(),
+        ..v1::TenantLifecycleChanged::default()
+    };
+    log.append(&Payload::TenantLifecycleChanged(exiting), by(CAROL));
+    let pack = v1::EvidencePackIssued {
+        pack: "last".to_owned(),
+        tree_size: log.size(),
+        root_hash: vec![1; 32],
+        format_code: "bundle".to_owned(),
+        recipient: CAROL.to_owned(),
+    };
+    let pack = log.append(&Payload::EvidencePackIssued(pack), by(CAROL));
+    let closed = v1::TenantLifecycleChanged {
+        from: v1::TenantState::Exiting.into(),
+        to: v1::TenantState::Closed.into(),
+        evidence_record_hash: pack.to_vec(),
+        ..v1::TenantLifecycleChanged::default()
+    };
+    log.append(
+        &Payload::TenantLifecycleChanged(closed),
+        by("operators/admin"),
+    );
+}
+
 fn two_people(log: &mut LogBuilder) {
     let proposed = v1::DecisionRightProposed {
         right: "export".to_owned(),

@@ -8,7 +8,7 @@ use counterfoil_evidence::v1::{self, EngagementProfile, OrganizationKind, Reasse
 use counterfoil_tlog::merkle;
 use prost::Message as _;
 
-use super::authority::{CAROL, DAY_MS, PROVIDER, keys_and_schema, provider_principal};
+use super::authority::{CAROL, DAY_MS, PROVIDER, credential, keys_and_schema, provider_principal};
 use super::log::{Draft, LogBuilder, seed};
 
 pub const ENGAGEMENT: &str = "engagements/e1";
@@ -70,7 +70,7 @@ pub fn engage(log: &mut LogBuilder) -> [u8; 32] {
         roles: vec!["operator".to_owned()],
     };
     let assigned = log.append(&Payload::OperatorAssigned(assigned), by(PETRA));
-    access(log, assigned, "competencies.submit");
+    access(log, "authority", assigned, SUBMIT);
     for topic in TOPICS {
         competent(log, topic);
     }
@@ -154,28 +154,62 @@ fn competent(log: &mut LogBuilder, topic: &str) {
     log.append(&Payload::CompetencyEvidenceAccepted(accepted), by(CAROL));
 }
 
-fn used(assigned: [u8; 32], permission: &str) -> Payload {
-    Payload::OperatorAccessUsed(v1::OperatorAccessUsed {
+/// Methods that are called, by what they need.
+pub const SUBMIT: (&str, &str) = (
+    "competencies.submit",
+    "/counterfoil.authority.v1.QualificationService/SubmitCompetency",
+);
+const START_SYNC: (&str, &str) = (
+    "syncs.start",
+    "/counterfoil.inventory.v1.SourceService/StartSync",
+);
+const GET_RUN: (&str, &str) = (
+    "recon.get",
+    "/counterfoil.reconciliation.v1.ReconService/GetReconRun",
+);
+const LIST_ITEMS: (&str, &str) = (
+    "items.get",
+    "/counterfoil.recertification.v1.ReviewService/ListItems",
+);
+const DECIDE: (&str, &str) = (
+    "items.decide",
+    "/counterfoil.recertification.v1.ReviewService/DecideItem",
+);
+
+/// An access to a service.
+fn access(
+    log: &mut LogBuilder,
+    stream: &'static str,
+    assigned: [u8; 32],
+    (permission, method): (&str, &str),
+) {
+    let used = v1::OperatorAccessUsed {
         operator: OTTO.to_owned(),
         engagement: ENGAGEMENT.to_owned(),
         assignment_hash: assigned.to_vec(),
-        method: "/counterfoil.inventory.v1.SourceService/StartSync".to_owned(),
+        method: method.to_owned(),
         permission: permission.to_owned(),
         ticket: String::new(),
-    })
+    };
+    log.append_on(stream, &Payload::OperatorAccessUsed(used), by(PROVIDER));
 }
 
-/// An access to authority itself.
-fn access(log: &mut LogBuilder, assigned: [u8; 32], permission: &str) {
-    log.append_on("authority", &used(assigned, permission), by(PROVIDER));
+/// An access to recertification, before anything else is done there.
+pub fn look_in(log: &mut LogBuilder, assigned: [u8; 32]) {
+    access(log, "recertification", assigned, LIST_ITEMS);
 }
 
-/// An access to another service, an hour after everything was said.
+/// An access for one decision.
+pub fn decide(log: &mut LogBuilder, assigned: [u8; 32]) {
+    access(log, "recertification", assigned, DECIDE);
+}
+
+/// An access to other services, an hour after everything was said.
 pub fn work(log: &mut LogBuilder, assigned: [u8; 32]) {
     log.tick(3_600_000);
-    log.append_on("inventory", &used(assigned, "syncs.start"), by(PROVIDER));
+    access(log, "inventory", assigned, START_SYNC);
     // One more, with nothing else to tell of it than that they were there.
-    log.append_on("reconciliation", &used(assigned, "recon.get"), by(PROVIDER));
+    access(log, "reconciliation", assigned, GET_RUN);
 }
 
 /// The log of the provider itself, which tells of every access in the customer's log.
@@ -188,7 +222,8 @@ pub fn own_log(customer: &LogBuilder) -> LogBuilder {
         ..v1::TenantLifecycleChanged::default()
     };
     log.append(&Payload::TenantLifecycleChanged(created), Draft::default());
-    for person in ["principals/petra", "principals/otto"] {
+    let mut administrator = [0; 32];
+    for person in ["principals/otto", "principals/petra"] {
         let registered = v1::PrincipalRegistered {
             principal: person.to_owned(),
             kind: v1::PrincipalKind::Human.into(),
@@ -196,8 +231,22 @@ pub fn own_log(customer: &LogBuilder) -> LogBuilder {
             organization_kind: OrganizationKind::Provider.into(),
             identity_tag: Vec::new(),
         };
-        log.append(&Payload::PrincipalRegistered(registered), Draft::default());
+        administrator = log.append(&Payload::PrincipalRegistered(registered), Draft::default());
     }
+    let petra = "principals/petra";
+    credential(&mut log, "first", petra, "operators/admin", "");
+    let activated = v1::TenantLifecycleChanged {
+        from: v1::TenantState::Onboarding.into(),
+        to: v1::TenantState::Active.into(),
+        kind: v1::TenantKind::Provider.into(),
+        gate_results: vec![v1::GateResult {
+            requirement: "provider_administrator".to_owned(),
+            record_hash: administrator.to_vec(),
+        }],
+        ..v1::TenantLifecycleChanged::default()
+    };
+    log.append(&Payload::TenantLifecycleChanged(activated), by(petra));
+    credential(&mut log, "second", "principals/otto", petra, "first");
     log.now_ms = log.now_ms.max(customer.now_ms);
     for entry in &customer.entries {
         let entry = v1::Entry::decode(entry.as_slice()).unwrap();

@@ -12,10 +12,11 @@ use counterfoil_evidence::v1::{
 use counterfoil_tlog::commitment::commit;
 use counterfoil_tlog::sorted_set::SortedSet;
 
-use super::authority::{ALICE, BOB, CAROL, DAY_MS};
+use super::authority::{ALICE, BOB, CAROL, DAY_MS, PROVIDER};
 use super::cycle::{Cycle, Sealed, Snapshot};
 use super::estate::{HR, LDAP, blob};
 use super::log::{Draft, seed};
+use super::provider;
 
 pub const CAMPAIGN: &str = "campaigns/q4";
 /// Its grant changes under review and is shown again; decided before and after.
@@ -194,7 +195,11 @@ struct Routed {
 
 fn route(cycle: &mut Cycle, number: usize, leaf: GrantLeaf, cause: RoutingCause) -> Routed {
     let name = format!("items/{number}");
-    let reviewer = if number.is_multiple_of(2) { ALICE } else { BOB };
+    let reviewer = match number {
+        3 => PROVIDER,
+        even if even.is_multiple_of(2) => ALICE,
+        _ => BOB,
+    };
     let routed = v1::ReviewItemRouted {
         campaign: CAMPAIGN.to_owned(),
         item: name.clone(),
@@ -226,6 +231,9 @@ fn route(cycle: &mut Cycle, number: usize, leaf: GrantLeaf, cause: RoutingCause)
 fn decide(cycle: &mut Cycle, item: &Routed, decision: Decision, number: usize) -> End {
     let stays = matches!(decision, Decision::Accept | Decision::Exception);
     let exception = decision == Decision::Exception;
+    if item.reviewer == PROVIDER {
+        provider::decide(&mut cycle.log, cycle.rights.assigned);
+    }
     let now_ms = cycle.log.now_ms;
     let review_by_ms = now_ms + 180 * DAY_MS;
     let expires_ms = now_ms + 60 * DAY_MS;
@@ -276,6 +284,7 @@ fn decide(cycle: &mut Cycle, item: &Routed, decision: Decision, number: usize) -
     let authority = match (reviewer, exception) {
         (_, true) => cycle.rights.alice_except.clone(),
         (ALICE, false) => cycle.rights.alice_review.clone(),
+        (PROVIDER, false) => cycle.rights.provider_review.clone(),
         _ => cycle.rights.bob_review.clone(),
     };
     let hash = cycle.log.append(

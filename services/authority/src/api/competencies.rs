@@ -4,6 +4,7 @@ use counterfoil_chassis::{
     ApiError, Caller, EmittedRecord,
     names::{new_id, tenant_field},
 };
+use counterfoil_evidence::engagement::EVIDENCE_DAYS_MAX;
 use counterfoil_evidence::v1::{
     CompetencyEvidenceAccepted, CompetencyEvidenceRevoked, CompetencyEvidenceSubmitted,
 };
@@ -21,8 +22,6 @@ use crate::{
     store::{self, From},
 };
 
-/// Longest life of evidence.
-const LIFE_DAYS_MAX: i64 = 1_096;
 /// Most that one operator shows before somebody has looked at it.
 const UNANSWERED_MAX: i64 = 100;
 
@@ -59,7 +58,7 @@ pub(super) async fn submit_competency(
     let evidence_sha256 = sha256("competency.evidence_sha256", &wanted.evidence_sha256)?;
     let field = "competency.valid_to_time";
     let valid_to_ms = convert::moment(field, wanted.valid_to_time.as_ref())?;
-    let valid_to_ms = within(field, valid_to_ms, change.now_ms, LIFE_DAYS_MAX)?;
+    let valid_to_ms = within(field, valid_to_ms, change.now_ms, EVIDENCE_DAYS_MAX)?;
     let (connection, who) = (change.tx.conn(), operator.operator.as_str());
     let now_ms = change.now_ms;
     let unanswered =

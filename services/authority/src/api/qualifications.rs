@@ -1,6 +1,7 @@
 //! What a provider's authority rests on beside the engagement: responsibilities, sensitivity, tier, attestations, reassessments.
 
 use counterfoil_chassis::{ApiError, Caller, names::tenant_field};
+use counterfoil_evidence::engagement::ASSURANCE_DAYS_MAX;
 use counterfoil_evidence::v1::{
     ControlAttested, EnvironmentSensitivitySet, PartnerTierSet, ReassessmentCompleted,
     ResponsibilityAssigned,
@@ -26,9 +27,6 @@ use crate::{
     },
     store::{self, From},
 };
-
-/// Longest life of an attestation, and longest time to the next reassessment.
-const LIFE_DAYS_MAX: i64 = 400;
 
 pub(super) async fn assign_responsibility(
     api: &Api,
@@ -237,7 +235,7 @@ pub(super) async fn complete_reassessment(
     }
     let field = "next_due_time";
     let next_due_ms = convert::moment(field, request.next_due_time.as_ref())?;
-    let next_due_ms = within(field, next_due_ms, change.now_ms, LIFE_DAYS_MAX)?;
+    let next_due_ms = within(field, next_due_ms, change.now_ms, ASSURANCE_DAYS_MAX)?;
     of_change(&mut change, &id).await?;
     let payload = ReassessmentCompleted {
         engagement: id.in_records(),
@@ -317,7 +315,7 @@ async fn attest(
     let evidence = sha256("evidence_sha256", &request.evidence_sha256)?;
     let field = "valid_to_time";
     let valid_to_ms = convert::moment(field, request.valid_to_time.as_ref())?;
-    let valid_to_ms = within(field, valid_to_ms, change.now_ms, LIFE_DAYS_MAX)?;
+    let valid_to_ms = within(field, valid_to_ms, change.now_ms, ASSURANCE_DAYS_MAX)?;
     let engagement = of_change(&mut change, id).await?;
     live(&engagement, change.now_ms)?;
     let payload = ControlAttested {
