@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use counterfoil_evidence::catalogue::RECORD_TYPES;
 use counterfoil_evidence::engagement::{ALWAYS, ALWAYS_METHODS};
+use counterfoil_evidence::replay::is_permission;
 use counterfoil_proto::DESCRIPTOR_SET;
 use prost_reflect::{DescriptorPool, Value};
 
@@ -67,6 +68,15 @@ fn every_permission_has_a_row_and_every_row_a_method() {
     none(&missing, "permissions without a row in the table:");
     let unused: Vec<String> = rows.difference(&used).cloned().collect();
     none(&unused, "rows that no method uses:");
+}
+
+#[test]
+fn the_verifier_takes_every_permission_for_one() {
+    let strange: Vec<String> = rows()
+        .into_iter()
+        .filter(|permission| !is_permission(permission))
+        .collect();
+    none(&strange, "permissions that the verifier refuses as scopes:");
 }
 
 #[test]

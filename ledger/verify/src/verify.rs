@@ -4,6 +4,8 @@ use std::path::Path;
 
 use counterfoil_evidence::replay::{Blobs, Facts, Outcome};
 use counterfoil_tlog::Checkpoint;
+use counterfoil_tlog::merkle::root_from;
+use counterfoil_tlog::tile::{TileHashReader, TilePath};
 use sha2::{Digest, Sha256};
 
 use crate::bundle::{BundleError, BundleInfo, BundleReader, path};
@@ -16,6 +18,7 @@ use crate::log::LogWalk;
 use crate::producers::Producers;
 use crate::structure;
 use crate::trust::Trust;
+use crate::work::read_hashes;
 
 /// How to verify.
 #[derive(Debug, Clone, Copy, Default)]
@@ -140,7 +143,11 @@ fn read_log(
         replay.opened(at, label, value);
     });
     checks.extend(openings);
-    let Outcome { judgements, facts } = walk.replay.finish(&BundleBlobs { bundle });
+    let blobs = BundleBlobs {
+        bundle,
+        size: said.size,
+    };
+    let Outcome { judgements, facts } = walk.replay.finish(&blobs);
     checks.extend(judgements.into_iter().map(Check::from));
     if !walk.whole {
         checks.iter_mut().for_each(cut_short);
@@ -163,9 +170,11 @@ fn cut_short(check: &mut Check) {
 /// Largest attachment that is replayed: more than twenty million grants of one source.
 const SET_BYTES_MAX: u64 = 2 << 30;
 
-/// Attachments out of a bundle, each looked at again before it is believed.
+/// Attachments out of a bundle, each looked at again before it is believed, and its tiles, which are judged by themselves.
 struct BundleBlobs<'b> {
     bundle: &'b BundleReader,
+    /// Of the log.
+    size: u64,
 }
 
 impl Blobs for BundleBlobs<'_> {
@@ -174,6 +183,16 @@ impl Blobs for BundleBlobs<'_> {
         let size = self.bundle.size(&file)?;
         let bytes = self.bundle.read(&file, size.min(SET_BYTES_MAX)).ok()?;
         (Sha256::digest(&bytes).as_slice() == sha256).then_some(bytes)
+    }
+
+    fn root(&self, size: u64) -> Option<[u8; 32]> {
+        if size > self.size {
+            return None;
+        }
+        let tiles = TileHashReader::new(self.size, |tile: &TilePath| {
+            read_hashes(self.bundle, tile.kind(), tile.index(), self.size).ok()
+        });
+        root_from(&tiles, size).ok().map(|root| root.0)
     }
 }
 

@@ -145,7 +145,25 @@ fn remember(state: &mut State, record: &v1::Record, hash: Digest, recorded_ms: i
     state.metas.push(meta);
 }
 
+/// What takes something away does so when it is done: an end that is told of another time could undo what came before, or let
+/// go on what is over.
+fn ends_at_once(tallies: &mut Tallies, context: &Context<'_>, payload: &Payload) {
+    let (check, effective_ms) = match payload {
+        Payload::PrincipalEnded(end) => (Check::I13, end.effective_ms),
+        Payload::DecisionRightRevoked(end) => (Check::I13, end.effective_ms),
+        Payload::DelegationRevoked(end) => (Check::I16, end.effective_ms),
+        Payload::EmergencyAccessEnded(end) => (Check::I43, end.effective_ms),
+        _ => return,
+    };
+    tallies.checked(check);
+    let pos = context.pos;
+    tallies.expect(check, effective_ms == context.record.occurred_at_ms, || {
+        format!("entry {pos} ends something at another time than its own")
+    });
+}
+
 fn payload_of(state: &mut State, tallies: &mut Tallies, context: &Context<'_>, payload: Payload) {
+    ends_at_once(tallies, context, &payload);
     let pos = context.pos;
     match payload {
         Payload::PrincipalRegistered(registered) => principal(state, context, registered),

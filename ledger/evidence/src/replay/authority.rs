@@ -8,6 +8,16 @@ use super::{standing, titles};
 use crate::catalogue::RECORD_TYPES;
 use crate::v1::{self, Decision, DecisionAction, OrganizationKind, PrincipalKind};
 
+/// Whether two principals are one person: also by the tag of an identity that both have.
+pub(super) fn same_person(state: &State, one: Sym, other: Sym) -> bool {
+    let tag = |who: Sym| {
+        let found = state.principals.get(&who);
+        found.map(|found| found.identity_tag.as_slice())
+    };
+    let known = tag(one).filter(|tag| !tag.is_empty());
+    one == other || (known.is_some() && known == tag(other))
+}
+
 /// Whether a principal was a human of a customer organisation at a moment.
 pub(super) fn human_of_customer(
     state: &State,
@@ -73,9 +83,13 @@ fn owners(state: &State, tallies: &mut Tallies) {
     }
 }
 
-/// Once a tenant is active, its rights are granted by the grantor itself, and what two people grant by the second of them.
+/// No right lasts longer than 730 days. Once a tenant is active, its rights are granted by the grantor itself, and what two people grant by the second of them.
 fn grantors(state: &State, tallies: &mut Tallies) {
     for (pos, right) in &state.rights {
+        let life_ms = right.valid_to_ms.saturating_sub(right.valid_from_ms);
+        tallies.expect(Check::I13, life_ms <= titles::RIGHT_MS_MAX, || {
+            format!("{} lasts longer than 730 days", state.entry(*pos))
+        });
         let active = state.governed.activated();
         if active.is_none_or(|active| active.pos > *pos) || !right.proposal_record_hash.is_empty() {
             continue;

@@ -213,7 +213,8 @@ impl<'s> Judge<'s> {
         let mut faults: Vec<String> = form(what, term_ms).map(str::to_owned).collect();
         faults.extend(self.issuer(issued, term_ms).err());
         let mut end_ms = term_ms.map_or(i64::MAX, |_| what.valid_to_ms);
-        if of_deployment(self.actor(pos)) {
+        // Before the activation every credential comes of the deployment's, whoever issued it.
+        if !self.is_governed(pos) {
             let handed_over = self.activated().map_or(i64::MAX, |at| {
                 self.state.occurred_ms(at).saturating_add(HAND_OVER_MS)
             });
@@ -271,7 +272,7 @@ impl<'s> Judge<'s> {
     }
 }
 
-fn of_deployment(actor: &str) -> bool {
+pub(super) fn of_deployment(actor: &str) -> bool {
     actor.starts_with("operators/")
 }
 
@@ -305,9 +306,12 @@ fn form(issued: &CredentialIssued, term_ms: Option<i64>) -> impl Iterator<Item =
     .filter_map(|(good, fault)| (!good).then_some(fault))
 }
 
-/// Whether a text is written as permissions are: words of lower case letters, digits and hyphens with dots between them.
-fn is_permission(text: &str) -> bool {
-    let of_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+/// Whether a text is written as permissions are: words of lower case letters, digits, underscores and hyphens with dots between
+/// them.
+#[must_use]
+pub fn is_permission(text: &str) -> bool {
+    let of_word =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
     text.contains('.')
         && text
             .split('.')

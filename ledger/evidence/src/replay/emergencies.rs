@@ -1,5 +1,8 @@
 //! Access in an emergency: two humans, at most four hours, a third who looks at it afterwards (I-43).
 
+use std::collections::HashSet;
+
+use super::authority::same_person;
 use super::check::{Check, Tallies};
 use super::state::{Pos, State};
 use super::{CLOCK_SKEW_MS, OVERDUE_GRACE_MS};
@@ -10,13 +13,23 @@ const GOVERNING: &str = "tenant-administrator";
 const HOUR_MS: i64 = 3_600_000;
 /// Longest access in an emergency, milliseconds.
 const LIFE_MS_MAX: i64 = 4 * HOUR_MS;
+/// How long a request waits for a second human, milliseconds.
+const REQUEST_MS: i64 = HOUR_MS;
 /// When it must have been reviewed, milliseconds after its end.
 const REVIEW_MS: i64 = 72 * HOUR_MS;
 
 /// Judges every access in an emergency, and the reviews.
 pub(super) fn judge(state: &State, tallies: &mut Tallies) {
+    let mut begun = HashSet::new();
     for (pos, access) in &state.governed.emergencies {
         tallies.checked(Check::I43);
+        let first = begun.insert(&access.request_record_hash);
+        tallies.expect(Check::I43, first, || {
+            format!(
+                "{} is let begin on the request of another",
+                state.entry(*pos)
+            )
+        });
         let judged =
             by_two_humans(state, *pos, access).and_then(|()| reviewed(state, *pos, access));
         if let Err(why) = judged {
@@ -52,6 +65,10 @@ fn by_two_humans(state: &State, pos: Pos, access: &EmergencyAccessActivated) -> 
     let Some((requested, request)) = requested else {
         return Err("was never asked for".to_owned());
     };
+    let waited_ms = meta.occurred_ms.saturating_sub(requested.occurred_ms);
+    if waited_ms >= REQUEST_MS {
+        return Err("was let begin more than an hour after it was asked for".to_owned());
+    }
     let same = request.access == access.access
         && request.requester == access.requester
         && request.roles == access.roles
@@ -60,7 +77,8 @@ fn by_two_humans(state: &State, pos: Pos, access: &EmergencyAccessActivated) -> 
     if !same || state.names.text(requested.actor) != access.requester {
         return Err("is not what its requester asked for".to_owned());
     }
-    if state.names.text(meta.actor) != access.approver || access.approver == access.requester {
+    let alone = same_person(state, requested.actor, meta.actor);
+    if state.names.text(meta.actor) != access.approver || alone {
         return Err("was not let begin by a second human".to_owned());
     }
     if access.roles.iter().any(|role| role == GOVERNING) {
@@ -70,8 +88,8 @@ fn by_two_humans(state: &State, pos: Pos, access: &EmergencyAccessActivated) -> 
     if life_ms <= 0 || life_ms > LIFE_MS_MAX || life_ms > request.duration_ms {
         return Err("lasts longer than was asked for, or than four hours".to_owned());
     }
-    if access.valid_from_ms.saturating_add(CLOCK_SKEW_MS) < meta.occurred_ms {
-        return Err("began before it was on record".to_owned());
+    if access.valid_from_ms != meta.occurred_ms {
+        return Err("began at another time than it was let begin".to_owned());
     }
     let mut of_customer = false;
     for person in [&access.requester, &access.approver] {
@@ -119,7 +137,11 @@ fn reviewed(state: &State, pos: Pos, access: &EmergencyAccessActivated) -> Resul
         let actor = state
             .meta(review.pos)
             .map_or("", |meta| state.names.text(meta.actor));
-        if *reviewer != actor || [&access.requester, &access.approver].contains(&reviewer) {
+        let of_two = |name: &String| {
+            let person = state.names.find(name).zip(state.names.find(actor));
+            person.is_some_and(|(one, other)| same_person(state, one, other))
+        };
+        if *reviewer != actor || of_two(&access.requester) || of_two(&access.approver) {
             return Err("was not reviewed by a third human".to_owned());
         }
         let at_ms = state.occurred_ms(review.pos);

@@ -1,10 +1,11 @@
 //! The life of a tenant and who answers for its units (I-12, I-17).
 
-use super::CLOCK_SKEW_MS;
 use super::authority::{human_of, human_of_customer};
 use super::check::{Check, Tallies};
+use super::credentials::of_deployment;
 use super::governed::{Setting, of_provider};
-use super::state::{At, Pos, State};
+use super::state::{At, Pos, State, Sym};
+use super::{Blobs, CLOCK_SKEW_MS};
 use crate::catalogue::RECORD_TYPES;
 use crate::v1::{
     BusinessUnitOwnerSet, DecisionAction, OrganizationKind, TenantLifecycleChanged, TenantState,
@@ -36,17 +37,34 @@ const BEGINNINGS: [&str; 8] = [
     "EmergencyAccessActivated",
 ];
 
+/// Record types by which authority lets something new be, on its own stream: only while the tenant is set up or active. Who answers
+/// for what can be changed until it is closed, so that nobody who left goes on answering.
+const GIVES: [&str; 8] = [
+    "PrincipalRegistered",
+    "DecisionRightProposed",
+    "DecisionRightGranted",
+    "PolicyBundlePublished",
+    "EngagementApproved",
+    "SubcontractorEngaged",
+    "EngagementExtended",
+    "OperatorAssigned",
+];
+/// The record type that lets somebody in, who may have evidence to take along: until the tenant is closed.
+const LETS_IN: &str = "CredentialIssued";
+
 /// Judges states and units.
-pub(super) fn judge(state: &State, tallies: &mut Tallies) {
+pub(super) fn judge(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) {
     let mut before = None;
     for change in &state.governed.life {
         tallies.checked(Check::I17);
-        if let Err(why) = moves(state, before, change) {
+        let moved = moves(state, blobs, before, change).and_then(|()| by_whom(state, change));
+        if let Err(why) = moved {
             tallies.fail(Check::I17, format!("{} {why}", state.entry(change.pos)));
         }
         before = Some(change.what.to());
     }
     governed_while_active(state, tallies);
+    given_while_governed(state, tallies);
     for tenures in state.governed.units.values() {
         units(state, tallies, tenures);
     }
@@ -54,6 +72,7 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies) {
 
 fn moves(
     state: &State,
+    blobs: &dyn Blobs,
     before: Option<TenantState>,
     change: &At<TenantLifecycleChanged>,
 ) -> Result<(), String> {
@@ -74,13 +93,67 @@ fn moves(
                 false => Ok(()),
             }
         }
-        (Exiting, Closed) => evidence_taken(state, change),
+        (Exiting, Closed) => evidence_taken(state, blobs, change),
         _ => Err(format!("goes from {from:?} to {to:?}")),
     }
 }
 
+/// Whether a change is by somebody who may move the tenant: whoever runs the deployment makes it, sets it up, pauses it and closes
+/// it; it goes on where the deployment paused it, and leaves by a human of its own.
+fn by_whom(state: &State, change: &At<TenantLifecycleChanged>) -> Result<(), String> {
+    let meta = state.meta(change.pos).ok_or("is not there")?;
+    let actor = state.names.text(meta.actor);
+    let of_deployment = of_deployment(actor);
+    let may = match change.what.to() {
+        TenantState::Onboarding => of_deployment,
+        TenantState::Exiting => governing_human(state, meta.actor, meta.occurred_ms).is_ok(),
+        TenantState::Active if change.what.from() == TenantState::Suspended => {
+            let own = governs(state, meta.actor, meta.occurred_ms);
+            own || (of_deployment && paused_by_deployment(state, change.pos))
+        }
+        _ => of_deployment || governs(state, meta.actor, meta.occurred_ms),
+    };
+    match may {
+        true => Ok(()),
+        false => Err(format!("is by {actor}, who has no say in it")),
+    }
+}
+
+/// Whether the newest pause before a place is the deployment's.
+fn paused_by_deployment(state: &State, pos: Pos) -> bool {
+    let mut before = state.governed.life.iter().filter(|one| one.pos < pos);
+    let paused = before.rfind(|one| one.what.to() == TenantState::Suspended);
+    let meta = paused.and_then(|paused| state.meta(paused.pos));
+    meta.is_some_and(|meta| of_deployment(state.names.text(meta.actor)))
+}
+
+/// Of which kind the organisation is that governs the tenant.
+fn governing_kind(state: &State) -> OrganizationKind {
+    match state.governed.of_provider() {
+        true => OrganizationKind::Provider,
+        false => OrganizationKind::Customer,
+    }
+}
+
+/// Whether a principal was of the organisation that governs, a machine too.
+fn governs(state: &State, principal: Sym, at_ms: i64) -> bool {
+    let found = state.principals.get(&principal);
+    let ended = state.principals_ended.get(&principal);
+    found.is_some_and(|found| found.organization_kind == governing_kind(state))
+        && ended.is_none_or(|end| at_ms < end.effective_ms)
+}
+
+/// Whether a principal was a human of the organisation that governs.
+fn governing_human(state: &State, principal: Sym, at_ms: i64) -> Result<(), &'static str> {
+    human_of(state, principal, governing_kind(state), at_ms)
+}
+
 /// Whether somebody of the tenant took the evidence along while it left: what others took is not in its hands.
-fn evidence_taken(state: &State, change: &At<TenantLifecycleChanged>) -> Result<(), String> {
+fn evidence_taken(
+    state: &State,
+    blobs: &dyn Blobs,
+    change: &At<TenantLifecycleChanged>,
+) -> Result<(), String> {
     let mut life = state.governed.life.iter();
     let began = life.rfind(|one| one.what.to() == TenantState::Exiting);
     let cited = state.position(&change.what.evidence_record_hash);
@@ -93,12 +166,19 @@ fn evidence_taken(state: &State, change: &At<TenantLifecycleChanged>) -> Result<
     if actor != Some(pack.recipient.as_str()) {
         return Err("closes a tenant whose evidence was taken in another's name".to_owned());
     }
-    let governs = match state.governed.of_provider() {
-        true => OrganizationKind::Provider,
-        false => OrganizationKind::Customer,
-    };
+    let began_at = u64::from(began.map_or(0, |began| began.pos));
+    if pack.tree_size <= began_at || pack.tree_size > u64::from(pos) {
+        return Err(
+            "closes a tenant on evidence from before it left, or that was not there yet".to_owned(),
+        );
+    }
+    if let Some(root) = blobs.root(pack.tree_size)
+        && root != pack.root_hash.as_slice()
+    {
+        return Err("closes a tenant on evidence that is not of this log".to_owned());
+    }
     let recipient = state.names.find(&pack.recipient).unwrap_or_default();
-    human_of(state, recipient, governs, state.occurred_ms(pos)).map_err(|why| {
+    governing_human(state, recipient, state.occurred_ms(pos)).map_err(|why| {
         format!(
             "closes a tenant whose evidence went to {}, who {why}",
             pack.recipient
@@ -188,6 +268,30 @@ fn governed_while_active(state: &State, tallies: &mut Tallies) {
         });
         tallies.expect(Check::I17, !state.governed.of_provider(), || {
             format!("{} governs a provider's own tenant", state.entry(pos))
+        });
+    }
+}
+
+/// What authority gives is on its own stream: where its life stood is told by the places of its changes.
+fn given_while_governed(state: &State, tallies: &mut Tallies) {
+    let mut life = state.governed.life.iter().peekable();
+    let mut now = TenantState::Onboarding;
+    for (pos, meta) in (0..).zip(&state.metas) {
+        while let Some(change) = life.next_if(|change| change.pos < pos) {
+            now = change.what.to();
+        }
+        let known = RECORD_TYPES.get(usize::from(meta.kind));
+        let name = known.map_or("", |known| known.name);
+        let allowed = match name {
+            name if GIVES.contains(&name) => {
+                matches!(now, TenantState::Onboarding | TenantState::Active)
+            }
+            LETS_IN => now != TenantState::Closed,
+            _ => continue,
+        };
+        tallies.checked(Check::I17);
+        tallies.expect(Check::I17, allowed, || {
+            format!("{} gives while the tenant is {now:?}", state.entry(pos))
         });
     }
 }

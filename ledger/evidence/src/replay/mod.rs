@@ -55,6 +55,7 @@ mod titles;
 mod two_people;
 
 pub use check::{CheckInfo, Judgement, Verdict};
+pub use credentials::is_permission;
 pub use facts::{
     AccessFacts, CampaignFacts, DecisionMaker, ExceptionFacts, Facts, ObligationFacts,
     RemovalFacts, RunFacts, SourceFacts,
@@ -75,10 +76,15 @@ pub const OVERDUE_GRACE_MS: i64 = 300_000;
 /// mended and what services kept meanwhile can be sent. Nobody can date a record further back than that.
 pub const INTEGRATION_DELAY_MAX_MS: i64 = 7 * 86_400_000;
 
-/// Where the attachments of the records are.
+/// Where the attachments of the records are, and the log itself.
 pub trait Blobs {
     /// The bytes with this SHA-256; `None` when they are not there. Never other bytes.
     fn load(&self, sha256: &[u8; 32]) -> Option<Vec<u8>>;
+
+    /// Root of the log's tree over so many entries; `None` where it cannot be had: what was said of it is not judged then.
+    fn root(&self, _size: u64) -> Option<[u8; 32]> {
+        None
+    }
 }
 
 /// A replay in progress.
@@ -157,7 +163,7 @@ impl Replay {
         titles::judge(state, tallies);
         two_people::judge(state, tallies);
         emergencies::judge(state, tallies);
-        life::judge(state, tallies);
+        life::judge(state, tallies, blobs);
         inventory::judge(state, tallies, blobs);
         review::judge(state, tallies);
         population::judge(state, tallies, blobs);

@@ -7,6 +7,8 @@ use crate::v1::{self, DecisionAction};
 
 /// Longest life of a delegation, milliseconds: 90 days.
 pub(super) const DELEGATION_MS_MAX: i64 = 90 * 86_400_000;
+/// Longest life of a right, milliseconds: 730 days.
+pub(super) const RIGHT_MS_MAX: i64 = 730 * 86_400_000;
 /// Most delegations from a right to who decides under it.
 const CHAIN_MAX: usize = 3;
 

@@ -1,15 +1,17 @@
 //! Four eyes: what the policy reserves for two people was proposed by one human and approved by another (I-82).
 
-use super::authority::human_of_customer;
+use super::authority::{human_of_customer, same_person};
 use super::check::{Check, Tallies};
 use super::policies::rules_for;
 use super::state::{Meta, Plan, Pos, State, Sym};
+use crate::catalogue::stream;
 use crate::v1::{self, DecisionAction, PrincipalKind};
 
 /// Judges rights and plans.
 pub(super) fn judge(state: &State, tallies: &mut Tallies) {
+    let mut latest_ms = Latest::new(state);
     for (pos, right) in &state.rights {
-        let reserved = newest_rules(state, *pos)
+        let reserved = newest_rules(state, *pos, latest_ms.up_to(*pos))
             .is_some_and(|rules| rules.four_eyes_actions.contains(&right.action));
         if !reserved && right.proposal_record_hash.is_empty() {
             continue;
@@ -32,9 +34,40 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies) {
     }
 }
 
-/// The rules in force at a record of authority: one stream, so the log has them in the order in which they came.
-fn newest_rules(state: &State, pos: Pos) -> Option<&v1::PolicyRules> {
-    let at_ms = state.occurred_ms(pos);
+/// The latest moment that authority had told of, from place to place.
+struct Latest<'s> {
+    rest: std::iter::Enumerate<std::slice::Iter<'s, Meta>>,
+    authority: Option<Sym>,
+    ms: i64,
+}
+
+impl<'s> Latest<'s> {
+    fn new(state: &'s State) -> Self {
+        Self {
+            rest: state.metas.iter().enumerate(),
+            authority: state.names.find(stream::AUTHORITY),
+            ms: i64::MIN,
+        }
+    }
+
+    /// The same at a place, which is behind those that were asked for.
+    fn up_to(&mut self, pos: Pos) -> i64 {
+        let own = self.authority;
+        for (at, meta) in self.rest.by_ref() {
+            if Some(meta.stream) == own {
+                self.ms = self.ms.max(meta.occurred_ms);
+            }
+            if at >= pos as usize {
+                break;
+            }
+        }
+        self.ms
+    }
+}
+
+/// The rules in force at a record of authority: one stream, so the log has them in the order in which they came, and what had begun
+/// at `at_ms` goes on whatever time a later record states.
+fn newest_rules(state: &State, pos: Pos, at_ms: i64) -> Option<&v1::PolicyRules> {
     let mut before = state.policies.iter().rev();
     let in_force = before.find(|policy| policy.pos < pos && policy.what.effective_from_ms <= at_ms);
     in_force?.what.rules.as_ref()
@@ -61,7 +94,11 @@ fn granted_by_two(state: &State, pos: Pos, right: &v1::DecisionRightGranted) -> 
     }
     let meta = state.meta(pos).ok_or("is not there")?;
     let approver = state.names.text(meta.actor);
-    if approver == right.grantor || approver == right.grantee {
+    let is_approver = |name: &String| {
+        let person = state.names.find(name);
+        person.is_some_and(|person| same_person(state, person, meta.actor))
+    };
+    if is_approver(&right.grantor) || is_approver(&right.grantee) {
         return Err(format!(
             "was approved by {approver}, who proposed it or is its grantee"
         ));
@@ -112,7 +149,7 @@ fn approved_by_another(state: &State, tallies: &mut Tallies, plan: &Plan) {
                 .is_some_and(|principal| principal.kind == PrincipalKind::Human);
             human
                 && !people(state, planned)
-                    .any(|one| people(state, resolved).any(|other| one == other))
+                    .any(|one| people(state, resolved).any(|other| same_person(state, one, other)))
         })
     });
     tallies.expect(Check::I82, by_another, || {

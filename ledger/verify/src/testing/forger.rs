@@ -339,6 +339,12 @@ impl<'f> Forger<'f> {
                 sealed.snapshot_root = root.to_vec();
             }
             Payload::EpochSealed(sealed) => self.refit_seal(sealed),
+            // A pack is of all that stood before it.
+            Payload::EvidencePackIssued(pack) => {
+                let leaves: Vec<Hash> = self.entries.iter().map(|entry| leaf_hash(entry)).collect();
+                pack.tree_size = leaves.len() as u64;
+                pack.root_hash = merkle::root(&leaves).0.to_vec();
+            }
             _ => {}
         }
     }

@@ -133,6 +133,30 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     ),
     (
         "I-81",
+        "a token made of the deployment's before the activation, used more than a day after it",
+        |scene| match &mut *scene.payload {
+            Payload::CredentialIssued(p) if p.credential == "first" => {
+                p.valid_to_ms = scene.record.occurred_at_ms + 30 * DAY_MS;
+                let own = v1::CredentialIssued {
+                    credential: "own".to_owned(),
+                    issued_with: p.credential.clone(),
+                    ..p.clone()
+                };
+                let mut record = scene.record.clone();
+                record.actor = CAROL.to_owned();
+                Edit::Follow(vec![(record, Payload::CredentialIssued(own))])
+            }
+            Payload::CredentialIssued(p) => {
+                scene.record.occurred_at_ms += DAY_MS;
+                p.valid_to_ms += DAY_MS;
+                p.issued_with = "own".to_owned();
+                Edit::Keep
+            }
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-81",
         "a token issued with one that was revoked",
         |scene| match &*scene.payload {
             Payload::CredentialIssued(p) if p.credential == "first" => {

@@ -1,36 +1,6 @@
-//! The tenant's life, rights of two people, delegations and emergencies, forged.
+//! Units, rights of two people, delegations and emergencies, forged.
 
 use crate::prelude::*;
-
-/// Puts a tenant through another change after it became active.
-fn then(scene: &Scene<'_>, change: v1::TenantLifecycleChanged) -> Edit {
-    match &*scene.payload {
-        Payload::TenantLifecycleChanged(p) if p.to() == v1::TenantState::Active => {
-            followed_by(scene, Payload::TenantLifecycleChanged(change))
-        }
-        _ => Edit::Keep,
-    }
-}
-
-fn change(from: v1::TenantState, to: v1::TenantState) -> v1::TenantLifecycleChanged {
-    v1::TenantLifecycleChanged {
-        from: from.into(),
-        to: to.into(),
-        reason_code: "contract".to_owned(),
-        ..v1::TenantLifecycleChanged::default()
-    }
-}
-
-fn become_provider(change: &mut v1::TenantLifecycleChanged) {
-    change.kind = v1::TenantKind::Provider.into();
-    let administrator = change.gate_results.first().cloned();
-    change
-        .gate_results
-        .extend(administrator.map(|shown| v1::GateResult {
-            requirement: "provider_administrator".to_owned(),
-            ..shown
-        }));
-}
 
 pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     (
@@ -152,66 +122,51 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
             vec![BOB.to_owned()]),
     ),
     (
-        "I-17",
-        "an activation that rests on no owner",
-        on!(TenantLifecycleChanged, |_r, p| {
-            p.gate_results
-                .retain(|result| result.requirement != "business_unit_owner")
-        }),
+        "I-13",
+        "a right that never ends",
+        on!(DecisionRightGranted, |_r, p| p.valid_to_ms = i64::MAX),
     ),
     (
-        "I-17",
-        "an activation that cites what is not there",
-        on!(
-            TenantLifecycleChanged,
-            |_r, p| if let Some(result) = p.gate_results.first_mut() {
-                result.record_hash = vec![7; 32]
+        "I-13",
+        "a right taken away a year ahead",
+        |scene| match &*scene.payload {
+            Payload::DecisionRightGranted(p) if p.action() == v1::DecisionAction::Export => {
+                let revoked = v1::DecisionRightRevoked {
+                    right: p.right.clone(),
+                    effective_ms: scene.record.occurred_at_ms + 365 * DAY_MS,
+                };
+                followed_by(scene, Payload::DecisionRightRevoked(revoked))
             }
-        ),
+            _ => Edit::Keep,
+        },
     ),
     (
-        "I-17",
-        "a tenant that was never active",
-        drop_if!(TenantLifecycleChanged, |p| p.to()
-            == v1::TenantState::Active),
-    ),
-    ("I-17", "a tenant that closes at once", |scene| {
-        then(
-            scene,
-            change(v1::TenantState::Active, v1::TenantState::Closed),
-        )
-    }),
-    ("I-17", "decisions while the tenant is suspended", |scene| {
-        // Both a day ago, so that no clock explains what is decided since.
-        if matches!(&*scene.payload, Payload::TenantLifecycleChanged(_)) {
-            scene.record.occurred_at_ms -= DAY_MS;
-        }
-        then(
-            scene,
-            change(v1::TenantState::Active, v1::TenantState::Suspended),
-        )
-    }),
-    ("I-17", "a suspension without a reason", |scene| {
-        let suspended = v1::TenantLifecycleChanged {
-            reason_code: String::new(),
-            ..change(v1::TenantState::Active, v1::TenantState::Suspended)
-        };
-        then(scene, suspended)
-    }),
-    (
-        "I-17",
-        "a customer that becomes a provider when it is activated",
-        on!(
-            TenantLifecycleChanged,
-            |_r, p| if p.to() == v1::TenantState::Active {
-                become_provider(p)
+        "I-13",
+        "somebody who is to end a year ahead",
+        |scene| match &*scene.payload {
+            Payload::EmergencyUseReviewed(_) => {
+                let ended = v1::PrincipalEnded {
+                    principal: CAROL.to_owned(),
+                    effective_ms: scene.record.occurred_at_ms + 365 * DAY_MS,
+                };
+                followed_by(scene, Payload::PrincipalEnded(ended))
             }
-        ),
+            _ => Edit::Keep,
+        },
     ),
     (
-        "I-17",
-        "a provider whose access is governed",
-        on!(TenantLifecycleChanged, |_r, p| become_provider(p)),
+        "I-16",
+        "a delegation taken back a year ahead",
+        |scene| match &*scene.payload {
+            Payload::DelegationGranted(p) => {
+                let revoked = v1::DelegationRevoked {
+                    delegation: p.delegation.clone(),
+                    effective_ms: scene.record.occurred_at_ms + 365 * DAY_MS,
+                };
+                followed_by(scene, Payload::DelegationRevoked(revoked))
+            }
+            _ => Edit::Keep,
+        },
     ),
     (
         "I-43",
@@ -283,6 +238,54 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
         },
     ),
     (
+        "I-43",
+        "access that ended before it did",
+        on!(EmergencyAccessEnded, |_r, p| p.effective_ms -= 1),
+    ),
+    (
+        "I-43",
+        "access of two principals who are one human",
+        on!(PrincipalRegistered, |_r, p| p.identity_tag = tag_of(ALICE)),
+    ),
+    (
+        "I-43",
+        "access that was asked for more than an hour before",
+        on!(EmergencyAccessRequested, |r, _p| r.occurred_at_ms -=
+            3_600_000),
+    ),
+    (
+        "I-43",
+        "access that is to begin in a year",
+        on!(EmergencyAccessActivated, |_r, p| {
+            p.valid_from_ms += 365 * DAY_MS;
+            p.valid_to_ms += 365 * DAY_MS;
+        }),
+    ),
+    (
+        "I-43",
+        "two accesses of one request",
+        |scene| match &*scene.payload {
+            Payload::EmergencyAccessActivated(_) => followed_by(scene, scene.payload.clone()),
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-82",
+        "a right of two principals who are one human",
+        on!(PrincipalRegistered, |_r, p| p.identity_tag = tag_of(ALICE)),
+    ),
+    (
+        "I-82",
+        "a right that one granted, dated before the policy",
+        on!(
+            DecisionRightGranted,
+            |r, p| if !p.proposal_record_hash.is_empty() {
+                r.occurred_at_ms -= 60_000;
+                p.proposal_record_hash.clear();
+            }
+        ),
+    ),
+    (
         "I-82",
         "a right of two that one granted",
         on!(DecisionRightGranted, |_r, p| p.proposal_record_hash.clear()),
@@ -331,37 +334,7 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     }),
 ];
 
-/// Where the customer left.
-const OF_AN_EXIT: &[(&str, &str, Forgery)] = &[
-    (
-        "I-17",
-        "a tenant closed on the evidence that its provider took",
-        on!(EvidencePackIssued, |r, p| {
-            r.actor = PROVIDER.to_owned();
-            p.recipient = PROVIDER.to_owned();
-        }),
-    ),
-    (
-        "I-17",
-        "a tenant closed on evidence that was taken in the customer's name",
-        on!(EvidencePackIssued, |r, _p| r.actor = PROVIDER.to_owned()),
-    ),
-    (
-        "I-17",
-        "a tenant closed on evidence that nobody took",
-        on!(EvidencePackIssued, |_r, p| p.recipient =
-            "principals/nobody".to_owned()),
-    ),
-];
-
 #[test]
-fn i17_a_tenant_is_closed_once_its_customer_took_the_evidence() {
-    let golden = Golden::of(crate::support::cycle::build_until_it_left(60));
-    golden.is_good();
-    all_fail_in(&golden, OF_AN_EXIT);
-}
-
-#[test]
-fn forged_lives_delegations_emergencies_and_pairs_of_eyes_are_seen() {
+fn forged_units_delegations_emergencies_and_pairs_of_eyes_are_seen() {
     all_fail(FORGERIES);
 }

@@ -45,6 +45,7 @@ mod credentials;
 mod governance;
 mod inventory;
 mod ledger;
+mod lives;
 mod prelude;
 mod providers;
 mod remediation;
@@ -148,6 +149,7 @@ fn every_check_of_the_replay_has_a_forgery_that_breaks_it() {
         credentials::FORGERIES,
         providers::FORGERIES,
         governance::FORGERIES,
+        lives::FORGERIES,
         inventory::FORGERIES,
         review::FORGERIES,
         remediation::FORGERIES,

@@ -86,11 +86,16 @@ pub fn credential(
     issuer: &'static str,
     issued_with: &str,
 ) {
+    // Those that are made of another credential are for some calls alone.
+    let scopes = match issued_with {
+        "" => Vec::new(),
+        _ => vec!["decision_rights.get".to_owned(), "items.get".to_owned()],
+    };
     let issued = v1::CredentialIssued {
         credential: id.to_owned(),
         kind: v1::CredentialKind::ApiToken.into(),
         principal: principal.to_owned(),
-        scopes: Vec::new(),
+        scopes,
         valid_to_ms: log.now_ms + DAY_MS,
         issued_with: issued_with.to_owned(),
         secret_tag: seed(&format!("tag of {id}")).to_vec(),
@@ -130,7 +135,11 @@ fn begin(log: &mut LogBuilder) {
         to: v1::TenantState::Onboarding.into(),
         ..v1::TenantLifecycleChanged::default()
     };
-    log.append(&Payload::TenantLifecycleChanged(created), Draft::default());
+    let draft = Draft {
+        actor: "operators/admin",
+        ..Draft::default()
+    };
+    log.append(&Payload::TenantLifecycleChanged(created), draft);
 }
 
 fn policy(log: &mut LogBuilder) -> Vec<u8> {

@@ -69,7 +69,7 @@ pub fn leave(log: &mut LogBuilder) {
     let pack = v1::EvidencePackIssued {
         pack: "last".to_owned(),
         tree_size: log.size(),
-        root_hash: vec![1; 32],
+        root_hash: log.root().to_vec(),
         format_code: "bundle".to_owned(),
         recipient: CAROL.to_owned(),
     };
@@ -152,13 +152,13 @@ fn emergency(log: &mut LogBuilder) {
         roles: requested.roles,
         actions: requested.actions,
         scope: requested.scope,
-        valid_from_ms: log.now_ms,
-        valid_to_ms: log.now_ms + HOUR_MS,
+        valid_from_ms: log.now_ms + 5,
+        valid_to_ms: log.now_ms + 5 + HOUR_MS,
     };
     let activation = log.append(&Payload::EmergencyAccessActivated(activated), by(CAROL));
     let ended = v1::EmergencyAccessEnded {
         access: "night".to_owned(),
-        effective_ms: log.now_ms + 1,
+        effective_ms: log.now_ms + 5,
     };
     log.append(&Payload::EmergencyAccessEnded(ended), by(CAROL));
     let reviewed = v1::EmergencyUseReviewed {

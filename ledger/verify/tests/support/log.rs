@@ -113,6 +113,11 @@ impl LogBuilder {
         self.entries.len() as u64
     }
 
+    /// Root over what there is.
+    pub fn root(&self) -> [u8; 32] {
+        self.tree.root().0
+    }
+
     pub fn append(&mut self, payload: &Payload, draft: Draft<'_>) -> [u8; 32] {
         let stream = counterfoil_evidence::catalogue::record_type(payload.type_name())
             .unwrap()

@@ -221,7 +221,10 @@ pub fn own_log(customer: &LogBuilder) -> LogBuilder {
         kind: v1::TenantKind::Provider.into(),
         ..v1::TenantLifecycleChanged::default()
     };
-    log.append(&Payload::TenantLifecycleChanged(created), Draft::default());
+    log.append(
+        &Payload::TenantLifecycleChanged(created),
+        by("operators/admin"),
+    );
     let mut administrator = [0; 32];
     for person in ["principals/otto", "principals/petra"] {
         let registered = v1::PrincipalRegistered {
