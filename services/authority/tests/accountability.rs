@@ -45,6 +45,36 @@ async fn check(
 }
 
 both_engines! {
+    /// Who owns something and must go is replaced while nothing new is governed, too.
+    async fn who_must_go_is_replaced_while_the_tenant_is_suspended_or_leaves(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        let mut ada = deployment.active().await;
+        ada.principals.create_principal(create_principal("cleo", "customer", "reviewer")).await.unwrap();
+        let name = || "tenants/acme".to_owned();
+        let suspend = SuspendTenantRequest { name: name(), reason_code: "incident".into(), request_id: String::new() };
+        ada.tenants.suspend_tenant(suspend).await.unwrap();
+        let end = EndPrincipalRequest { name: name_of("ben"), request_id: String::new() };
+        let owns = ada.principals.end_principal(end.clone()).await.unwrap_err();
+        assert_eq!(reason(&owns), "OWNS_BUSINESS_UNIT");
+        deployment.clock.advance_ms(1);
+        ada.rights.set_business_unit_owner(set_owner("all", "ada", "cleo")).await.unwrap();
+        ada.tenants.set_escalation_path(set_path("cleo", "cleo")).await.unwrap();
+        ada.principals.end_principal(end).await.unwrap();
+        let exit = BeginExitRequest { name: name(), reason_code: "over".into(), request_id: String::new() };
+        ada.tenants.begin_exit(exit).await.unwrap();
+        let given = AssignResponsibilityRequest {
+            tenant: name(),
+            responsibility: Some(Responsibility {
+                activity: "offboarding".into(),
+                operator_organization: "tenants/acme/organizations/customer".into(),
+                risk_owner: name_of("cleo"),
+            }),
+            request_id: String::new(),
+        };
+        ada.qualifications.assign_responsibility(given).await.unwrap();
+        deployment.replayed("acme").await;
+    }
+
     /// A12: who runs the deployment sets a tenant up, and has no say in it once it governs itself.
     async fn a12_the_deployments_administrator_sets_a_tenant_up_and_governs_none(db: TestDatabase) {
         let deployment = Deployment::start(db).await;

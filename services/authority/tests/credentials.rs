@@ -240,6 +240,11 @@ both_engines! {
         let get = GetPrincipalRequest { name: name_of("ada") };
         let first = issue(&deployment.admin, year_for("ada")).await.unwrap();
         let early = deployment.clients_with(&first.token);
+        // Nor does what was made with it while the tenant was set up last longer.
+        let made = deployment.clients_with(&issue(&early, year_for("ada")).await.unwrap().token);
+        let link = LinkLoginRequest { principal: name_of("ada"), subject: "x".into(), ..LinkLoginRequest::default() };
+        let refused = early.credentials.clone().link_login(link).await.unwrap_err();
+        assert_eq!(denied(&refused), (Code::FailedPrecondition, "TENANT_STATE".into()));
         deployment.clock.advance_ms(3 * DAY_MS);
         early.principals.clone().get_principal(get.clone()).await.unwrap();
         deployment.admin.tenants.clone().activate_tenant(activate()).await.unwrap();
@@ -250,8 +255,10 @@ both_engines! {
         deployment.clock.advance_ms(DAY_MS - 1);
         early.principals.clone().get_principal(get.clone()).await.unwrap();
         deployment.clock.advance_ms(1);
-        let refused = early.principals.clone().get_principal(get.clone()).await.unwrap_err();
-        assert_eq!(refused.code(), Code::Unauthenticated);
+        for one in [&early, &made] {
+            let refused = one.principals.clone().get_principal(get.clone()).await.unwrap_err();
+            assert_eq!(refused.code(), Code::Unauthenticated);
+        }
         deployment.clock.advance_ms(300 * DAY_MS);
         ada.principals.clone().get_principal(get).await.unwrap();
     }

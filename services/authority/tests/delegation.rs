@@ -195,6 +195,24 @@ both_engines! {
         deployment.audited().await;
     }
 
+    async fn nobody_is_buried_under_what_another_passes_on(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        let mut ada = deployment.active().await;
+        let source = held(&deployment.service, "ada", DecisionAction::Review).await.remove(0).name;
+        let mut last = String::new();
+        for _ in 0..20 {
+            let given = ada.delegations.grant_delegation(pass_on(delegation(&source, "ben", 10))).await.unwrap().into_inner();
+            last = given.delegation.unwrap().name;
+        }
+        let more = || pass_on(delegation(&source, "ben", 10));
+        assert_eq!(refused(ada.delegations.grant_delegation(more()).await), (Code::FailedPrecondition, "NOT_DELEGABLE".into()));
+        ada.delegations.grant_delegation(pass_on(delegation(&source, "auditor", 10))).await.unwrap();
+        let revoke = RevokeDelegationRequest { name: last, request_id: String::new() };
+        ada.delegations.revoke_delegation(revoke).await.unwrap();
+        ada.delegations.grant_delegation(more()).await.unwrap();
+        assert_eq!(held(&deployment.service, "ben", DecisionAction::Review).await.len(), 20);
+    }
+
     async fn an_absence_passes_all_rights_on_for_its_time(db: TestDatabase) {
         let deployment = Deployment::start(db).await;
         let mut ada = deployment.active().await;
@@ -243,6 +261,13 @@ both_engines! {
         ada.principals.create_principal(create_principal("chief", "auditors", "tenant-administrator")).await.unwrap();
         let mut chief = deployment.clients_of(&name_of("chief")).await;
         assert_eq!(refused(chief.rights.approve_decision_right(approval.clone()).await).1, "CALLER_NOT_CUSTOMER");
+        // The same human by another name is no second one.
+        let mut twin = create_principal("ada-again", "customer", "tenant-administrator");
+        twin.principal.as_mut().unwrap().identity_key = "ada@zebra.example".to_owned();
+        ada.principals.create_principal(twin).await.unwrap();
+        let mut twin = deployment.clients_of(&name_of("ada-again")).await;
+        let answer = twin.rights.approve_decision_right(approval.clone()).await;
+        assert_eq!(refused(answer), (Code::FailedPrecondition, "SECOND_HUMAN_REQUIRED".into()));
         let mut cleo = deployment.clients_of(&name_of("cleo")).await;
         let granted = cleo.rights.approve_decision_right(approval.clone()).await.unwrap().into_inner().decision_right.unwrap();
         assert_eq!(granted.state(), DecisionRightState::Granted);
@@ -327,8 +352,10 @@ both_engines! {
         let mut ben = deployment.clients_of_for(&name_of("ben"), 365).await;
         let asked = ben.emergencies.request_emergency_access(emergency(60)).await.unwrap().into_inner().access.unwrap();
         deployment.ledger.stop().await.unwrap();
-        for _ in 0..2 {
-            let waiting = ada.emergencies.approve_emergency_access(approve(&asked.name)).await;
+        // With a request id and without one.
+        for request_id in ["approve", "", "approve"] {
+            let request = ApproveEmergencyAccessRequest { request_id: request_id.to_owned(), ..approve(&asked.name) };
+            let waiting = ada.emergencies.approve_emergency_access(request).await;
             assert_eq!(refused(waiting), (Code::Unavailable, "EVIDENCE_PENDING".into()));
             assert_eq!(held(&deployment.service, "ben", DecisionAction::Remediate).await, []);
         }
@@ -384,6 +411,14 @@ both_engines! {
         assert_eq!(refused(admin.tenants.close_tenant(close()).await).1, "TENANT_STATE");
         let exit = BeginExitRequest { name: name(), reason_code: "contract-ended".into(), request_id: String::new() };
         assert_eq!(refused(admin.tenants.begin_exit(exit.clone()).await).0, Code::PermissionDenied);
+        let mut request = create_principal("bot", "customer", "tenant-administrator");
+        request.principal.as_mut().unwrap().kind = PrincipalKind::AiAgent.into();
+        ada.principals.create_principal(request).await.unwrap();
+        let mut bot = deployment.clients_of(&name_of("bot")).await;
+        assert_eq!(refused(bot.tenants.begin_exit(exit.clone()).await).1, "CALLER_NOT_CUSTOMER");
+        // What the customer has stopped, whoever runs the deployment does not start again.
+        ada.tenants.suspend_tenant(suspend("incident")).await.unwrap();
+        assert_eq!(refused(admin.tenants.resume_tenant(resume()).await), (Code::PermissionDenied, "TENANT_GOVERNS_ITSELF".into()));
         ada.tenants.begin_exit(exit).await.unwrap();
         assert_eq!(refused(ada.tenants.close_tenant(close()).await).1, "EVIDENCE_NOT_TAKEN");
         // What somebody else took away is not what the customer leaves with.

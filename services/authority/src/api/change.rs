@@ -44,6 +44,8 @@ fn step_of(method: &str) -> Step {
         | "EndEngagement"
         | "UnassignOperator"
         | "RevokeCompetency" => Step::Wind,
+        // Who owns something and must go is replaced first: nobody is ended who leaves it without an answerable human.
+        "SetBusinessUnitOwner" | "SetEscalationPath" | "AssignResponsibility" => Step::Wind,
         // Whoever is to take the evidence along, or to let it go on, must be able to come in.
         "IssueToken" | REVOKE_TOKEN | "LinkLogin" | UNLINK_LOGIN => Step::Wind,
         _ => Step::Govern,

@@ -10,7 +10,7 @@ use counterfoil_evidence::v1::{
     EmergencyAccessActivated, EmergencyAccessEnded, EmergencyAccessRequested,
     EmergencyReviewMissed, EmergencyUseReviewed,
 };
-use counterfoil_proto::authority as proto;
+use counterfoil_proto::{authority as proto, common::Receipt};
 
 use super::{
     Api,
@@ -146,6 +146,11 @@ pub(super) async fn approve_emergency_access(
     let approver = own(&mut change).await?;
     let mut access = named(&mut change, &name).await?;
     let phase = access.phase(change.now_ms);
+    // The same call again, also without a request id.
+    if let Some(answer) = waiting(&tenant, &access, &approver, change.now_ms) {
+        change.tx.rollback().await?;
+        return logged(api, &tenant, answer).await;
+    }
     if phase != Phase::Requested {
         return Err(Refusal::EmergencyState(phase).into());
     }
@@ -190,6 +195,25 @@ pub(super) async fn approve_emergency_access(
     let answer = api.finish(change, answer).await?;
     // If we crash here: it is approved and gives nothing. The same call again finds the record in the log, and it begins.
     logged(api, &tenant, answer).await
+}
+
+/// What was answered to the approver of an access whose record still waits for the log.
+fn waiting(
+    tenant: &str,
+    access: &Emergency,
+    approver: &Principal,
+    now_ms: i64,
+) -> Option<proto::ApproveEmergencyAccessResponse> {
+    let waits = access.phase(now_ms) == Phase::Approved;
+    let approval = access.approval.as_ref().filter(|_| waits);
+    let approval = approval.filter(|approval| approval.approver == approver.id)?;
+    Some(proto::ApproveEmergencyAccessResponse {
+        access: Some(convert::emergency(tenant, access, now_ms)),
+        receipt: Some(Receipt {
+            record_id: approval.record_id.clone(),
+            ..Receipt::default()
+        }),
+    })
 }
 
 /// Lets an approved access give what it gives, once the log has its record: fails closed while the ledger is away.
@@ -297,7 +321,10 @@ pub(super) async fn review_emergency_use(
     let Some(approval) = access.approval.as_ref().filter(|_| phase == Phase::Ended) else {
         return Err(Refusal::EmergencyState(phase).into());
     };
-    if !may_review(&access, &reviewer) {
+    let engine = change.tx.engine();
+    let two = [&access.requester, &approval.approver];
+    let two = store::principals::get_many(change.tx.conn(), engine, &tenant, two).await?;
+    if !may_review(two.values(), &reviewer) {
         return Err(Refusal::ThirdHumanRequired.into());
     }
     let activation = approval.record_hash;

@@ -87,6 +87,13 @@ async fn move_to<R: Answer>(
         Asked::New(change) => *change,
     };
     change.require_governing_caller().await?;
+    if to == TenantState::Exiting && !change.is_of_governing_human().await? {
+        return Err(Refusal::CallerNotCustomer.into());
+    }
+    let by_itself = change.caller().is_some();
+    if to == TenantState::Active && change.tenant.stopped_itself && !by_itself {
+        return Err(Refusal::TenantGovernsItself.into());
+    }
     if reason_code.is_some_and(|code| !text::is_code(code)) {
         return Err(Refusal::Invalid(Faults::one("reason_code", text::CODE)).into());
     }
@@ -110,7 +117,8 @@ async fn move_to<R: Answer>(
     };
     let draft = change.draft(&payload, format!("tenants/{id}"));
     let emitted = api.emit(&mut change, draft).await?;
-    store::tenants::change(change.tx.conn(), &id, to, &emitted.record_id).await?;
+    let (connection, record) = (change.tx.conn(), &emitted.record_id);
+    store::tenants::change(connection, &id, (to, by_itself), record).await?;
     let tenant = Tenant {
         state: to,
         ..change.tenant.clone()

@@ -20,6 +20,7 @@ use crate::{
         Faults,
         credential::{CredentialKind, is_subject},
         ids::PrincipalId,
+        tenant::TenantState,
     },
     store::{self, From, logins::Login},
 };
@@ -40,8 +41,11 @@ pub(super) async fn link_login(
     };
     let id = convert::id("principal", PrincipalId::parse(&name.principal))?;
     let (principal, own) = change.require_issuer_for(caller, &id).await?;
-    // What the deployment issues ends soon after the activation, and a login does not end.
+    // What the deployment issues ends soon after the activation, and so does what was made with it; a login does not end.
     let own = own.ok_or(Refusal::PrincipalRequired)?;
+    if change.tenant.state == TenantState::Onboarding {
+        return Err(Refusal::TenantState(change.tenant.state).into());
+    }
     own.may_link().map_err(Refusal::from)?;
     if !is_subject(&request.subject) {
         let what = "must have 1 to 255 bytes and no control character";

@@ -22,7 +22,6 @@ use crate::{
         Faults,
         conditions::Act,
         ids::{PrincipalId, RightId},
-        principal::require_accountable,
         right::{DecisionAction, Right, check_new, may_approve, require_grantable},
         tenant::TenantState,
     },
@@ -146,9 +145,9 @@ pub(super) async fn approve_decision_right(
     };
     let approver = change.require_principal()?;
     let found = store::principals::get(change.tx.conn(), &tenant, &approver).await?;
-    if require_accountable(found.as_ref()).is_err() {
+    let Some(approver) = found.filter(|one| one.require_accountable().is_ok()) else {
         return Err(Refusal::CallerNotCustomer.into());
-    }
+    };
     let id = convert::id("name", RightId::parse(&name.decision_right))?;
     let right = store::rights::get(change.tx.conn(), &tenant, &id).await?;
     let mut right = right.ok_or_else(ApiError::not_found)?;
@@ -158,7 +157,11 @@ pub(super) async fn approve_decision_right(
     if !right.proposed {
         return Err(Refusal::NotProposed.into());
     }
-    if !may_approve(&right, &approver) {
+    let engine = change.tx.engine();
+    let two = [&right.grantor, &right.grantee];
+    let two = store::principals::get_many(change.tx.conn(), engine, &tenant, two).await?;
+    let [grantor, grantee] = [&right.grantor, &right.grantee].map(|id| two.get(id));
+    if !may_approve(grantor, grantee, &approver) {
         return Err(Refusal::SecondHumanRequired.into());
     }
     require_all_grantable(&mut change, std::slice::from_ref(&right)).await?;

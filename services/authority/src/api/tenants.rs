@@ -72,6 +72,7 @@ pub(super) async fn create_tenant(
         created_at_ms: now_ms,
         activation_record: None,
         exit_evidence: None,
+        stopped_itself: false,
     };
     record_log_origin(&mut tx, &tenant.log.origin).await?;
     let payload = lifecycle(
@@ -236,11 +237,12 @@ pub(super) async fn activate_tenant(
     store::tenants::change(
         change.tx.conn(),
         &id,
-        TenantState::Active,
+        (TenantState::Active, false),
         &emitted.record_id,
     )
     .await?;
     let end_ms = change.now_ms.saturating_add(HAND_OVER_MS);
+    // Whatever acts in a tenant that is set up was issued by the deployment, or with what it had issued.
     store::tokens::cut(change.tx.conn(), &id, end_ms).await?;
     let tenant = Tenant {
         state: TenantState::Active,

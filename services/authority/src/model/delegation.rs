@@ -139,6 +139,9 @@ pub(crate) fn check_new(wanted: &Delegation, now_ms: i64) -> Result<(), Faults> 
     faults.or(())
 }
 
+/// Most delegations of one to another for an action at a time: all that somebody holds is read at each of their decisions.
+pub(crate) const GIVEN_MAX: usize = 20;
+
 /// Why something cannot be passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotDelegable {
@@ -163,14 +166,22 @@ pub(crate) enum NotDelegable {
     /// The auditor would not take its decisions.
     #[error("the delegate is of a kind that never decides so")]
     DelegateKind,
+    /// Nobody is buried under what another gives.
+    #[error("the delegate holds 20 such delegations of the delegator already")]
+    TooMany,
 }
 
-/// Checks that what is held may be passed on as is wanted.
+/// Checks that what is held may be passed on as is wanted. `given`: how many of the delegator's to the delegate for this action are
+/// neither revoked nor over.
 pub(crate) fn require_delegable(
     held: &Held,
     delegate: Option<&Principal>,
     wanted: &Delegation,
+    given: usize,
 ) -> Result<(), NotDelegable> {
+    if given >= GIVEN_MAX {
+        return Err(NotDelegable::TooMany);
+    }
     if !held.stands() {
         return Err(NotDelegable::Revoked);
     }

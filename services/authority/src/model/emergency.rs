@@ -165,12 +165,36 @@ pub(crate) fn may_approve(requester: &Principal, approver: &Principal) -> bool {
     let of_customer = |one: &Principal| one.organization_kind == OrganizationKind::Customer;
     is_human(requester)
         && is_human(approver)
-        && requester.id != approver.id
+        && !requester.is_same(approver)
         && (of_customer(requester) || of_customer(approver))
 }
 
-/// Whether this human may look at what was done: a third.
-pub(crate) fn may_review(access: &Emergency, reviewer: &Principal) -> bool {
-    let approver = access.approval.as_ref().map(|approval| &approval.approver);
-    is_human(reviewer) && reviewer.id != access.requester && Some(&reviewer.id) != approver
+/// Whether this human may look at what was done: a third beside these two.
+pub(crate) fn may_review<'p>(
+    two: impl IntoIterator<Item = &'p Principal>,
+    reviewer: &Principal,
+) -> bool {
+    is_human(reviewer) && two.into_iter().all(|one| !one.is_same(reviewer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::principal::tests::customer_human;
+
+    #[test]
+    fn i43_the_second_and_the_third_human_are_other_humans_by_whatever_name() {
+        let [ada, ben, cleo] = ["ada", "ben", "cleo"].map(customer_human);
+        let twin = |one: &Principal, id: &str| Principal {
+            identity_key: format!("{}@corp.example", one.id),
+            ..customer_human(id)
+        };
+        let (ada, again) = (twin(&ada, "ada"), twin(&ada, "ada-again"));
+        assert!(may_approve(&ada, &ben) && !may_approve(&ada, &ada));
+        assert!(!may_approve(&ada, &again));
+        assert!(may_review([&ada, &ben], &cleo));
+        for one in [&ada, &ben, &again] {
+            assert!(!may_review([&ada, &ben], one), "{}", one.id);
+        }
+    }
 }

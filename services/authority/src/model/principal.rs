@@ -69,6 +69,12 @@ impl Principal {
         self.is_active() && self.kind == PrincipalKind::Human && self.organization_kind == kind
     }
 
+    /// Whether both are the same human, or the same machine: two principals with one identity are no second pair of eyes.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let identified = !self.identity_key.is_empty();
+        self.id == other.id || (identified && self.identity_key == other.identity_key)
+    }
+
     /// Whether it belongs to who works for the customer for hire.
     pub(crate) fn is_of_a_provider(&self) -> bool {
         matches!(
@@ -146,6 +152,19 @@ pub(crate) mod tests {
             ended_at_ms: None,
             record_hash: [1; 32],
         }
+    }
+
+    #[test]
+    fn two_principals_of_one_identity_are_one_human() {
+        let with = |id: &str, key: &str| Principal {
+            identity_key: key.to_owned(),
+            ..customer_human(id)
+        };
+        let ada = with("ada", "ada@corp.example");
+        assert!(ada.is_same(&with("ada-again", "ada@corp.example")));
+        assert!(ada.is_same(&with("ada", "ada.new@corp.example")));
+        assert!(!ada.is_same(&with("ben", "ben@corp.example")));
+        assert!(!with("ben", "").is_same(&with("cleo", "")), "who has none");
     }
 
     #[test]

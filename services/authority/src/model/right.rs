@@ -141,8 +141,13 @@ pub(crate) fn may_hold(kind: PrincipalKind, action: DecisionAction) -> bool {
 }
 
 /// Whether this human may be the second of the two that a right needs: another than who proposed it, and not its grantee.
-pub(crate) fn may_approve(right: &Right, approver: &PrincipalId) -> bool {
-    *approver != right.grantor && *approver != right.grantee
+pub(crate) fn may_approve(
+    grantor: Option<&Principal>,
+    grantee: Option<&Principal>,
+    approver: &Principal,
+) -> bool {
+    let another = |one: Option<&Principal>| one.is_some_and(|one| !approver.is_same(one));
+    another(grantor) && another(grantee)
 }
 
 /// Checks that this grantor may give a right to this grantee.

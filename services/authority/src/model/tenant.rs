@@ -17,6 +17,8 @@ pub(crate) struct Tenant {
     pub(crate) activation_record: Option<Vec<u8>>,
     /// Hash of the record of the evidence that was taken away while it leaves.
     pub(crate) exit_evidence: Option<Vec<u8>>,
+    /// Whether somebody of its own suspended it, and not the deployment.
+    pub(crate) stopped_itself: bool,
 }
 
 /// The log of a tenant, as the ledger made it.
@@ -45,7 +47,7 @@ pub(crate) fn is_set_up_by_deployment(state: TenantState) -> bool {
 pub(crate) enum Step {
     /// Something is governed anew.
     Govern,
-    /// What was given is taken away, or what was done is looked at.
+    /// What was given is taken away, what was done is looked at, or another human answers for it.
     Wind,
     /// To be paused.
     Suspend,

@@ -136,6 +136,28 @@ pub(crate) async fn list(
     rows.iter().map(read).collect()
 }
 
+/// How many delegations of one to another for an action are neither revoked nor over at a moment.
+pub(crate) async fn given(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    one: &Delegation,
+    now_ms: i64,
+) -> Result<usize, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS given FROM delegations WHERE tenant = $1 AND delegate = $2 AND action = $3 \
+         AND delegator = $4 AND revoked_at_ms IS NULL AND valid_to_ms > $5",
+    )
+    .bind(tenant)
+    .bind(one.delegate.as_str())
+    .bind(i64::from(one.action as i32))
+    .bind(one.delegator.as_str())
+    .bind(now_ms)
+    .fetch_one(connection)
+    .await?;
+    let given = row::int(&row, "given")?;
+    usize::try_from(given).map_err(|_| row::damaged("given", "is out of range"))
+}
+
 /// The delegations to somebody for an action that hold by themselves at a moment, oldest first.
 pub(crate) async fn holding(
     connection: &mut AnyConnection,

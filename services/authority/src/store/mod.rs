@@ -32,7 +32,8 @@ pub(crate) const MIGRATIONS: Migrations = counterfoil_chassis::migrations!(
     "0003_engagements.sql",
     "0004_governance.sql",
     "0005_issuers.sql",
-    "0006_offers.sql"
+    "0006_offers.sql",
+    "0007_life.sql"
 );
 
 /// Where statements run: in a read, or in a change.

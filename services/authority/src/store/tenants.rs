@@ -20,6 +20,7 @@ fn read(row: &AnyRow) -> Result<Tenant, sqlx::Error> {
         created_at_ms: row::int(row, "created_at_ms")?,
         activation_record: sqlx::Row::try_get(row, "activation_record")?,
         exit_evidence: sqlx::Row::try_get(row, "exit_evidence_hash")?,
+        stopped_itself: row::int(row, "stopped_itself")? == 1,
     })
 }
 
@@ -73,19 +74,20 @@ pub(crate) async fn list(
     rows.iter().map(read).collect()
 }
 
-/// Moves a tenant to another state; `record` is the id of its R01, kept for the activation.
+/// Moves a tenant to another state; `record` is the id of its R01, kept for the activation. `by_itself`: somebody of its own does.
 pub(crate) async fn change(
     connection: &mut AnyConnection,
     tenant: &str,
-    to: TenantState,
+    (to, by_itself): (TenantState, bool),
     record: &[u8; 16],
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE tenants SET state = $1, activation_record = CASE WHEN activation_record IS NULL THEN $2 \
-         ELSE activation_record END, exit_evidence_hash = NULL WHERE tenant = $3",
+         ELSE activation_record END, exit_evidence_hash = NULL, stopped_itself = $3 WHERE tenant = $4",
     )
     .bind(i64::from(to as i32))
     .bind(record.to_vec())
+    .bind(i64::from(by_itself && to == TenantState::Suspended))
     .bind(tenant)
     .execute(connection)
     .await?;

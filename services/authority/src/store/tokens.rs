@@ -146,20 +146,17 @@ pub(crate) async fn revoke(
     Ok(())
 }
 
-/// Lets what the deployment issued end at this moment at the latest.
+/// Lets whatever there is end at this moment at the latest.
 pub(crate) async fn cut(
     connection: &mut AnyConnection,
     tenant: &str,
     end_ms: i64,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE tokens SET cut_at_ms = $1 WHERE tenant = $2 AND cut_at_ms IS NULL \
-         AND (issued_by = '' OR issued_by LIKE 'operators/%')",
-    )
-    .bind(end_ms)
-    .bind(tenant)
-    .execute(connection)
-    .await?;
+    sqlx::query("UPDATE tokens SET cut_at_ms = $1 WHERE tenant = $2 AND cut_at_ms IS NULL")
+        .bind(end_ms)
+        .bind(tenant)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

@@ -80,7 +80,7 @@ impl Turn<'_> {
             Act::EndPrincipal(who) => self.end_principal(*who),
             Act::Suspend => self.move_to(TenantState::Suspended),
             Act::Resume => self.move_to(TenantState::Active),
-            Act::BeginExit => self.move_to(TenantState::Exiting),
+            Act::BeginExit => self.begin_exit(),
             Act::TakeEvidence => {
                 let by_customer = self.caller.is_active_human_of(OrganizationKind::Customer);
                 let leaves = self.realm.state == TenantState::Exiting;
@@ -101,6 +101,13 @@ impl Turn<'_> {
     fn require_customer(&self) -> Done {
         match self.caller.organization_kind == OrganizationKind::Customer {
             true => Ok(()),
+            false => Err(Refusal::CallerNotCustomer.into()),
+        }
+    }
+
+    fn begin_exit(&mut self) -> Done {
+        match is_human(&self.caller) {
+            true => self.move_to(TenantState::Exiting),
             false => Err(Refusal::CallerNotCustomer.into()),
         }
     }
@@ -171,7 +178,8 @@ impl Turn<'_> {
         if !right.proposed {
             return Err(Refusal::NotProposed.into());
         }
-        if !may_approve(&right, &self.caller.id) {
+        let [grantor, grantee] = [&right.grantor, &right.grantee].map(|id| self.realm.person(id));
+        if !may_approve(grantor, grantee, &self.caller) {
             return Err(Refusal::SecondHumanRequired.into());
         }
         self.require_grantable(&right)?;
@@ -240,7 +248,14 @@ impl Turn<'_> {
     fn pass_on(&mut self, held: &Held, wanted: Delegation) -> Done {
         delegation::check_new(&wanted, self.now_ms).map_err(Refusal::from)?;
         let delegate = self.realm.person(&wanted.delegate);
-        require_delegable(held, delegate, &wanted).map_err(Refusal::NotDelegable)?;
+        let given = self.realm.delegations.iter().filter(|one| {
+            (&one.delegator, &one.delegate, one.action)
+                == (&wanted.delegator, &wanted.delegate, wanted.action)
+                && one.revoked_at_ms.is_none()
+                && one.valid_to_ms > self.now_ms
+        });
+        let given = given.count();
+        require_delegable(held, delegate, &wanted, given).map_err(Refusal::NotDelegable)?;
         self.realm.delegations.push(wanted);
         Ok(())
     }
@@ -374,7 +389,10 @@ impl Turn<'_> {
         if phase != Phase::Ended {
             return Err(Refusal::EmergencyState(phase).into());
         }
-        if !may_review(access, &self.caller) {
+        let approver = access.approval.as_ref().map(|one| &one.approver);
+        let two = [Some(&access.requester), approver].into_iter().flatten();
+        let two = two.filter_map(|id| self.realm.person(id));
+        if !may_review(two, &self.caller) {
             return Err(Refusal::ThirdHumanRequired.into());
         }
         self.realm.emergencies[at].reviewer = Some(self.caller.id.clone());

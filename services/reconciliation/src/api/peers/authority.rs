@@ -1,6 +1,10 @@
 //! Authority: who may decide what, who answers for it, and the policy in force.
 
-use counterfoil_chassis::{client::ServiceChannel, clock::millis, error::ApiError};
+use counterfoil_chassis::{
+    client::{MESSAGE_BYTES_MAX, ServiceChannel},
+    clock::millis,
+    error::ApiError,
+};
 use counterfoil_evidence::leaf::SourceTag;
 use counterfoil_proto::authority::{
     CheckDecisionRightRequest, DecisionAction, DecisionRight, GetPolicyRequest,
@@ -98,7 +102,8 @@ impl Authority {
         Self {
             policies: PolicyServiceClient::new(channel.clone()),
             principals: PrincipalServiceClient::new(channel.clone()),
-            rights: DecisionRightServiceClient::new(channel),
+            rights: DecisionRightServiceClient::new(channel)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
         }
     }
 
