@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::accesses::is_hired;
 use super::authority::same_person;
 use super::check::{Check, Tallies};
 use super::state::{Pos, State};
@@ -115,6 +116,13 @@ fn human(state: &State, name: &str, at_ms: i64) -> Result<bool, String> {
     Ok(found.organization_kind == OrganizationKind::Customer)
 }
 
+fn is_of_provider(state: &State, name: &str) -> bool {
+    state
+        .names
+        .find(name)
+        .is_some_and(|who| is_hired(state, who))
+}
+
 fn reviewed(state: &State, pos: Pos, access: &EmergencyAccessActivated) -> Result<(), String> {
     let governed = &state.governed;
     let hash = state.meta(pos).map_or([0; 32], |meta| meta.hash);
@@ -145,7 +153,11 @@ fn reviewed(state: &State, pos: Pos, access: &EmergencyAccessActivated) -> Resul
             return Err("was not reviewed by a third human".to_owned());
         }
         let at_ms = state.occurred_ms(review.pos);
-        human(state, reviewer, at_ms)?;
+        let by_customer = human(state, reviewer, at_ms)?;
+        let two = [&access.requester, &access.approver];
+        if !by_customer && two.into_iter().any(|one| is_of_provider(state, one)) {
+            return Err("was of a provider's human, and the customer did not review it".to_owned());
+        }
         if at_ms < end_ms {
             return Err("was reviewed before it had ended".to_owned());
         }

@@ -263,6 +263,16 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     ),
     (
         "I-43",
+        "access of a provider's human that another of a provider looked at",
+        on!(
+            PrincipalRegistered,
+            |_r, p| if [ALICE, BOB].contains(&p.principal.as_str()) {
+                p.organization_kind = v1::OrganizationKind::Provider.into()
+            }
+        ),
+    ),
+    (
+        "I-43",
         "two accesses of one request",
         |scene| match &*scene.payload {
             Payload::EmergencyAccessActivated(_) => followed_by(scene, scene.payload.clone()),

@@ -169,12 +169,16 @@ pub(crate) fn may_approve(requester: &Principal, approver: &Principal) -> bool {
         && (of_customer(requester) || of_customer(approver))
 }
 
-/// Whether this human may look at what was done: a third beside these two.
+/// Whether this human may look at what was done: a third beside these two, of the customer unless both were.
 pub(crate) fn may_review<'p>(
     two: impl IntoIterator<Item = &'p Principal>,
     reviewer: &Principal,
 ) -> bool {
-    is_human(reviewer) && two.into_iter().all(|one| !one.is_same(reviewer))
+    let of_customer = |one: &Principal| one.organization_kind == OrganizationKind::Customer;
+    is_human(reviewer)
+        && two
+            .into_iter()
+            .all(|one| !one.is_same(reviewer) && (of_customer(one) || of_customer(reviewer)))
 }
 
 #[cfg(test)]
@@ -193,6 +197,13 @@ mod tests {
         assert!(may_approve(&ada, &ben) && !may_approve(&ada, &ada));
         assert!(!may_approve(&ada, &again));
         assert!(may_review([&ada, &ben], &cleo));
+        let hired = |id: &str| Principal {
+            organization_kind: OrganizationKind::Provider,
+            ..customer_human(id)
+        };
+        assert!(may_review([&ada, &ben], &hired("otto")));
+        assert!(may_review([&ada, &hired("otto")], &ben));
+        assert!(!may_review([&ada, &hired("otto")], &hired("petra")));
         for one in [&ada, &ben, &again] {
             assert!(!may_review([&ada, &ben], one), "{}", one.id);
         }
