@@ -9,6 +9,7 @@ use counterfoil_tlog::{Checkpoint, VerifierKey};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::anchor::Anchor;
 use crate::clock::Clock;
 use crate::faults::{Faults, NoFaults};
 use crate::key_book::KeyBook;
@@ -34,6 +35,8 @@ pub struct EngineOptions {
     pub linger: Duration,
     /// Most bytes of records that may wait; more is refused.
     pub queue_bytes_max: usize,
+    /// What every log is compared with before it is written for the first time.
+    pub anchors: Vec<Arc<dyn Anchor>>,
     /// Where the engine is allowed to fail; nowhere but in tests.
     pub faults: Arc<dyn Faults>,
 }
@@ -47,6 +50,7 @@ impl Default for EngineOptions {
             batch_bytes_max: 4 << 20,
             linger: Duration::from_millis(1),
             queue_bytes_max: 64 << 20,
+            anchors: Vec::new(),
             faults: Arc::new(NoFaults),
         }
     }
@@ -257,6 +261,14 @@ impl Engine {
     /// When the database cannot be read.
     pub async fn tenants(&self) -> Result<Vec<String>, EngineError> {
         self.inner.shared.store.tenants().await
+    }
+
+    /// How many entries each tenant's log has, in order of creation; without the logs that were stopped.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn sizes(&self) -> Result<Vec<(String, u64)>, EngineError> {
+        self.inner.shared.store.sizes().await
     }
 
     /// Takes nothing more, answers what waits, and closes the database.

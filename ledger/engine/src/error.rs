@@ -38,6 +38,14 @@ pub enum EngineError {
         /// What the database said.
         message: String,
     },
+    /// The object store failed. Publishing again goes on where it stopped.
+    #[error("publishing failed at {step}: {message}")]
+    Publication {
+        /// What was being done.
+        step: &'static str,
+        /// What the store said.
+        message: String,
+    },
     /// What is stored contradicts itself or what was signed. Nothing is signed on top of it.
     #[error("the log {origin} is damaged: {reason}")]
     Damaged {

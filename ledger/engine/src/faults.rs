@@ -4,7 +4,7 @@
 
 use std::fmt::Debug;
 
-/// A step at which appending can fail.
+/// A step at which appending or publishing can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FaultPoint {
     /// The transaction is opened.
@@ -17,6 +17,10 @@ pub enum FaultPoint {
     Commit,
     /// Everything is durable and nobody has been told.
     Reply,
+    /// A tile or bundle is written to the published copy.
+    PublishTile,
+    /// The copy's checkpoint is written.
+    PublishCheckpoint,
 }
 
 /// What happens at a step.

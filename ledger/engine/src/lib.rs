@@ -15,6 +15,7 @@
 //! Not here: callers, permissions, gRPC, HTTP, publication to an object store, anchoring, witnesses, epochs.
 
 mod admission;
+mod anchor;
 mod clock;
 mod engine;
 mod error;
@@ -26,11 +27,13 @@ mod keys;
 mod log;
 mod model;
 mod prove;
+mod publication;
 mod sequencer;
 mod state;
 mod store;
 mod tiles;
 
+pub use anchor::{Anchor, AnchorError};
 pub use clock::Clock;
 pub use engine::{Engine, EngineOptions};
 pub use error::{EngineError, Refusal};
@@ -43,3 +46,4 @@ pub use model::{
     Head, LogId, LogInfo, Outcome, Receipt, SignedRecord, StoredEntry, StreamHead, TypeCount,
     key_id_of,
 };
+pub use publication::{Publication, Published};

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use counterfoil_evidence::record::decode_entry;
 use counterfoil_tlog::Hash;
 use counterfoil_tlog::checkpoint::Checkpoint;
 use counterfoil_tlog::tile::{TileKind, TilePath, encode_entries, encode_hashes};
 use tokio::sync::{oneshot, watch};
 
 use crate::admission::{admit, subject_key};
-use crate::engine::Inner;
+use crate::engine::{Inner, Shared};
 use crate::export::Export;
 use crate::fsck::{self, FsckReport};
 use crate::model::{Head, LogInfo, Outcome, SignedRecord, StoredEntry, StreamHead, TypeCount};
@@ -50,6 +51,10 @@ pub struct Log {
 impl Log {
     pub(crate) fn new(inner: Arc<Inner>, info: Arc<LogInfo>) -> Self {
         Self { inner, info }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.inner.shared
     }
 
     /// What never changes about it.
@@ -118,6 +123,32 @@ impl Log {
     pub async fn checkpoint_at(&self, size: u64) -> Result<String, EngineError> {
         let head = self.head().await?;
         self.sign_prefix(size, &head).await
+    }
+
+    /// The state at a size that the log has had, proved to be a prefix of the newest one.
+    ///
+    /// # Errors
+    /// As [`Log::checkpoint_at`].
+    pub async fn head_at(&self, size: u64) -> Result<Head, EngineError> {
+        let head = self.head().await?;
+        let root = prove::root_at(&self.inner.shared, &self.info, size, &head).await?;
+        let last = match size.checked_sub(1) {
+            Some(index) => self.entry(index).await?,
+            None => None,
+        };
+        let recorded_at_ms = match last {
+            Some(entry) => decode_entry(&entry.bytes)
+                .map_err(|error| EngineError::damaged(&self.info.origin, error.to_string()))?
+                .recorded_at_ms,
+            None => 0,
+        };
+        let checkpoint = self.sign_prefix(size, &head).await?;
+        Ok(Head {
+            size,
+            root,
+            checkpoint,
+            recorded_at_ms,
+        })
     }
 
     async fn sign_prefix(&self, size: u64, head: &Head) -> Result<String, EngineError> {
@@ -367,5 +398,20 @@ impl Log {
     #[must_use]
     pub fn follow(&self) -> watch::Receiver<u64> {
         self.inner.shared.follow(self.info.id)
+    }
+
+    /// Why the log is not written any more; `None`: it is.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn stopped(&self) -> Result<Option<String>, EngineError> {
+        self.inner.shared.store.stopped(&self.info).await
+    }
+
+    /// Stops the log, here and for every replica: nothing is signed for it until somebody has looked.
+    pub(crate) async fn stop(&self, why: &EngineError) -> Result<(), EngineError> {
+        tracing::error!(origin = self.info.origin, %why, "the log is stopped");
+        let store = &self.inner.shared.store;
+        store.stop(&self.info, &why.to_string()).await
     }
 }

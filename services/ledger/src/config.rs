@@ -25,6 +25,13 @@ pub struct LedgerConfig {
     pub log_keys_dir: Option<PathBuf>,
     /// Most bytes of records that may wait to be appended; more are refused with RESOURCE_EXHAUSTED. Default 67108864 (64 MiB).
     pub queue_bytes_max: Option<usize>,
+    /// Where logs are published for static servers and mirrors, and what they are compared with before they are written:
+    /// `file:///folder` or `s3://bucket/prefix`. Unset: nowhere. Of S3, endpoint and credentials come from the environment, under their
+    /// usual names (`AWS_ENDPOINT`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, or a role's). Keep it apart from
+    /// the database's disk and backups: together they can be restored to the same past.
+    pub publish_url: Option<String>,
+    /// How old the published copy of a log gets at most, in seconds; sooner when 256 entries are new. Default 60.
+    pub publish_interval_seconds: Option<u32>,
 }
 
 impl From<ServiceConfig> for Config {

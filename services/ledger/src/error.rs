@@ -91,6 +91,11 @@ fn of_engine(error: EngineError) -> ApiError {
             )
         }
         EngineError::Damaged { .. } => ApiError::data_loss("LOG_DAMAGED", error),
+        EngineError::Publication { .. } => ApiError::unavailable(
+            "PUBLICATION_FAILED",
+            "the published copy cannot be reached",
+            Duration::from_secs(1),
+        ),
         EngineError::Key { .. } => ApiError::internal(error),
     }
 }

@@ -6,9 +6,11 @@
 
 mod api;
 mod config;
+mod copies;
 mod error;
 mod logs;
 mod model;
+mod publisher;
 mod statement;
 mod store;
 
@@ -18,7 +20,7 @@ use counterfoil_chassis::{
     CancellationToken, Chassis, Clock, Face, Setup, StartError, auth::HttpRoute, db::Migrations,
     server::Running,
 };
-use counterfoil_engine::{DirectoryKeys, Engine, EngineOptions};
+use counterfoil_engine::{Anchor, DirectoryKeys, Engine, EngineOptions};
 use counterfoil_tlog::VerifierKey;
 use tokio::net::TcpListener;
 
@@ -40,8 +42,21 @@ pub async fn start(
     listener: Option<TcpListener>,
     shutdown: CancellationToken,
 ) -> Result<Running, StartError> {
-    let (mut chassis, logs) = open(config, clock, listener, shutdown).await?;
-    let api = api::Api::new(logs.clone(), &chassis);
+    let settings = config.ledger.clone();
+    let publication = settings.publish_url.as_deref().map(publisher::open);
+    let publication = publication.transpose().map_err(other)?;
+    let anchors = publication.iter().cloned().map(|copy| Arc::new(copy) as Arc<dyn Anchor>);
+    let anchors = anchors.collect();
+    let (mut chassis, logs) = open(config, clock, listener, shutdown, anchors).await?;
+    // Where nothing is published, nobody waits for it.
+    let copies = publication.is_some().then(copies::Copies::default);
+    if let Some((to, copies)) = publication.zip(copies.clone()) {
+        let clock = chassis.clock.clone();
+        let interval = settings.publish_interval_seconds;
+        let publisher = publisher::Publisher::new(logs.clone(), to, copies, clock, interval);
+        chassis.spawn(publisher.run(chassis.shutdown.clone()));
+    }
+    let api = api::Api::new(logs.clone(), copies, &chassis);
     chassis.spawn(close(logs.clone(), chassis.shutdown.clone()));
     chassis.spawn(catch_up(logs, chassis.shutdown.clone()));
     let face = Face {
@@ -62,6 +77,7 @@ async fn open(
     clock: Clock,
     listener: Option<TcpListener>,
     shutdown: CancellationToken,
+    anchors: Vec<Arc<dyn Anchor>>,
 ) -> Result<(Chassis, logs::Logs), StartError> {
     let keys = DirectoryKeys::open(config.log_keys_dir()).map_err(other)?;
     let setup = Setup {
@@ -76,6 +92,7 @@ async fn open(
     let mut options = EngineOptions {
         schema: Some(SERVICE.to_owned()),
         owner_url: chassis.config.migration_database_url.clone(),
+        anchors,
         ..EngineOptions::default()
     };
     if let Some(bytes) = config.ledger.queue_bytes_max {

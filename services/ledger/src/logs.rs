@@ -101,6 +101,11 @@ impl Logs {
         self.inner.engine.close().await;
     }
 
+    /// How many entries each log has that is written.
+    pub(crate) async fn sizes(&self) -> Result<Vec<(String, u64)>, EngineError> {
+        self.inner.engine.sizes().await
+    }
+
     /// The log of a tenant.
     pub(crate) async fn get(&self, tenant: &str) -> Result<Log, EngineError> {
         // The engine remembers logs; whose they are, the database is not asked again.

@@ -293,7 +293,7 @@ both_engines! {
     }
 
     async fn too_much_at_once_comes_back_with_a_retry_hint(db: TestDatabase) {
-        let ledger = Ledger::start_with(&db, 40_000).await;
+        let ledger = Ledger::start_with(&db, |settings| settings.queue_bytes_max = Some(40_000)).await;
         ledger.create("acme").await;
         let mut inventory = ledger.producer("inventory", "acme").await;
         let records: Vec<_> = (0..100).map(|n| inventory.next(&ownership(n), &[])).collect();

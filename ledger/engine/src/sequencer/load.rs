@@ -8,6 +8,7 @@ use counterfoil_tlog::tile::{TILE_WIDTH, decode_hashes};
 use counterfoil_tlog::{Hash, NoteSigner, checkpoint};
 
 use crate::EngineError;
+use crate::anchor;
 use crate::engine::Shared;
 use crate::model::{Head, LogInfo, StoredEntry};
 use crate::prove;
@@ -17,7 +18,7 @@ use crate::store::EntryQuery;
 /// How often loading starts over because another process appends meanwhile.
 const ATTEMPTS: usize = 8;
 
-/// The head of a log that this process signed or checked last: it must never be behind that, nor beside it.
+/// A head that was signed, as this process or an anchor remembers it: the log must never be behind it, nor beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) size: u64,
@@ -31,9 +32,18 @@ pub(crate) async fn load(
     seen: Option<Seen>,
 ) -> Result<LogState, EngineError> {
     let signer = signer(shared, info)?;
+    if let Some(why) = shared.store.stopped(info).await? {
+        return Err(EngineError::damaged(
+            &info.origin,
+            format!("it was stopped: {why}"),
+        ));
+    }
     for _ in 0..ATTEMPTS {
         let (head, frontier) = shared.store.head(info).await?;
         check_progress(shared, info, &head, seen).await?;
+        if seen.is_none() {
+            anchor::check_all(shared, info, &head).await?;
+        }
         let state = read(shared, info, &signer, &head, &frontier).await?;
         let (now, _) = shared.store.head(info).await?;
         if now.size == head.size && now.root == head.root {
@@ -64,8 +74,8 @@ fn signer(shared: &Shared, info: &LogInfo) -> Result<Arc<NoteSigner>, EngineErro
     Ok(Arc::new(signer))
 }
 
-/// A head that fell behind, or that does not extend what this process signed, is a restored backup or a fork.
-async fn check_progress(
+/// A head that fell behind, or that does not extend what was signed before, is a restored backup or a fork.
+pub(crate) async fn check_progress(
     shared: &Shared,
     info: &LogInfo,
     head: &Head,

@@ -14,8 +14,7 @@ use counterfoil_tlog::note::Note;
 use counterfoil_tlog::{Hash, TlogProof};
 use tokio::sync::mpsc;
 
-use self::load::Seen;
-pub(crate) use self::load::check_link;
+pub(crate) use self::load::{Seen, check_link, check_progress};
 use self::plan::{BatchItem, Fate, Grown, KnownRecords, Plan};
 use self::queue::FairQueue;
 pub(crate) use self::queue::{Reply, Submission};

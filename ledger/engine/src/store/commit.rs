@@ -63,7 +63,7 @@ pub(crate) struct KeyRow {
 /// Why a batch was not committed.
 #[derive(Debug)]
 pub(crate) enum CommitError {
-    /// Another writer moved the head of this log.
+    /// Another writer moved the head of this log, or the log was stopped.
     HeadMoved(LogId),
     /// A record id that was taken for new is in the log.
     RecordKnown,
@@ -293,7 +293,7 @@ async fn swap_head(
     let size = |size| to_db(size).map_err(CommitError::Failed);
     let swapped = sqlx::query(
         "UPDATE log_heads SET size = $1, root = $2, frontier = $3, checkpoint = $4, recorded_at_ms = $5 \
-         WHERE log_id = $6 AND size = $7 AND root = $8",
+         WHERE log_id = $6 AND size = $7 AND root = $8 AND stopped_because IS NULL",
     )
     .bind(size(log.new_size)?)
     .bind(log.new_root.as_bytes().as_slice())

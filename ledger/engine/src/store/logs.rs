@@ -4,7 +4,7 @@ use counterfoil_tlog::VerifierKey;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::{Dialect, Store, get, set};
+use super::{Dialect, Store, get, number, set};
 use crate::EngineError;
 use crate::model::{Head, LogId, LogInfo};
 
@@ -80,6 +80,38 @@ impl Store {
         .transpose()
     }
 
+    /// Stops a log for all who write it; the first reason stays.
+    pub(crate) async fn stop(&self, log: &LogInfo, why: &str) -> Result<(), EngineError> {
+        let failed = |error: sqlx::Error| EngineError::storage("stop log", &error);
+        let mut transaction = self.write.begin().await.map_err(failed)?;
+        if self.dialect == Dialect::Postgres {
+            set(&mut transaction, "counterfoil.logs", &log.id.to_string())
+                .await
+                .map_err(failed)?;
+        }
+        sqlx::query(
+            "UPDATE log_heads SET stopped_because = $1 WHERE log_id = $2 AND stopped_because IS NULL",
+        )
+        .bind(why)
+        .bind(log.id.0)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        // If we crash here: the log goes on, until whoever found the reason finds it again.
+        transaction.commit().await.map_err(failed)
+    }
+
+    /// Why a log was stopped; `None`: it was not.
+    pub(crate) async fn stopped(&self, log: &LogInfo) -> Result<Option<String>, EngineError> {
+        let row = sqlx::query("SELECT stopped_because FROM log_heads WHERE log_id = $1")
+            .bind(log.id.0)
+            .fetch_optional(&mut *self.reading(log.id).await?)
+            .await
+            .map_err(|error| EngineError::storage("read head", &error))?
+            .ok_or_else(|| EngineError::damaged(&log.origin, "it has no head"))?;
+        get(&row, "stopped_because")
+    }
+
     /// The tenants that have a log, in order of creation.
     pub(crate) async fn tenants(&self) -> Result<Vec<String>, EngineError> {
         sqlx::query("SELECT tenant FROM logs ORDER BY log_id")
@@ -89,6 +121,26 @@ impl Store {
             .iter()
             .map(|row| get(row, "tenant"))
             .collect()
+    }
+
+    /// How many entries each tenant's log has, in order of creation; without the logs that were stopped.
+    pub(crate) async fn sizes(&self) -> Result<Vec<(String, u64)>, EngineError> {
+        let failed = |error: sqlx::Error| EngineError::storage("list heads", &error);
+        let mut reading = self.reading_tenant("*").await?;
+        if self.dialect == Dialect::Postgres {
+            // No log by its number: `*` reads the heads of all.
+            set(&mut reading, "counterfoil.logs", "").await.map_err(failed)?;
+        }
+        sqlx::query(
+            "SELECT logs.tenant, log_heads.size FROM logs JOIN log_heads ON log_heads.log_id = logs.log_id \
+             WHERE log_heads.stopped_because IS NULL ORDER BY logs.log_id",
+        )
+        .fetch_all(&mut *reading)
+        .await
+        .map_err(failed)?
+        .iter()
+        .map(|row| Ok((get(row, "tenant")?, number(row, "size")?)))
+        .collect()
     }
 }
 

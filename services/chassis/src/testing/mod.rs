@@ -49,6 +49,18 @@ impl TestDatabase {
         database
     }
 
+    /// Another one on the same engine, with nothing of this one.
+    ///
+    /// # Panics
+    /// As [`TestDatabase::new`].
+    pub async fn another(&self) -> Self {
+        Self::new(match self.location {
+            Location::Folder(_) => Engine::Sqlite,
+            Location::Postgres(_) => Engine::Postgres,
+        })
+        .await
+    }
+
     /// Runs migrations of a service.
     ///
     /// # Panics

@@ -28,23 +28,11 @@ impl Api {
         request: GetEntryRequest,
     ) -> Result<GetEntryResponse, ApiError> {
         let log = self.log(caller, &request.tenant).await?;
-        let found = match request.selector {
-            Some(Selector::Index(index)) => log.entry(index).await.map_err(told)?,
-            Some(Selector::RecordId(id)) => {
-                let id = id
-                    .as_slice()
-                    .try_into()
-                    .map_err(|_| ApiError::invalid("record_id", "must be 16 bytes"))?;
-                log.entry_by_record(&id).await.map_err(told)?
-            }
-            None => {
-                return Err(ApiError::invalid(
-                    "selector",
-                    "index or record_id is required",
-                ));
-            }
+        let stored = match request.selector {
+            Some(Selector::Index(index)) => at(&log, Which::Index(index)).await?,
+            Some(Selector::RecordId(id)) => at(&log, Which::Record(id)).await?,
+            None => return Err(nothing_selected()),
         };
-        let stored = found.ok_or_else(ApiError::not_found)?;
         let head = log.head().await.map_err(told)?;
         let proofs = log
             .receipts(&head, std::slice::from_ref(&stored))
@@ -138,6 +126,31 @@ impl Api {
         });
         Ok(receiver)
     }
+}
+
+/// How a request names an entry.
+pub(super) enum Which {
+    Index(u64),
+    Record(Vec<u8>),
+}
+
+/// The entry that a request names.
+pub(super) async fn at(log: &Log, which: Which) -> Result<StoredEntry, ApiError> {
+    let found = match which {
+        Which::Index(index) => log.entry(index).await,
+        Which::Record(id) => {
+            let id = id
+                .as_slice()
+                .try_into()
+                .map_err(|_| ApiError::invalid("record_id", "must be 16 bytes"))?;
+            log.entry_by_record(&id).await
+        }
+    };
+    found.map_err(told)?.ok_or_else(ApiError::not_found)
+}
+
+pub(super) fn nothing_selected() -> ApiError {
+    ApiError::invalid("selector", "index or record_id is required")
 }
 
 /// Sends entries from an index on, and waits for more if asked to; ends when the reader leaves.

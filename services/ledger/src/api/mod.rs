@@ -9,6 +9,7 @@ mod entries;
 mod explain;
 mod export;
 mod logs;
+mod receipts;
 mod serve;
 #[cfg(test)]
 mod tenancy;
@@ -26,6 +27,7 @@ use counterfoil_proto::{
 use tonic::service::Routes;
 
 pub(crate) use self::tiles::PREFIX as TILES_PREFIX;
+use crate::copies::Copies;
 use crate::error::LedgerError;
 use crate::logs::Logs;
 
@@ -33,6 +35,8 @@ use crate::logs::Logs;
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     logs: Logs,
+    /// `None`: nothing is published.
+    copies: Option<Copies>,
     clock: Clock,
     pages: Pages,
     shutdown: CancellationToken,
@@ -40,9 +44,10 @@ pub(crate) struct Api {
 
 impl Api {
     /// Of a service that starts.
-    pub(crate) fn new(logs: Logs, chassis: &Chassis) -> Self {
+    pub(crate) fn new(logs: Logs, copies: Option<Copies>, chassis: &Chassis) -> Self {
         Self {
             logs,
+            copies,
             clock: chassis.clock.clone(),
             pages: chassis.pages.clone(),
             shutdown: chassis.shutdown.clone(),

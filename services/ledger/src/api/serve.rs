@@ -12,7 +12,7 @@ use counterfoil_proto::{
     ledger::{
         AppendBatchRequest, AppendBatchResponse, CreateLogRequest, CreateLogResponse,
         ExplainAccessRequest, ExplainAccessResponse, ExportLogRequest, ExportLogResponse,
-        GetCheckpointRequest, GetCheckpointResponse, GetEntryRequest, GetEntryResponse,
+        GetCheckpointRequest, GetCheckpointResponse, GetEntryRequest, GetEntryResponse, GetReceiptRequest, GetReceiptResponse,
         ListEntriesRequest, ListEntriesResponse, ProveConsistencyRequest, ProveConsistencyResponse,
         RegisterProducerRequest, RegisterProducerResponse, SealEpochRequest, SealEpochResponse,
         StreamEntriesRequest, StreamEntriesResponse, ledger_service_server::LedgerService,
@@ -82,6 +82,13 @@ impl LedgerService for Api {
         request: Request<GetEntryRequest>,
     ) -> Result<Response<GetEntryResponse>, Status> {
         unary!(self, request => entry)
+    }
+
+    async fn get_receipt(
+        &self,
+        request: Request<GetReceiptRequest>,
+    ) -> Result<Response<GetReceiptResponse>, Status> {
+        unary!(self, request => receipt)
     }
 
     async fn list_entries(

@@ -13,7 +13,7 @@ use counterfoil_chassis::{
 };
 use counterfoil_evidence::record::{record_hash, signed_message};
 use counterfoil_evidence::v1::{Accountability, Record};
-use counterfoil_ledger::Config;
+use counterfoil_ledger::{Config, LedgerConfig};
 use counterfoil_proto::common::Receipt;
 use counterfoil_proto::common::disclosure_service_client::DisclosureServiceClient;
 use counterfoil_proto::ledger::{
@@ -48,11 +48,14 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// Starts the service on a database.
     pub(crate) async fn start(db: &TestDatabase) -> Self {
-        Self::start_with(db, 64 << 20).await
+        Self::start_with(db, |_| {}).await
     }
 
-    /// Starts the service with room for so many bytes that wait.
-    pub(crate) async fn start_with(db: &TestDatabase, queue_bytes_max: usize) -> Self {
+    /// Starts the service with other settings.
+    pub(crate) async fn start_with(
+        db: &TestDatabase,
+        change: impl FnOnce(&mut LedgerConfig),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = testing::config("ledger", db, folder.path());
         for service in SERVICES {
@@ -63,7 +66,7 @@ impl Ledger {
         let (_, admin) = testing::credential(folder.path(), "operators/admin", "administrator");
         config.credentials.push(admin);
         let mut config = Config::from(config);
-        config.ledger.queue_bytes_max = Some(queue_bytes_max);
+        change(&mut config.ledger);
         Self::run(folder, config, TestClock::new(NOW_MS)).await
     }
 
@@ -82,6 +85,14 @@ impl Ledger {
             folder,
             config,
         }
+    }
+
+    /// The same service, stopped and started again on another database: its keys and settings stay.
+    pub(crate) async fn restart_on(self, db: &TestDatabase) -> Self {
+        self.running.stop().await.unwrap();
+        let mut config = self.config;
+        config.service.database_url = db.url("ledger");
+        Self::run(self.folder, config, self.clock).await
     }
 
     /// A second process on the same database and keys.

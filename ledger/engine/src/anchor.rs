@@ -1,0 +1,81 @@
+//! What remembers, apart from the database, how far a log was. A database that came back from a backup, or that was swapped for
+//! another one, is seen by it before anything is signed again.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use counterfoil_tlog::checkpoint;
+
+use crate::engine::Shared;
+use crate::model::Head;
+use crate::sequencer::{Seen, check_progress};
+use crate::{EngineError, LogInfo};
+
+/// The anchor is out of reach: what it remembers is open.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is out of reach: {reason}")]
+pub struct AnchorError {
+    /// Which anchor.
+    pub name: String,
+    /// What it said.
+    pub reason: String,
+}
+
+/// Remembers checkpoints of logs, and is not restored together with the database.
+#[async_trait]
+pub trait Anchor: Debug + Send + Sync + 'static {
+    /// How messages call it.
+    fn name(&self) -> String;
+
+    /// The newest checkpoint of the log that it knows, as it was signed; `None`: it knows none.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    async fn newest(&self, log: &LogInfo) -> Result<Option<Vec<u8>>, AnchorError>;
+}
+
+/// Compares a head with every anchor in reach. Behind one of them, or beside it: the log is not written any more.
+///
+/// An anchor that cannot be asked does not stop a log, or an outage of the object store would stop all of them; publishing
+/// compares again as soon as it is back.
+pub(crate) async fn check_all(
+    shared: &Shared,
+    info: &LogInfo,
+    head: &Head,
+) -> Result<(), EngineError> {
+    for anchor in &shared.options.anchors {
+        match anchor.newest(info).await {
+            Ok(Some(note)) => {
+                check(shared, info, head, &anchor.name(), &note).await?;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(origin = info.origin, %error, "the log was not compared with it");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Compares a head with one remembered checkpoint, and tells what that says.
+pub(crate) async fn check(
+    shared: &Shared,
+    info: &LogInfo,
+    head: &Head,
+    name: &str,
+    note: &[u8],
+) -> Result<Seen, EngineError> {
+    let told = |reason: String| EngineError::damaged(&info.origin, format!("{name}: {reason}"));
+    let signed = checkpoint::open(note, &info.vkey, &[])
+        .map_err(|error| told(format!("its checkpoint is not this log's: {error}")))?;
+    let seen = Seen {
+        size: signed.checkpoint.size,
+        root: signed.checkpoint.root,
+    };
+    let checked = check_progress(shared, info, head, Some(seen)).await;
+    checked.map_err(|error| match error {
+        EngineError::Damaged { reason, .. } => told(reason),
+        other => other,
+    })?;
+    Ok(seen)
+}

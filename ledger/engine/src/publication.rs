@@ -1,0 +1,270 @@
+//! The published copy of a log: its tiles and checkpoint in an object store, in the layout of [c2sp.org/tlog-tiles], so that any
+//! static server or mirror can serve it.
+//!
+//! The copy itself says how far it is: its checkpoint is written last, when everything below it is there. So nothing has to be
+//! remembered about it in the database, and it is an anchor: a database that fell behind it has lost something.
+//!
+//! [c2sp.org/tlog-tiles]: https://c2sp.org/tlog-tiles
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use counterfoil_tlog::tile::{TILE_WIDTH, TileKind, TilePath, entry_bundles_for, tiles_for};
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, path::Path};
+
+use crate::anchor::{self, Anchor, AnchorError};
+use crate::faults::{FaultPoint, Verdict};
+use crate::state::partial_width;
+use crate::{EngineError, Log, LogInfo};
+
+/// Objects that are written at once.
+const AT_ONCE: usize = 16;
+
+const CHECKPOINT: &str = "checkpoint";
+
+/// Where logs are published: a log's files are below `{prefix}/{tenant}/`.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+}
+
+/// What one run of publishing did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Entries of the copy before; 0: it had none.
+    pub from: u64,
+    /// Entries of the copy now.
+    pub size: u64,
+    /// Objects that were written, without those that were there already.
+    pub written: u64,
+}
+
+impl Publication {
+    /// Publishes to this store. It must be durable when it answers: a local folder is one with `with_fsync(true)` only.
+    #[must_use]
+    pub fn new(store: Arc<dyn ObjectStore>, prefix: &str) -> Self {
+        Self {
+            store,
+            prefix: Path::from(prefix),
+        }
+    }
+
+    fn path(&self, log: &LogInfo, file: &str) -> Path {
+        // Tenants are [a-z0-9-], files are of C2SP: nothing of it needs escaping or leads elsewhere.
+        Path::from_iter(
+            self.prefix
+                .parts()
+                .chain(Path::from(log.tenant.as_str()).parts())
+                .chain(Path::from(file).parts()),
+        )
+    }
+
+    /// The bytes of a file; `None`: it is not there.
+    pub(crate) async fn read(
+        &self,
+        log: &LogInfo,
+        file: &str,
+    ) -> Result<Option<Vec<u8>>, EngineError> {
+        let failed = |error| failed("read", file, &error);
+        match self.store.get(&self.path(log, file)).await {
+            Ok(found) => Ok(Some(found.bytes().await.map_err(failed)?.to_vec())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Writes a file that never changes; `false`: it was there, with these very bytes.
+    async fn create(&self, log: &LogInfo, file: &str, bytes: Vec<u8>) -> Result<bool, EngineError> {
+        let path = self.path(log, file);
+        let payload = PutPayload::from(bytes.clone());
+        match self
+            .store
+            .put_opts(&path, payload, PutMode::Create.into())
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                let there = self.read(log, file).await?;
+                if there.as_deref() == Some(bytes.as_slice()) {
+                    Ok(false)
+                } else {
+                    let reason = format!("the published {file} is another one");
+                    Err(EngineError::damaged(&log.origin, reason))
+                }
+            }
+            Err(error) => Err(failed("write", file, &error)),
+        }
+    }
+
+    async fn replace(&self, log: &LogInfo, file: &str, bytes: Vec<u8>) -> Result<(), EngineError> {
+        let path = self.path(log, file);
+        let put = self.store.put(&path, PutPayload::from(bytes)).await;
+        put.map(drop).map_err(|error| failed("write", file, &error))
+    }
+}
+
+#[async_trait]
+impl Anchor for Publication {
+    fn name(&self) -> String {
+        "the published copy".to_owned()
+    }
+
+    async fn newest(&self, log: &LogInfo) -> Result<Option<Vec<u8>>, AnchorError> {
+        let read = self.read(log, CHECKPOINT).await;
+        read.map_err(|error| AnchorError {
+            name: self.name(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+fn failed(step: &'static str, file: &str, error: &object_store::Error) -> EngineError {
+    EngineError::Publication {
+        step,
+        message: format!("{file}: {error}"),
+    }
+}
+
+impl Log {
+    /// Brings the published copy up to the newest size: entry bundles, tiles from level 0 up, then the checkpoint.
+    ///
+    /// Everything but the checkpoint is written under a name that only ever has these bytes, so it does not matter how often it is
+    /// written, by how many, or where an earlier run stopped. Something else under such a name, or a checkpoint that the log does
+    /// not extend, is a fork: the log is stopped, and nothing is signed for it any more.
+    ///
+    /// # Errors
+    /// [`EngineError::Publication`] when the store fails: publish again; [`EngineError::Damaged`] when the copy is another log's.
+    pub async fn publish(&self, to: &Publication) -> Result<Published, EngineError> {
+        let published = self.try_publish(to).await;
+        if let Err(error @ EngineError::Damaged { .. }) = &published {
+            self.stop(error).await?;
+        }
+        published
+    }
+
+    async fn try_publish(&self, to: &Publication) -> Result<Published, EngineError> {
+        let info = self.info();
+        let from = match to.read(info, CHECKPOINT).await? {
+            None => 0,
+            Some(note) => {
+                let head = self.head().await?;
+                let seen = anchor::check(self.shared(), info, &head, &to.name(), &note).await?;
+                seen.size
+            }
+        };
+        // Read after the copy's: another replica may have published what this one had not seen yet.
+        let head = self.head().await?;
+        let nothing_new = from == head.size && from > 0;
+        if nothing_new {
+            return Ok(Published {
+                from,
+                size: from,
+                written: 0,
+            });
+        }
+        let mut written = 0;
+        let bundles: Vec<TilePath> = entry_bundles_for(from, head.size).collect();
+        written += self.publish_all(to, bundles, head.size).await?;
+        let mut tiles: Vec<TilePath> = tiles_for(from, head.size).collect();
+        while let Some(level) = tiles.first().map(TilePath::kind) {
+            let above = tiles.partition_point(|tile| tile.kind() == level);
+            let rest = tiles.split_off(above);
+            written += self.publish_all(to, tiles, head.size).await?;
+            tiles = rest;
+        }
+        // If we crash here: the copy is as old as before and valid; the next run finds the files there and goes on.
+        self.fault(FaultPoint::PublishCheckpoint, || async {
+            to.replace(info, CHECKPOINT, head.checkpoint.clone().into_bytes())
+                .await
+        })
+        .await?;
+        // If we crash here: the next run reads how far the copy is from the copy.
+        if let Err(error) = self.sweep(to, from, head.size).await {
+            tracing::warn!(origin = info.origin, %error, "partial tiles that nobody needs stay published");
+        }
+        Ok(Published {
+            from,
+            size: head.size,
+            written: written + 1,
+        })
+    }
+
+    /// Writes tiles of one kind, several at once; how many were not there.
+    async fn publish_all(
+        &self,
+        to: &Publication,
+        paths: Vec<TilePath>,
+        size: u64,
+    ) -> Result<u64, EngineError> {
+        let writes = futures::stream::iter(paths.into_iter().map(|path| async move {
+            let missing =
+                || EngineError::damaged(&self.info().origin, format!("{path} is not there"));
+            let bytes = self.tile_of(&path, size).await?.ok_or_else(missing)?;
+            let file = path.to_string();
+            self.fault(FaultPoint::PublishTile, || async {
+                to.create(self.info(), &file, bytes).await
+            })
+            .await
+        }));
+        writes
+            .buffer_unordered(AT_ONCE)
+            .try_fold(
+                0,
+                |written, new| async move { Ok(written + u64::from(new)) },
+            )
+            .await
+    }
+
+    /// Does a step of publishing, unless a test lets it fail.
+    async fn fault<T, F: Future<Output = Result<T, EngineError>>>(
+        &self,
+        point: FaultPoint,
+        step: impl FnOnce() -> F,
+    ) -> Result<T, EngineError> {
+        let injected = || EngineError::Publication {
+            step: "fault",
+            message: "injected by a test".to_owned(),
+        };
+        match self.shared().faults.at(point) {
+            Verdict::Proceed => step().await,
+            Verdict::Fail => Err(injected()),
+            Verdict::FailAfter => step().await.and(Err(injected())),
+        }
+    }
+
+    /// Takes away the partial tiles of the copy as it was, where a full tile has replaced them. A run that stops in here leaves some
+    /// for good: they are valid, and nobody asks for them.
+    async fn sweep(&self, of: &Publication, from: u64, size: u64) -> Result<(), EngineError> {
+        let levels = (0..8).map(|level| TileKind::Hashes { level });
+        for kind in levels.chain([TileKind::Entries]) {
+            let full = self.replaced(kind, from, size);
+            let Some(full) = full else { continue };
+            let partial = of.path(self.info(), &format!("{full}.p"));
+            let step = |error| failed("sweep", "partial tiles", &error);
+            let found = of
+                .store
+                .list(Some(&partial))
+                .map_ok(|object| object.location);
+            let gone = of.store.delete_stream(found.boxed());
+            gone.try_for_each(|_| async { Ok(()) })
+                .await
+                .map_err(step)?;
+        }
+        Ok(())
+    }
+
+    /// The tile that was partial in a log of size `from` and is full in one of `size`.
+    fn replaced(&self, kind: TileKind, from: u64, size: u64) -> Option<TilePath> {
+        let level = match kind {
+            TileKind::Hashes { level } => level,
+            TileKind::Entries => 0,
+        };
+        if partial_width(level, from) == 0 {
+            return None;
+        }
+        let index = (from >> (u32::from(level) * 8)) / u64::from(TILE_WIDTH);
+        TilePath::in_log(kind, index, size).filter(|tile| tile.width() == TILE_WIDTH)
+    }
+}

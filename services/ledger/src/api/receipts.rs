@@ -1,0 +1,87 @@
+//! Receipts of entries from before, at the state of evidence that they have reached meanwhile.
+
+use std::time::Duration;
+
+use counterfoil_chassis::{ApiError, Caller, clock::timestamp};
+use counterfoil_engine::{Head, Log, StoredEntry};
+use counterfoil_evidence::record::{decode_entry, decode_record};
+use counterfoil_proto::{
+    common::{self, EvidenceState},
+    ledger::{GetReceiptRequest, GetReceiptResponse, get_receipt_request::Selector},
+};
+
+use super::entries::{Which, at, nothing_selected};
+use super::{Api, told};
+
+/// The longest that a call waits.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+impl Api {
+    pub(super) async fn receipt(
+        &self,
+        caller: &Caller,
+        request: GetReceiptRequest,
+    ) -> Result<GetReceiptResponse, ApiError> {
+        let log = self.log(caller, &request.tenant).await?;
+        let wanted = match EvidenceState::try_from(request.state) {
+            Ok(EvidenceState::Unspecified) => EvidenceState::Logged,
+            Ok(state) if state >= EvidenceState::Logged => state,
+            _ => return Err(ApiError::invalid("state", "must be LOGGED or higher")),
+        };
+        let wait = request
+            .wait
+            .map_or(Ok(Duration::ZERO), Duration::try_from)
+            .ok()
+            .filter(|wait| *wait <= WAIT_MAX)
+            .ok_or_else(|| ApiError::invalid("wait", "must be 0 to 60 seconds"))?;
+        let stored = match request.selector {
+            Some(Selector::Index(index)) => at(&log, Which::Index(index)).await?,
+            Some(Selector::RecordId(id)) => at(&log, Which::Record(id)).await?,
+            None => return Err(nothing_selected()),
+        };
+        let wait = if wanted > EvidenceState::Logged { wait } else { Duration::ZERO };
+        let (state, head) = self.evidence(&log, &stored, wait).await?;
+        let proofs = log
+            .receipts(&head, std::slice::from_ref(&stored))
+            .await
+            .map_err(told)?;
+        let record_id = decode_entry(&stored.bytes)
+            .and_then(|entry| decode_record(&entry.record))
+            .map(|record| record.record_id)
+            .map_err(|error| {
+                ApiError::data_loss("LOG_DAMAGED", format!("entry {}: {error}", stored.index))
+            })?;
+        let receipt = common::Receipt {
+            record_id,
+            record_hash: stored.record_hash.to_vec(),
+            state: state.into(),
+            index: stored.index,
+            leaf_hash: stored.leaf_hash.as_bytes().to_vec(),
+            tlog_proof: proofs.into_iter().next().unwrap_or_default().into_bytes(),
+            checkpoint_time: Some(timestamp(head.recorded_at_ms)),
+        };
+        Ok(GetReceiptResponse {
+            receipt: Some(receipt),
+        })
+    }
+
+    /// The state that an entry has reached after the wait, with the head that shows it.
+    async fn evidence(
+        &self,
+        log: &Log,
+        entry: &StoredEntry,
+        wait: Duration,
+    ) -> Result<(EvidenceState, Head), ApiError> {
+        let copied = match &self.copies {
+            Some(copies) => copies.wait(&log.info().tenant, entry.index + 1, wait).await,
+            None => None,
+        };
+        match copied.filter(|copied| copied.size > entry.index) {
+            Some(copied) => {
+                let head = log.head_at(copied.size).await.map_err(told)?;
+                Ok((EvidenceState::Published, head))
+            }
+            None => Ok((EvidenceState::Logged, log.head().await.map_err(told)?)),
+        }
+    }
+}
