@@ -9,6 +9,7 @@ use counterfoil_tlog::checkpoint;
 use crate::engine::Shared;
 use crate::model::Head;
 use crate::sequencer::{Seen, check_progress};
+use crate::state::LogState;
 use crate::{EngineError, LogInfo};
 
 /// The anchor is out of reach: what it remembers is open.
@@ -32,6 +33,18 @@ pub trait Anchor: Debug + Send + Sync + 'static {
     /// # Errors
     /// When it cannot be asked.
     async fn newest(&self, log: &LogInfo) -> Result<Option<Vec<u8>>, AnchorError>;
+
+    /// Is told of every checkpoint after its commit and before anybody gets it. It must be quick; by default nothing is done.
+    fn remember(&self, log: &LogInfo, checkpoint: &str) {
+        let _ = (log, checkpoint);
+    }
+}
+
+/// Tells every anchor of a committed state.
+pub(crate) fn remember(shared: &Shared, state: &LogState) {
+    for anchor in &shared.options.anchors {
+        anchor.remember(&state.info, &state.checkpoint);
+    }
 }
 
 /// Compares a head with every anchor in reach. Behind one of them, or beside it: the log is not written any more.

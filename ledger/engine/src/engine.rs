@@ -201,6 +201,30 @@ impl Engine {
         Ok(Log::new(Arc::clone(&self.inner), info))
     }
 
+    /// The log of a tenant that may be lost with its database, but whose key is there; as a start for [`Log::recover`].
+    ///
+    /// # Errors
+    /// [`EngineError::Key`] when its key is not there; otherwise as [`Engine::create_log`].
+    pub async fn lost_log(
+        &self,
+        tenant: &str,
+        origin: &str,
+        registrar: &VerifierKey,
+    ) -> Result<Log, EngineError> {
+        let key_error = |reason: String| EngineError::Key {
+            origin: origin.to_owned(),
+            reason,
+        };
+        let found = self.inner.shared.keys.find(origin);
+        if found
+            .map_err(|error| key_error(error.to_string()))?
+            .is_none()
+        {
+            return Err(key_error("it is not here".to_owned()));
+        }
+        self.create_log(tenant, origin, registrar).await
+    }
+
     async fn insert_log(
         &self,
         tenant: &str,

@@ -12,7 +12,9 @@
 //! - A stream has no gaps, and each of its records names the one before.
 //! - Which key may write which stream follows from the log's own records, never from configuration.
 //!
-//! Not here: callers, permissions, gRPC, HTTP, publication to an object store, anchoring, witnesses, epochs.
+//! - [`Log::publish`] copies a log to an object store, [`Log::recover`] brings back from there what the database lost.
+//!
+//! Not here: callers, permissions, gRPC, HTTP, anchoring, witnesses, epochs.
 
 mod admission;
 mod anchor;
@@ -22,12 +24,14 @@ mod error;
 mod export;
 mod faults;
 mod fsck;
+mod high_water;
 mod key_book;
 mod keys;
 mod log;
 mod model;
 mod prove;
 mod publication;
+mod recover;
 mod sequencer;
 mod state;
 mod store;
@@ -40,6 +44,7 @@ pub use error::{EngineError, Refusal};
 pub use export::{Export, ExportedFile};
 pub use faults::{FaultPoint, Faults, NoFaults, Verdict};
 pub use fsck::{FsckProblem, FsckReport};
+pub use high_water::HighWater;
 pub use keys::{DirectoryKeys, KeyError, LogKeys};
 pub use log::{EntryFilter, Log};
 pub use model::{
@@ -47,3 +52,4 @@ pub use model::{
     key_id_of,
 };
 pub use publication::{Publication, Published};
+pub use recover::Recovered;

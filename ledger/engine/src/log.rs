@@ -57,6 +57,10 @@ impl Log {
         &self.inner.shared
     }
 
+    pub(crate) fn shared_info(&self) -> &Arc<LogInfo> {
+        &self.info
+    }
+
     /// What never changes about it.
     #[must_use]
     pub fn info(&self) -> &LogInfo {
@@ -137,9 +141,11 @@ impl Log {
             None => None,
         };
         let recorded_at_ms = match last {
-            Some(entry) => decode_entry(&entry.bytes)
-                .map_err(|error| EngineError::damaged(&self.info.origin, error.to_string()))?
-                .recorded_at_ms,
+            Some(entry) => {
+                decode_entry(&entry.bytes)
+                    .map_err(|error| EngineError::damaged(&self.info.origin, error.to_string()))?
+                    .recorded_at_ms
+            }
             None => 0,
         };
         let checkpoint = self.sign_prefix(size, &head).await?;

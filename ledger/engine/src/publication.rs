@@ -51,12 +51,12 @@ impl Publication {
         }
     }
 
-    fn path(&self, log: &LogInfo, file: &str) -> Path {
+    fn path(&self, tenant: &str, file: &str) -> Path {
         // Tenants are [a-z0-9-], files are of C2SP: nothing of it needs escaping or leads elsewhere.
         Path::from_iter(
             self.prefix
                 .parts()
-                .chain(Path::from(log.tenant.as_str()).parts())
+                .chain(Path::from(tenant).parts())
                 .chain(Path::from(file).parts()),
         )
     }
@@ -64,20 +64,25 @@ impl Publication {
     /// The bytes of a file; `None`: it is not there.
     pub(crate) async fn read(
         &self,
-        log: &LogInfo,
+        tenant: &str,
         file: &str,
     ) -> Result<Option<Vec<u8>>, EngineError> {
         let failed = |error| failed("read", file, &error);
-        match self.store.get(&self.path(log, file)).await {
+        match self.store.get(&self.path(tenant, file)).await {
             Ok(found) => Ok(Some(found.bytes().await.map_err(failed)?.to_vec())),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(failed(error)),
         }
     }
 
+    /// The newest published checkpoint of a tenant's log; `None`: it was never published.
+    pub(crate) async fn checkpoint(&self, tenant: &str) -> Result<Option<Vec<u8>>, EngineError> {
+        self.read(tenant, CHECKPOINT).await
+    }
+
     /// Writes a file that never changes; `false`: it was there, with these very bytes.
     async fn create(&self, log: &LogInfo, file: &str, bytes: Vec<u8>) -> Result<bool, EngineError> {
-        let path = self.path(log, file);
+        let path = self.path(&log.tenant, file);
         let payload = PutPayload::from(bytes.clone());
         match self
             .store
@@ -86,7 +91,7 @@ impl Publication {
         {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. }) => {
-                let there = self.read(log, file).await?;
+                let there = self.read(&log.tenant, file).await?;
                 if there.as_deref() == Some(bytes.as_slice()) {
                     Ok(false)
                 } else {
@@ -99,7 +104,7 @@ impl Publication {
     }
 
     async fn replace(&self, log: &LogInfo, file: &str, bytes: Vec<u8>) -> Result<(), EngineError> {
-        let path = self.path(log, file);
+        let path = self.path(&log.tenant, file);
         let put = self.store.put(&path, PutPayload::from(bytes)).await;
         put.map(drop).map_err(|error| failed("write", file, &error))
     }
@@ -112,7 +117,7 @@ impl Anchor for Publication {
     }
 
     async fn newest(&self, log: &LogInfo) -> Result<Option<Vec<u8>>, AnchorError> {
-        let read = self.read(log, CHECKPOINT).await;
+        let read = self.checkpoint(&log.tenant).await;
         read.map_err(|error| AnchorError {
             name: self.name(),
             reason: error.to_string(),
@@ -146,7 +151,7 @@ impl Log {
 
     async fn try_publish(&self, to: &Publication) -> Result<Published, EngineError> {
         let info = self.info();
-        let from = match to.read(info, CHECKPOINT).await? {
+        let from = match to.checkpoint(&info.tenant).await? {
             None => 0,
             Some(note) => {
                 let head = self.head().await?;
@@ -241,7 +246,7 @@ impl Log {
         for kind in levels.chain([TileKind::Entries]) {
             let full = self.replaced(kind, from, size);
             let Some(full) = full else { continue };
-            let partial = of.path(self.info(), &format!("{full}.p"));
+            let partial = of.path(&self.info().tenant, &format!("{full}.p"));
             let step = |error| failed("sweep", "partial tiles", &error);
             let found = of
                 .store

@@ -45,7 +45,10 @@ pub async fn start(
     let settings = config.ledger.clone();
     let publication = settings.publish_url.as_deref().map(publisher::open);
     let publication = publication.transpose().map_err(other)?;
-    let anchors = publication.iter().cloned().map(|copy| Arc::new(copy) as Arc<dyn Anchor>);
+    let anchors = publication
+        .iter()
+        .cloned()
+        .map(|copy| Arc::new(copy) as Arc<dyn Anchor>);
     let anchors = anchors.collect();
     let (mut chassis, logs) = open(config, clock, listener, shutdown, anchors).await?;
     // Where nothing is published, nobody waits for it.

@@ -10,7 +10,9 @@ use counterfoil_chassis::{both_engines, db::Engine, testing::TestDatabase};
 use counterfoil_evidence::v1::OwnershipSet;
 use counterfoil_proto::{
     common::{EvidenceState, Receipt},
-    ledger::{CreateLogRequest, GetCheckpointRequest, GetReceiptRequest, get_receipt_request::Selector},
+    ledger::{
+        CreateLogRequest, GetCheckpointRequest, GetReceiptRequest, get_receipt_request::Selector,
+    },
 };
 use counterfoil_tlog::{Hash, VerifierKey, checkpoint, proof};
 use support::{Client, Ledger, Producer, append};
@@ -46,7 +48,9 @@ async fn published(db: &TestDatabase) -> Published {
     let vkey = VerifierKey::parse(&ledger.create("acme").await.vkey).unwrap();
     let mut inventory = ledger.producer("inventory", "acme").await;
     let mut client = ledger.client("services/inventory");
-    let records = (0..300).map(|n| inventory.next(&ownership(n), &[])).collect();
+    let records = (0..300)
+        .map(|n| inventory.next(&ownership(n), &[]))
+        .collect();
     append(&mut client, "acme", records).await;
     Published {
         ledger,
@@ -152,6 +156,8 @@ async fn where_nothing_is_published_nobody_waits_for_it() {
     let ledger = Ledger::start(&db).await;
     ledger.create("acme").await;
     let mut client = ledger.client("services/authority");
-    let found = receipt(&mut client, 0, EvidenceState::Published, 60).await.unwrap();
+    let found = receipt(&mut client, 0, EvidenceState::Published, 60)
+        .await
+        .unwrap();
     assert_eq!(found.state(), EvidenceState::Logged);
 }

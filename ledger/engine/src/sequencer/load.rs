@@ -96,6 +96,16 @@ pub(crate) async fn check_progress(
     Ok(())
 }
 
+/// The state of a log as the database has it, checked against itself and not against anchors.
+pub(crate) async fn read_state(
+    shared: &Shared,
+    info: &Arc<LogInfo>,
+    head: &Head,
+    frontier: &[u8],
+) -> Result<LogState, EngineError> {
+    read(shared, info, &signer(shared, info)?, head, frontier).await
+}
+
 async fn read(
     shared: &Shared,
     info: &Arc<LogInfo>,

@@ -14,10 +14,12 @@ use counterfoil_tlog::note::Note;
 use counterfoil_tlog::{Hash, TlogProof};
 use tokio::sync::mpsc;
 
-pub(crate) use self::load::{Seen, check_link, check_progress};
-use self::plan::{BatchItem, Fate, Grown, KnownRecords, Plan};
+pub(crate) use self::load::{Seen, check_link, check_progress, read_state};
+use self::plan::Plan;
+pub(crate) use self::plan::{BatchItem, Fate, Grown, KnownRecords, plan};
 use self::queue::FairQueue;
 pub(crate) use self::queue::{Reply, Submission};
+use crate::anchor;
 use crate::engine::Shared;
 use crate::faults::{FaultPoint, Verdict};
 use crate::model::{Head, LogInfo, Outcome, Receipt};
@@ -155,7 +157,7 @@ impl Sequencer {
         let now_ms = self.shared.clock.now_ms();
         let mut plan = {
             let items = Arc::clone(items);
-            blocking(move || plan::plan(&states, &items, &known, now_ms))
+            blocking(move || plan(&states, &items, &known, now_ms))
                 .await
                 .map_err(Again::No)?
         };
@@ -275,6 +277,7 @@ impl Sequencer {
         })?;
         let (mut plan, receipts) = written.map_err(Again::No)?;
         for (_, grown) in std::mem::take(&mut plan.grown) {
+            anchor::remember(&self.shared, &grown.state);
             self.adopt(grown.state);
         }
         // If we crash here: the entries are durable and their callers do not know. They send them again and get the

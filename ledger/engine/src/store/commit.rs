@@ -5,11 +5,12 @@ use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
+use super::logs::let_go_on;
 use super::{Dialect, ROWS_PER_STATEMENT, Store, to_db};
 use crate::admission::SubjectKey;
 use crate::faults::{FaultPoint, Faults, Verdict};
 use crate::model::StreamHead;
-use crate::{EngineError, LogId};
+use crate::{EngineError, LogId, LogInfo};
 
 /// What a batch adds to one log.
 #[derive(Debug)]
@@ -91,7 +92,10 @@ impl Store {
     ) -> Result<(), CommitError> {
         // If we crash anywhere before the commit: nothing of the batch is there, nobody was told, clients send it again.
         let before = Step::reach(faults, FaultPoint::Begin)?;
-        let mut transaction = self.begin(logs).await.map_err(CommitError::at("begin"))?;
+        let mut transaction = {
+            let ids: Vec<LogId> = logs.iter().map(|log| log.log).collect();
+            self.begin(&ids).await.map_err(CommitError::at("begin"))?
+        };
         before.done()?;
         let before = Step::reach(faults, FaultPoint::SwapHeads)?;
         for log in logs {
@@ -99,11 +103,7 @@ impl Store {
         }
         before.done()?;
         let before = Step::reach(faults, FaultPoint::Insert)?;
-        self.insert_entries(&mut transaction, logs).await?;
-        self.insert_subjects(&mut transaction, logs).await?;
-        self.upsert_streams(&mut transaction, logs).await?;
-        self.upsert_tiles(&mut transaction, logs).await?;
-        self.upsert_keys(&mut transaction, logs).await?;
+        self.insert(&mut transaction, logs).await?;
         before.done()?;
         let before = Step::reach(faults, FaultPoint::Commit)?;
         // If we crash here: either all of the batch is durable or nothing. Clients send it again, and get the original
@@ -115,12 +115,35 @@ impl Store {
         before.done()
     }
 
+    async fn insert(
+        &self,
+        transaction: &mut Transaction<'_, Any>,
+        logs: &[LogCommit],
+    ) -> Result<(), CommitError> {
+        self.insert_entries(transaction, logs).await?;
+        self.insert_subjects(transaction, logs).await?;
+        self.upsert_streams(transaction, logs).await?;
+        self.upsert_tiles(transaction, logs).await?;
+        self.upsert_keys(transaction, logs).await
+    }
+
+    /// Begins to append many batches to one log at once, even if it was stopped.
+    pub(crate) async fn rebuild(&self, log: &LogInfo) -> Result<Rebuild<'_>, EngineError> {
+        let failed = |error: sqlx::Error| EngineError::storage("begin to rebuild", &error);
+        let mut transaction = self.begin(&[log.id]).await.map_err(failed)?;
+        let_go_on(&mut transaction, log.id).await.map_err(failed)?;
+        Ok(Rebuild {
+            store: self,
+            transaction,
+        })
+    }
+
     /// Begins to write to these logs. On PostgreSQL the transaction names them, and sees no others.
-    async fn begin(&self, logs: &[LogCommit]) -> Result<Transaction<'static, Any>, sqlx::Error> {
+    async fn begin(&self, logs: &[LogId]) -> Result<Transaction<'static, Any>, sqlx::Error> {
         match self.dialect {
             Dialect::Sqlite => self.write.begin().await,
             Dialect::Postgres => {
-                let ids: Vec<String> = logs.iter().map(|log| log.log.to_string()).collect();
+                let ids: Vec<String> = logs.iter().map(ToString::to_string).collect();
                 let begin = format!("BEGIN; SET LOCAL counterfoil.logs = '{}'", ids.join(","));
                 self.write.begin_with(AssertSqlSafe(begin)).await
             }
@@ -282,6 +305,37 @@ impl Store {
                 .map_err(CommitError::at(step))?;
         }
         Ok(())
+    }
+}
+
+/// Batches of one log that become durable together.
+#[derive(Debug)]
+pub(crate) struct Rebuild<'a> {
+    store: &'a Store,
+    transaction: Transaction<'static, Any>,
+}
+
+impl Rebuild<'_> {
+    /// Adds the next batch.
+    pub(crate) async fn add(&mut self, batch: &LogCommit) -> Result<(), EngineError> {
+        let added = async {
+            swap_head(&mut self.transaction, batch).await?;
+            let batch = std::slice::from_ref(batch);
+            self.store.insert(&mut self.transaction, batch).await
+        };
+        added.await.map_err(|error| match error {
+            CommitError::Failed(error) => error,
+            CommitError::HeadMoved(_) | CommitError::RecordKnown => EngineError::Storage {
+                step: "rebuild",
+                message: "another process writes the log; try again".to_owned(),
+            },
+        })
+    }
+
+    /// Makes all of them durable.
+    pub(crate) async fn commit(self) -> Result<(), EngineError> {
+        let failed = |error: sqlx::Error| EngineError::storage("commit", &error);
+        self.transaction.commit().await.map_err(failed)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The logs themselves: creating and finding them.
 
 use counterfoil_tlog::VerifierKey;
-use sqlx::Row as _;
 use sqlx::any::AnyRow;
+use sqlx::{Any, Row as _, Transaction};
 
 use super::{Dialect, Store, get, number, set};
 use crate::EngineError;
@@ -101,6 +101,19 @@ impl Store {
         transaction.commit().await.map_err(failed)
     }
 
+    /// Lets a log be written again.
+    pub(crate) async fn go_on(&self, log: &LogInfo) -> Result<(), EngineError> {
+        let failed = |error: sqlx::Error| EngineError::storage("go on", &error);
+        let mut transaction = self.write.begin().await.map_err(failed)?;
+        if self.dialect == Dialect::Postgres {
+            set(&mut transaction, "counterfoil.logs", &log.id.to_string())
+                .await
+                .map_err(failed)?;
+        }
+        let_go_on(&mut transaction, log.id).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)
+    }
+
     /// Why a log was stopped; `None`: it was not.
     pub(crate) async fn stopped(&self, log: &LogInfo) -> Result<Option<String>, EngineError> {
         let row = sqlx::query("SELECT stopped_because FROM log_heads WHERE log_id = $1")
@@ -129,7 +142,9 @@ impl Store {
         let mut reading = self.reading_tenant("*").await?;
         if self.dialect == Dialect::Postgres {
             // No log by its number: `*` reads the heads of all.
-            set(&mut reading, "counterfoil.logs", "").await.map_err(failed)?;
+            set(&mut reading, "counterfoil.logs", "")
+                .await
+                .map_err(failed)?;
         }
         sqlx::query(
             "SELECT logs.tenant, log_heads.size FROM logs JOIN log_heads ON log_heads.log_id = logs.log_id \
@@ -142,6 +157,18 @@ impl Store {
         .map(|row| Ok((get(row, "tenant")?, number(row, "size")?)))
         .collect()
     }
+}
+
+/// Takes the reason away for which a log was stopped.
+pub(super) async fn let_go_on(
+    transaction: &mut Transaction<'_, Any>,
+    log: LogId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE log_heads SET stopped_because = NULL WHERE log_id = $1")
+        .bind(log.0)
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
 }
 
 fn log_info(row: &AnyRow) -> Result<LogInfo, EngineError> {

@@ -14,7 +14,7 @@ use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Executor as _, Row as _, Transaction};
 
-pub(crate) use commit::{CommitError, EntryRow, KeyRow, LogCommit, TileRow};
+pub(crate) use commit::{CommitError, EntryRow, KeyRow, LogCommit, Rebuild, TileRow};
 pub(crate) use logs::NewLog;
 pub(crate) use read::{EntryQuery, KnownRecord};
 

@@ -50,7 +50,7 @@ pub(crate) struct Database {
     pub(crate) url: String,
     pub(crate) directory: tempfile::TempDir,
     pub(crate) clock: Arc<TestClock>,
-    _cluster: Option<Arc<postgres::Cluster>>,
+    cluster: Option<Arc<postgres::Cluster>>,
 }
 
 /// A fresh database on each engine.
@@ -66,7 +66,7 @@ pub(crate) fn sqlite() -> Database {
         url: format!("sqlite://{}?mode=rwc", path.display()),
         directory,
         clock: Arc::default(),
-        _cluster: None,
+        cluster: None,
     }
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn postgres() -> Database {
         url: cluster.create_database(),
         directory: tempfile::tempdir().unwrap(),
         clock: Arc::default(),
-        _cluster: Some(cluster),
+        cluster: Some(cluster),
     }
 }
 
@@ -90,6 +90,57 @@ impl Database {
         let keys = Arc::new(DirectoryKeys::open(self.keys()).unwrap());
         let clock: Arc<TestClock> = Arc::clone(&self.clock);
         Engine::open(&self.url, keys, clock, options).await.unwrap()
+    }
+
+    /// The database as it is, as a backup that can be opened; all that used it must be closed. Keys and clock are the same.
+    pub(crate) fn back_up(&self) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (url, cluster) = match &self.cluster {
+            None => {
+                let copy = directory.path().join("ledger.db");
+                std::fs::copy(self.directory.path().join("ledger.db"), &copy).unwrap();
+                (format!("sqlite://{}?mode=rwc", copy.display()), None)
+            }
+            Some(cluster) => {
+                let name = self
+                    .url
+                    .rsplit('/')
+                    .find_map(|part| part.split_once("?host="));
+                let name = name.map(|(name, _)| name).unwrap();
+                (cluster.copy_database(name), Some(Arc::clone(cluster)))
+            }
+        };
+        self.beside(directory, url, cluster)
+    }
+
+    /// An empty database with the same keys and clock.
+    pub(crate) fn emptied(&self) -> Self {
+        let fresh = match &self.cluster {
+            None => sqlite(),
+            Some(_) => postgres(),
+        };
+        self.beside(fresh.directory, fresh.url, fresh.cluster)
+    }
+
+    fn beside(
+        &self,
+        directory: tempfile::TempDir,
+        url: String,
+        cluster: Option<Arc<postgres::Cluster>>,
+    ) -> Self {
+        let copy = Self {
+            name: self.name,
+            url,
+            directory,
+            clock: Arc::clone(&self.clock),
+            cluster,
+        };
+        std::fs::create_dir_all(copy.keys()).unwrap();
+        for key in std::fs::read_dir(self.keys()).unwrap() {
+            let key = key.unwrap();
+            std::fs::copy(key.path(), copy.keys().join(key.file_name())).unwrap();
+        }
+        copy
     }
 
     pub(crate) fn keys(&self) -> std::path::PathBuf {

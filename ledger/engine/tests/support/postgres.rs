@@ -82,12 +82,17 @@ impl Cluster {
 
     /// The URL of a new, empty database.
     pub(crate) fn create_database(&self) -> String {
+        self.copy_database("template0")
+    }
+
+    /// The URL of a new database that is a copy of another one, which nobody may use meanwhile.
+    pub(crate) fn copy_database(&self, template: &str) -> String {
         let name = format!("db{}", NEXT_DATABASE.fetch_add(1, Ordering::SeqCst));
         let socket = self.directory.path();
         let made = command("createdb")
             .arg("-h")
             .arg(socket)
-            .args(["-U", "postgres", "-E", "UTF8", "-T", "template0", &name])
+            .args(["-U", "postgres", "-E", "UTF8", "-T", template, &name])
             .output()
             .unwrap();
         assert!(

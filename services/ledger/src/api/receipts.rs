@@ -39,7 +39,11 @@ impl Api {
             Some(Selector::RecordId(id)) => at(&log, Which::Record(id)).await?,
             None => return Err(nothing_selected()),
         };
-        let wait = if wanted > EvidenceState::Logged { wait } else { Duration::ZERO };
+        let wait = if wanted > EvidenceState::Logged {
+            wait
+        } else {
+            Duration::ZERO
+        };
         let (state, head) = self.evidence(&log, &stored, wait).await?;
         let proofs = log
             .receipts(&head, std::slice::from_ref(&stored))

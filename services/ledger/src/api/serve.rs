@@ -12,10 +12,11 @@ use counterfoil_proto::{
     ledger::{
         AppendBatchRequest, AppendBatchResponse, CreateLogRequest, CreateLogResponse,
         ExplainAccessRequest, ExplainAccessResponse, ExportLogRequest, ExportLogResponse,
-        GetCheckpointRequest, GetCheckpointResponse, GetEntryRequest, GetEntryResponse, GetReceiptRequest, GetReceiptResponse,
-        ListEntriesRequest, ListEntriesResponse, ProveConsistencyRequest, ProveConsistencyResponse,
-        RegisterProducerRequest, RegisterProducerResponse, SealEpochRequest, SealEpochResponse,
-        StreamEntriesRequest, StreamEntriesResponse, ledger_service_server::LedgerService,
+        GetCheckpointRequest, GetCheckpointResponse, GetEntryRequest, GetEntryResponse,
+        GetReceiptRequest, GetReceiptResponse, ListEntriesRequest, ListEntriesResponse,
+        ProveConsistencyRequest, ProveConsistencyResponse, RegisterProducerRequest,
+        RegisterProducerResponse, SealEpochRequest, SealEpochResponse, StreamEntriesRequest,
+        StreamEntriesResponse, ledger_service_server::LedgerService,
     },
 };
 use futures::{Stream, StreamExt};

@@ -23,7 +23,13 @@ async fn api(db: &TestDatabase) -> (Api, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let config = testing::config("ledger", db, folder.path());
     let clock = TestClock::new(1_800_000_000_000).clock();
-    let opened = crate::open(config.into(), clock, None, CancellationToken::new(), Vec::new());
+    let opened = crate::open(
+        config.into(),
+        clock,
+        None,
+        CancellationToken::new(),
+        Vec::new(),
+    );
     let (chassis, logs) = opened.await.unwrap();
     let api = Api::new(logs, None, &chassis);
     let authority = Caller::of_deployment("services/authority", [Role::Service]);
