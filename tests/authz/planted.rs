@@ -276,6 +276,7 @@ async fn refused_by_the_database(search: &mut Search) {
         data_dir: folder.path().join("data"),
         database_url: Some(format!("postgres://someone:{password}@127.0.0.1:1/none")),
         migration_database_url: None,
+        publish_url: None,
         any_port: true,
         deployment: None,
     };

@@ -32,7 +32,7 @@ pub const ATTACKER: &str = "mallory-corp";
 pub const VICTIM: &str = "victim-corp";
 
 /// What a test cannot ask for well: the request would need a producer's key.
-const REFUSED_ANYWAY: [&str; 2] = ["RegisterProducer", "AppendBatch"];
+const REFUSED_ANYWAY: [&str; 4] = ["RegisterProducer", "Append", "AppendBatch", "AppendStream"];
 
 /// Two tenants and their callers.
 pub struct Governed {
@@ -88,6 +88,7 @@ impl Governed {
             data_dir: data_dir.clone(),
             database_url: role(0),
             migration_database_url: role(1),
+            publish_url: None,
             any_port: true,
             deployment: None,
         };

@@ -19,4 +19,5 @@ mod demands;
 mod golden;
 mod kubernetes;
 mod ldap;
+mod ledger;
 mod quickstart;

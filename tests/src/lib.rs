@@ -8,6 +8,7 @@
 //! - [`cycle`], [`steps`]: a governance cycle, played whole by `quickstart` or step by step by the client.
 //! - [`report`], [`evidence`]: what the verifier says of a bundle, and what the bundle holds.
 //! - [`source`]: what a target system really holds, read past the suite.
+//! - [`s3`]: a real object store to publish to.
 //! - [`tools`], [`foreign`]: other people's implementations that `tests/run` installs.
 //!
 //! The tests themselves are targets of their own, one folder each. Nothing here sleeps, and nothing talks beyond loopback.
@@ -24,6 +25,7 @@ pub mod process;
 pub mod proxy;
 pub mod report;
 pub mod repository;
+pub mod s3;
 #[cfg(test)]
 mod sample;
 pub mod small;

@@ -125,8 +125,19 @@ pub enum Refusal {
     #[error("the signature does not verify")]
     BadSignature,
     /// The id is in the log with other bytes.
-    #[error("the record id is logged with other bytes at index {0}")]
-    RecordIdTaken(u64),
+    #[error(
+        "the record id is logged with other bytes at index {index}: SHA-256 {}, not {}",
+        hex::encode(logged),
+        hex::encode(sent)
+    )]
+    RecordIdTaken {
+        /// Where it is.
+        index: u64,
+        /// SHA-256 of the record that is logged.
+        logged: [u8; 32],
+        /// SHA-256 of the record that was sent.
+        sent: [u8; 32],
+    },
     /// The record does not follow the last one of its stream.
     #[error("stream_seq {expected} that follows the stream's last record is expected")]
     SequenceGap {

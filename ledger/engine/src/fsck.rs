@@ -10,12 +10,13 @@ use counterfoil_tlog::tile::encode_hashes;
 use counterfoil_tlog::{Hash, checkpoint};
 
 use crate::admission::read_payload;
+use crate::copy_check::CopyCheck;
 use crate::engine::Shared;
 use crate::key_book::KeyBook;
 use crate::model::{StoredEntry, StreamHead};
 use crate::sequencer::check_link;
 use crate::state::{FullTile, TileEdge};
-use crate::{EngineError, Log, LogInfo};
+use crate::{EngineError, Log, LogInfo, Publication};
 
 /// Entries read at once.
 const PAGE: u32 = 512;
@@ -63,6 +64,7 @@ struct Replay<'a> {
     keys: KeyBook,
     signed: Vec<Signed>,
     problems: Vec<FsckProblem>,
+    copy: Option<CopyCheck<'a>>,
 }
 
 /// A signature to verify with others.
@@ -73,43 +75,23 @@ struct Signed {
     signature: Vec<u8>,
 }
 
-pub(crate) async fn check(shared: &Shared, log: &Log) -> Result<FsckReport, EngineError> {
+/// Checks a log, and its published copy if there is one to compare with; `progress` is told how many entries are read, and of how many.
+pub(crate) async fn check(
+    shared: &Shared,
+    log: &Log,
+    copy: Option<&Publication>,
+    progress: &mut (dyn FnMut(u64, u64) + Send),
+) -> Result<FsckReport, EngineError> {
     let info = log.info();
     let (head, frontier) = shared.store.head(info).await?;
-    let mut replay = Replay {
-        info,
-        frontier: Frontier::new(),
-        edge: TileEdge::default(),
-        full: Vec::new(),
-        previous: None,
-        recorded_at_ms: 0,
-        streams: BTreeMap::new(),
-        keys: KeyBook::new(&info.registrar),
-        signed: Vec::new(),
-        problems: Vec::new(),
-    };
-    let mut next = 0;
-    while next < head.size {
-        let page = match log.entries(next, head.size, PAGE).await {
-            Ok(page) => page,
-            Err(EngineError::Damaged { reason, .. }) => {
-                // Nothing that follows can be placed in the tree.
-                replay.report(None, reason);
-                break;
-            }
-            Err(error) => return Err(error),
-        };
-        if page.is_empty() {
-            replay.report(Some(next), "entries are missing from here on");
-            break;
+    let mut replay = Replay::new(info);
+    if let Some(copy) = copy {
+        match CopyCheck::open(copy, info).await? {
+            Ok(copy) => replay.copy = Some(copy),
+            Err(problem) => replay.report(None, problem),
         }
-        for stored in &page {
-            replay.take(stored, next);
-            next += 1;
-        }
-        replay.check_signatures();
-        replay.check_full_tiles(shared).await?;
     }
+    replay.read(shared, log, head.size, progress).await?;
     let root = replay.frontier.root();
     if root != head.root {
         replay.report(None, "the entries do not hash to the head's root");
@@ -125,6 +107,7 @@ pub(crate) async fn check(shared: &Shared, log: &Log) -> Result<FsckReport, Engi
     }
     replay.check_growing_tiles(shared).await?;
     replay.check_indexes(shared).await?;
+    replay.close_copy(shared).await?;
     Ok(FsckReport {
         size: head.size,
         root,
@@ -132,7 +115,87 @@ pub(crate) async fn check(shared: &Shared, log: &Log) -> Result<FsckReport, Engi
     })
 }
 
-impl Replay<'_> {
+impl<'a> Replay<'a> {
+    fn new(info: &'a LogInfo) -> Self {
+        Self {
+            info,
+            frontier: Frontier::new(),
+            edge: TileEdge::default(),
+            full: Vec::new(),
+            previous: None,
+            recorded_at_ms: 0,
+            streams: BTreeMap::new(),
+            keys: KeyBook::new(&info.registrar),
+            signed: Vec::new(),
+            problems: Vec::new(),
+            copy: None,
+        }
+    }
+
+    async fn read(
+        &mut self,
+        shared: &Shared,
+        log: &Log,
+        size: u64,
+        progress: &mut (dyn FnMut(u64, u64) + Send),
+    ) -> Result<(), EngineError> {
+        self.compare_edge().await?;
+        let mut next = 0;
+        while next < size {
+            let page = match log.entries(next, size, PAGE).await {
+                Ok(page) => page,
+                Err(EngineError::Damaged { reason, .. }) => {
+                    // Nothing that follows can be placed in the tree.
+                    self.report(None, reason);
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            if page.is_empty() {
+                self.report(Some(next), "entries are missing from here on");
+                break;
+            }
+            for stored in &page {
+                self.take(stored, next);
+                next += 1;
+                if let Some(copy) = &mut self.copy {
+                    copy.take(&stored.bytes, next).await?;
+                }
+                self.compare_edge().await?;
+            }
+            self.check_signatures();
+            self.check_full_tiles(shared).await?;
+            progress(next, size);
+        }
+        Ok(())
+    }
+
+    /// Compares the copy with the log as it was at the copy's size.
+    async fn compare_edge(&mut self) -> Result<(), EngineError> {
+        match &mut self.copy {
+            Some(copy) if copy.is_of_size(self.frontier.size()) => {
+                let root = self.frontier.root();
+                copy.right_edge(root, &self.edge).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes over what was found in the copy. Ahead of the log it is damage, unless the log grew and was published meanwhile.
+    async fn close_copy(&mut self, shared: &Shared) -> Result<(), EngineError> {
+        let Some(copy) = self.copy.take() else {
+            return Ok(());
+        };
+        let (head, _) = shared.store.head(self.info).await?;
+        if copy.is_ahead_of(head.size) {
+            self.report(None, "the copy has more entries than the log");
+        }
+        for problem in copy.problems {
+            self.report(None, problem);
+        }
+        Ok(())
+    }
+
     fn report(&mut self, index: Option<u64>, what: impl Into<String>) {
         if self.problems.len() < PROBLEMS_MAX {
             let what = what.into();
@@ -222,6 +285,9 @@ impl Replay<'_> {
 
     async fn check_full_tiles(&mut self, shared: &Shared) -> Result<(), EngineError> {
         for tile in std::mem::take(&mut self.full) {
+            if let Some(copy) = &mut self.copy {
+                copy.full_tile(&tile).await?;
+            }
             self.check_tile(shared, tile.level, tile.n, &tile.hashes)
                 .await?;
         }

@@ -19,6 +19,7 @@
 mod admission;
 mod anchor;
 mod clock;
+mod copy_check;
 mod engine;
 mod error;
 mod export;
@@ -46,7 +47,7 @@ pub use faults::{FaultPoint, Faults, NoFaults, Verdict};
 pub use fsck::{FsckProblem, FsckReport};
 pub use high_water::HighWater;
 pub use keys::{DirectoryKeys, KeyError, LogKeys};
-pub use log::{EntryFilter, Log};
+pub use log::{EntryFilter, Log, Pending};
 pub use model::{
     Head, LogId, LogInfo, Outcome, Receipt, SignedRecord, StoredEntry, StreamHead, TypeCount,
     key_id_of,

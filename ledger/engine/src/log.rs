@@ -6,7 +6,7 @@ use counterfoil_evidence::record::decode_entry;
 use counterfoil_tlog::Hash;
 use counterfoil_tlog::checkpoint::Checkpoint;
 use counterfoil_tlog::tile::{TileKind, TilePath, encode_entries, encode_hashes};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use crate::admission::{admit, subject_key};
 use crate::engine::{Inner, Shared};
@@ -15,7 +15,7 @@ use crate::fsck::{self, FsckReport};
 use crate::model::{Head, LogInfo, Outcome, SignedRecord, StoredEntry, StreamHead, TypeCount};
 use crate::sequencer::{Reply, Submission};
 use crate::store::EntryQuery;
-use crate::{EngineError, prove};
+use crate::{EngineError, Publication, prove};
 
 /// What a waiting record costs beside its bytes.
 const RECORD_OVERHEAD_BYTES: usize = 512;
@@ -48,6 +48,22 @@ pub struct Log {
     info: Arc<LogInfo>,
 }
 
+/// An append that is on its way.
+#[derive(Debug)]
+pub struct Pending {
+    answer: oneshot::Receiver<Result<Vec<Outcome>, EngineError>>,
+}
+
+impl Pending {
+    /// One outcome a record, when everything accepted is durable.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn outcomes(self) -> Result<Vec<Outcome>, EngineError> {
+        self.answer.await.map_err(|_| EngineError::Closed)?
+    }
+}
+
 impl Log {
     pub(crate) fn new(inner: Arc<Inner>, info: Arc<LogInfo>) -> Self {
         Self { inner, info }
@@ -75,25 +91,55 @@ impl Log {
     /// [`EngineError::Overloaded`] when too much waits; [`EngineError::Storage`] when it is open what became durable: append
     /// again, nothing is logged twice.
     pub async fn append(&self, records: Vec<SignedRecord>) -> Result<Vec<Outcome>, EngineError> {
-        let options = &self.inner.shared.options;
-        let bytes: usize = records.iter().map(|record| record.record.len()).sum();
-        if records.len() > options.batch_records_max || bytes > options.batch_bytes_max {
-            return Err(EngineError::SubmissionTooLarge {
-                records_max: options.batch_records_max,
-                bytes_max: options.batch_bytes_max,
-            });
-        }
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        let overloaded = EngineError::Overloaded {
+        let (cost, _) = self.cost(&records)?;
+        let share = Arc::clone(&self.inner.room).try_acquire_many_owned(cost);
+        let overloaded = |_| EngineError::Overloaded {
             retry_after_ms: RETRY_AFTER_MS,
         };
-        let cost = u32::try_from(bytes + records.len() * RECORD_OVERHEAD_BYTES)
-            .map_err(|_| overloaded.clone())?;
-        let share = Arc::clone(&self.inner.room)
-            .try_acquire_many_owned(cost)
-            .map_err(|_| overloaded)?;
+        let share = share.map_err(overloaded)?;
+        self.submit(records, share).await?.outcomes().await
+    }
+
+    /// As [`Log::append`] in two steps: what is begun one after the other is sequenced in this order, and the outcomes can be awaited
+    /// later. Where too much waits, this waits for room instead of refusing.
+    ///
+    /// # Errors
+    /// As [`Log::append`], but for [`EngineError::Overloaded`].
+    pub async fn begin_append(&self, records: Vec<SignedRecord>) -> Result<Pending, EngineError> {
+        let (cost, most) = self.cost(&records)?;
+        let room = Arc::clone(&self.inner.room);
+        // What is larger than all the room there is could wait for ever.
+        let share = room.acquire_many_owned(cost.min(most)).await;
+        self.submit(records, share.map_err(|_| EngineError::Closed)?)
+            .await
+    }
+
+    /// Bytes of the queue that records take, and how many there are.
+    fn cost(&self, records: &[SignedRecord]) -> Result<(u32, u32), EngineError> {
+        let options = &self.inner.shared.options;
+        let bytes: usize = records.iter().map(|record| record.record.len()).sum();
+        let too_large = || EngineError::SubmissionTooLarge {
+            records_max: options.batch_records_max,
+            bytes_max: options.batch_bytes_max,
+        };
+        if records.len() > options.batch_records_max || bytes > options.batch_bytes_max {
+            return Err(too_large());
+        }
+        let cost = u32::try_from(bytes + records.len() * RECORD_OVERHEAD_BYTES);
+        let most = u32::try_from(options.queue_bytes_max).unwrap_or(u32::MAX);
+        Ok((cost.map_err(|_| too_large())?, most))
+    }
+
+    /// Checks records and hands them to the sequencer.
+    async fn submit(
+        &self,
+        records: Vec<SignedRecord>,
+        share: OwnedSemaphorePermit,
+    ) -> Result<Pending, EngineError> {
+        let bytes: usize = records.iter().map(|record| record.record.len()).sum();
         let keys = self.inner.shared.key_book(self.info.id);
         let log = Arc::clone(&self.info);
         let records = if records.len() <= INLINE_RECORDS_MAX && bytes <= INLINE_BYTES_MAX {
@@ -109,7 +155,7 @@ impl Log {
             records,
             reply: Reply { sender, share },
         })?;
-        answer.await.map_err(|_| EngineError::Closed)?
+        Ok(Pending { answer })
     }
 
     /// The newest signed state.
@@ -397,7 +443,19 @@ impl Log {
     /// # Errors
     /// When the database cannot be read; what does not fit is in the report.
     pub async fn fsck(&self) -> Result<FsckReport, EngineError> {
-        fsck::check(&self.inner.shared, self).await
+        fsck::check(&self.inner.shared, self, None, &mut |_, _| {}).await
+    }
+
+    /// As [`Log::fsck`], and compares the published copy with the log, file by file. `progress` is told how many entries are read, and of how many.
+    ///
+    /// # Errors
+    /// When the database or the object store cannot be read.
+    pub async fn fsck_with(
+        &self,
+        copy: Option<&Publication>,
+        progress: &mut (dyn FnMut(u64, u64) + Send),
+    ) -> Result<FsckReport, EngineError> {
+        fsck::check(&self.inner.shared, self, copy, progress).await
     }
 
     /// Tells of every growth of the log by this process. Others may append too: look at the head from time to time.

@@ -75,6 +75,19 @@ impl Publication {
         }
     }
 
+    /// The tenants that have a published log.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn tenants(&self) -> Result<Vec<String>, EngineError> {
+        let prefix = (self.prefix.parts().count() > 0).then_some(&self.prefix);
+        let found = self.store.list_with_delimiter(prefix).await;
+        let found = found.map_err(|error| failed("list", "the published logs", &error))?;
+        let folders = found.common_prefixes.iter();
+        let names = folders.filter_map(|folder| Some(folder.filename()?.to_owned()));
+        Ok(names.collect())
+    }
+
     /// The newest published checkpoint of a tenant's log; `None`: it was never published.
     pub(crate) async fn checkpoint(&self, tenant: &str) -> Result<Option<Vec<u8>>, EngineError> {
         self.read(tenant, CHECKPOINT).await

@@ -37,7 +37,7 @@ impl Log {
     /// the checkpoint must come out with the same bytes. All of it becomes durable at once. Then the log may be written again, if it
     /// had been stopped.
     ///
-    /// `progress` is told how many entries are done. Other processes may serve the log meanwhile; they cannot write it.
+    /// `progress` is told how many entries are done, and of how many. Other processes may serve the log meanwhile; they cannot write it.
     ///
     /// # Errors
     /// [`EngineError::Damaged`] when the copy is of another log, or when the database's own part is damaged: then nothing was changed;
@@ -45,7 +45,7 @@ impl Log {
     pub async fn recover(
         &self,
         copy: &Publication,
-        progress: &mut (dyn FnMut(u64) + Send),
+        progress: &mut (dyn FnMut(u64, u64) + Send),
     ) -> Result<Recovered, EngineError> {
         let (shared, info) = (self.shared(), self.shared_info());
         let (head, frontier) = shared.store.head(info).await?;
@@ -91,7 +91,7 @@ async fn replay(
     mut state: LogState,
     goal: &Checkpoint,
     rebuild: &mut Rebuild<'_>,
-    progress: &mut (dyn FnMut(u64) + Send),
+    progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<LogState, EngineError> {
     let mut waiting: Vec<Copied> = Vec::new();
     for path in entry_bundles_for(state.size, goal.size) {
@@ -102,14 +102,14 @@ async fn replay(
                 .is_some_and(|(first, _)| first.recorded_at_ms != entry.0.recorded_at_ms);
             if new_time || waiting.len() == AT_ONCE {
                 state = grow(state, std::mem::take(&mut waiting), rebuild).await?;
-                progress(state.size);
+                progress(state.size, goal.size);
             }
             waiting.push(entry);
         }
     }
     if !waiting.is_empty() {
         state = grow(state, waiting, rebuild).await?;
-        progress(state.size);
+        progress(state.size, goal.size);
     }
     Ok(state)
 }

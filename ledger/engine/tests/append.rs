@@ -4,7 +4,7 @@
 
 mod support;
 
-use counterfoil_engine::{EngineError, EngineOptions, Refusal};
+use counterfoil_engine::{EngineError, EngineOptions, Refusal, SignedRecord};
 use counterfoil_evidence::record::{decode_entry, record_hash};
 use counterfoil_evidence::v1::OwnershipSet;
 use counterfoil_tlog::proof;
@@ -104,13 +104,20 @@ async fn a_record_id_with_other_bytes_is_refused() {
         } = fixture(&database).await;
         let first = inventory.next(&ownership(1), &[]);
         let first_receipt = receipts(log.append(vec![first.clone()]).await.unwrap());
-        let taken = || Err(Refusal::RecordIdTaken(first_receipt[0].index));
+        let taken = |sent: &SignedRecord| {
+            Err(Refusal::RecordIdTaken {
+                index: first_receipt[0].index,
+                logged: record_hash(&first.record),
+                sent: record_hash(&sent.record),
+            })
+        };
         // The same id as the next record of its stream: found only by the database.
         let id = first_receipt[0].record_id.to_vec();
         let mut draft = inventory.draft(&ownership(2), &[]);
         draft.record_id = id.clone();
         let in_sequence = inventory.sign(&draft);
-        assert_eq!(log.append(vec![in_sequence]).await.unwrap(), [taken()]);
+        let refused = taken(&in_sequence);
+        assert_eq!(log.append(vec![in_sequence]).await.unwrap(), [refused]);
         // The same id at its old place, and in another stream; the stream goes on beside them.
         draft.stream_seq = 1;
         draft.prev_record_hash = vec![0; 32];
@@ -119,8 +126,9 @@ async fn a_record_id_with_other_bytes_is_refused() {
         other.record_id = id;
         let elsewhere = authority.sign(&other);
         let good = authority.next(&lifecycle(), &[]);
+        let refused = [taken(&old_place), taken(&elsewhere)];
         let outcomes = log.append(vec![old_place, elsewhere, good]).await.unwrap();
-        assert_eq!(outcomes[..2], [taken(), taken()]);
+        assert_eq!(outcomes[..2], refused);
         assert_eq!(outcomes[2].as_ref().unwrap().index, REGISTRATIONS + 1);
     }
 }

@@ -105,7 +105,7 @@ async fn a_database_from_a_backup_is_brought_to_the_copy_bit_for_bit_and_goes_on
         );
         let mut told = Vec::new();
         let recovered = log
-            .recover(&copy, &mut |size| told.push(size))
+            .recover(&copy, &mut |size, _| told.push(size))
             .await
             .unwrap();
         assert_eq!(
@@ -124,7 +124,7 @@ async fn a_database_from_a_backup_is_brought_to_the_copy_bit_for_bit_and_goes_on
         assert!(log.fsck().await.unwrap().is_clean());
         assert_eq!(log.head().await.unwrap(), lost.log.head().await.unwrap());
         // Nothing is left to bring back, and the log goes on where it was.
-        let nothing = log.recover(&copy, &mut |_| {}).await.unwrap();
+        let nothing = log.recover(&copy, &mut |_, _| {}).await.unwrap();
         assert_eq!(
             nothing,
             Recovered {
@@ -148,7 +148,7 @@ async fn a_lost_database_comes_back_with_the_key_and_not_without_it() {
         let empty = lost.database.emptied();
         let engine = open(&empty, vec![Arc::new(copy.clone())]).await;
         let log = engine.lost_log(TENANT, ORIGIN, &registrar).await.unwrap();
-        log.recover(&copy, &mut |_| {}).await.unwrap();
+        log.recover(&copy, &mut |_, _| {}).await.unwrap();
         assert_eq!(Exported::take(&log, lost.size).await.files, whole.files);
         let stranger = sqlite();
         let engine = stranger.open().await;
@@ -182,15 +182,87 @@ async fn a_copy_that_is_not_whole_changes_nothing() {
             if let Some(content) = content {
                 std::fs::write(&bundle, content).unwrap();
             }
-            let said = reason(log.recover(&copy, &mut |_| {}).await);
+            let said = reason(log.recover(&copy, &mut |_, _| {}).await);
             assert!(said.contains(expected), "{said}");
             assert_eq!(log.head().await.unwrap(), before);
             assert!(log.fsck().await.unwrap().is_clean());
             std::fs::write(&bundle, &good).unwrap();
         }
-        log.recover(&copy, &mut |_| {}).await.unwrap();
+        log.recover(&copy, &mut |_, _| {}).await.unwrap();
         assert_eq!(log.head().await.unwrap().size, lost.size);
     }
+}
+
+#[tokio::test]
+async fn a_full_check_names_every_file_of_the_copy_that_is_not_the_logs() {
+    let lost = lost(sqlite()).await;
+    let copy = folder(lost.copy.path());
+    let check = async || {
+        lost.log
+            .fsck_with(Some(&copy), &mut |_, _| {})
+            .await
+            .unwrap()
+    };
+    assert!(check().await.is_clean());
+    // What came after is not in the copy, and nothing is wrong with that.
+    grow(&lost.database, &lost.log, &mut lost.inventory.clone(), 3).await;
+    assert!(check().await.is_clean());
+    let files = files_below(&lost.copy.path().join("acme"));
+    assert!(files.len() > 20);
+    for file in files {
+        let good = std::fs::read(&file).unwrap();
+        let name = file
+            .strip_prefix(lost.copy.path().join("acme"))
+            .unwrap()
+            .display()
+            .to_string();
+        let mut flipped = good.clone();
+        flipped[good.len() / 2] ^= 1;
+        std::fs::write(&file, &flipped).unwrap();
+        let found = check().await.problems;
+        assert!(
+            found.iter().any(|problem| problem.what.contains(&name)),
+            "{name}: {found:?}"
+        );
+        std::fs::remove_file(&file).unwrap();
+        let found = check().await.problems;
+        assert!(!found.is_empty(), "{name}");
+        std::fs::write(&file, &good).unwrap();
+    }
+    assert!(check().await.is_clean());
+    let engine = lost.backup.open().await;
+    let behind = engine
+        .log(TENANT)
+        .await
+        .unwrap()
+        .fsck_with(Some(&copy), &mut |_, _| {})
+        .await
+        .unwrap();
+    assert!(
+        behind
+            .problems
+            .iter()
+            .any(|problem| problem.what.contains("more entries")),
+        "{behind:?}"
+    );
+}
+
+/// The files that the copy's checkpoint stands for, and no older partial ones.
+fn files_below(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
 }
 
 #[tokio::test]
@@ -200,10 +272,14 @@ async fn a_copy_of_another_log_brings_nothing_back() {
     let theirs = fixture_on(stranger.open().await).await;
     let copy = tempfile::tempdir().unwrap();
     theirs.log.publish(&folder(copy.path())).await.unwrap();
-    let said = reason(lost.log.recover(&folder(copy.path()), &mut |_| {}).await);
+    let said = reason(lost.log.recover(&folder(copy.path()), &mut |_, _| {}).await);
     assert!(said.contains("not this log's"), "{said}");
     let nowhere = tempfile::tempdir().unwrap();
-    let said = reason(lost.log.recover(&folder(nowhere.path()), &mut |_| {}).await);
+    let said = reason(
+        lost.log
+            .recover(&folder(nowhere.path()), &mut |_, _| {})
+            .await,
+    );
     assert!(said.contains("never published"), "{said}");
 }
 
@@ -226,7 +302,7 @@ async fn a_log_that_was_stopped_goes_on_once_its_copy_is_right_again() {
     assert!(said.contains("another one"), "{said}");
     assert!(lost.log.stopped().await.unwrap().is_some());
     std::fs::remove_file(&forged).unwrap();
-    lost.log.recover(&copy, &mut |_| {}).await.unwrap();
+    lost.log.recover(&copy, &mut |_, _| {}).await.unwrap();
     assert!(lost.log.stopped().await.unwrap().is_none());
     grow(&lost.database, &lost.log, &mut inventory, 1).await;
     lost.log.publish(&copy).await.unwrap();
@@ -269,7 +345,7 @@ async fn the_high_water_file_knows_what_was_never_published() {
             said.contains("high-water") && said.contains("fell back"),
             "{said}"
         );
-        let said = reason(log.recover(&folder(copy.path()), &mut |_| {}).await);
+        let said = reason(log.recover(&folder(copy.path()), &mut |_, _| {}).await);
         assert!(said.contains("high-water"), "{said}");
         assert_eq!(log.head().await.unwrap().size, published);
         engine.close().await;

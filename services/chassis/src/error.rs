@@ -163,6 +163,13 @@ impl ApiError {
         error
     }
 
+    /// Says something better than the usual message of this error.
+    #[must_use]
+    pub fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.0.message = message.into();
+        self
+    }
+
     /// Adds a pair to `ErrorInfo.metadata`.
     #[must_use]
     pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {

@@ -43,6 +43,6 @@ pub use auth::{Caller, Role};
 pub use clock::{Clock, TestClock};
 pub use db::{BulkValue, Database, Engine, Migrations, ReadTx, WriteTx};
 pub use error::ApiError;
-pub use outbox::{EmittedRecord, Outbox, RecordDraft};
+pub use outbox::{EmittedRecord, Outbox, ProducerKey, RecordDraft};
 pub use service::{Chassis, Face, Setup, StartError};
 pub use tokio_util::sync::CancellationToken;

@@ -15,6 +15,7 @@ pub mod client;
 pub mod decisions;
 pub mod endpoints;
 pub mod estate;
+pub mod offline;
 pub mod quickstart;
 pub mod serve;
 pub mod up;
@@ -23,6 +24,17 @@ pub mod up;
 pub fn say(text: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// A bar for something of known length; nothing where nobody watches.
+pub(crate) fn progress(what: &'static str, total: u64) -> indicatif::ProgressBar {
+    use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("  {msg} [{bar:30}] {pos}/{len}") {
+        bar.set_style(style);
+    }
+    bar.set_message(what);
+    bar
 }
 
 /// Writes a line to standard error.

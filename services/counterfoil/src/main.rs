@@ -9,7 +9,7 @@ use counterfoil::{
     cli::{self, Output, Session},
     client::{Clients, SERVICES},
     endpoints::{self, Endpoints},
-    estate, quickstart, say, serve,
+    estate, offline, quickstart, say, serve,
     up::{Options, Suite},
     warn,
 };
@@ -30,22 +30,6 @@ fn main() -> ExitCode {
 }
 
 fn command() -> anyhow::Result<Command> {
-    let server_args = || {
-        [
-            Arg::new("database-url")
-                .long("database-url")
-                .value_name("URL")
-                .help("PostgreSQL for all services, one schema each, instead of SQLite files"),
-            Arg::new("migration-database-url")
-                .long("migration-database-url")
-                .value_name("URL")
-                .help("The same PostgreSQL for the role that owns the tables, when the other role owns nothing"),
-            Arg::new("deployment")
-                .long("deployment")
-                .value_name("NAME")
-                .help("First part of log origins and key names; default counterfoil.local"),
-        ]
-    };
     let root = Command::new("counterfoil")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Continuous identity governance with evidence that verifies offline")
@@ -55,13 +39,13 @@ fn command() -> anyhow::Result<Command> {
         .subcommand(
             Command::new("quickstart")
                 .about("Play one whole governance cycle on an estate and end with its evidence bundle; a second run continues")
-                .args(server_args())
+                .args(cli::server_args())
                 .arg(Arg::new("estate").long("estate").value_name("DIR").help("Your own estate; default a copy of the sample estate in the data folder")),
         )
         .subcommand(
             Command::new("up")
                 .about("Run the services until asked to stop")
-                .args(server_args())
+                .args(cli::server_args())
                 .arg(Arg::new("any-port").long("any-port").action(ArgAction::SetTrue).help("Listen on any free ports instead of 7441 to 7445")),
         );
     let root = root
@@ -113,6 +97,7 @@ async fn run() -> anyhow::Result<()> {
             serve::check(&service, &file)
         }
         "ca" => ca::run(arguments),
+        "ledger" if offline::is_one(arguments) => offline::run(arguments, options).await,
         noun => cli::run(&session(arguments)?, noun, arguments).await,
     }
 }
@@ -132,6 +117,7 @@ fn options(arguments: &ArgMatches, any_port: bool) -> anyhow::Result<Options> {
         data_dir: PathBuf::from(text(arguments, "data-dir").context("--data-dir")?),
         database_url: text(arguments, "database-url"),
         migration_database_url: text(arguments, "migration-database-url"),
+        publish_url: text(arguments, "publish-url"),
         deployment: text(arguments, "deployment"),
         any_port,
     })

@@ -45,6 +45,8 @@ pub struct Options {
     pub database_url: Option<String>,
     /// The same PostgreSQL for the role that owns the tables, when that of `database_url` owns nothing.
     pub migration_database_url: Option<String>,
+    /// Where logs are published, `file:///folder` or `s3://bucket/prefix`, instead of `published/` in the data folder.
+    pub publish_url: Option<String>,
     /// Any free ports instead of the known ones.
     pub any_port: bool,
     /// First part of log origins and key names.
@@ -107,9 +109,16 @@ impl Suite {
             let Some(listener) = listeners.remove(service) else {
                 bail!("no listener for {service}");
             };
-            let started = start_one(service, config, &data_dir, listener, shutdown.clone())
-                .await
-                .with_context(|| format!("the {service} service does not start"))?;
+            let started = start_one(
+                service,
+                config,
+                options,
+                &data_dir,
+                listener,
+                shutdown.clone(),
+            )
+            .await
+            .with_context(|| format!("the {service} service does not start"))?;
             running.push(started);
         }
         let endpoints = Endpoints {
@@ -184,6 +193,7 @@ where
 async fn start_one(
     service: &str,
     config: ServiceConfig,
+    options: &Options,
     data_dir: &Path,
     listener: TcpListener,
     shutdown: CancellationToken,
@@ -191,7 +201,10 @@ async fn start_one(
     let clock = Clock::system();
     let listener = Some(listener);
     Ok(match service {
-        "ledger" => counterfoil_ledger::start(config.into(), clock, listener, shutdown).await?,
+        "ledger" => {
+            let config = ledger(config, options, data_dir);
+            counterfoil_ledger::start(config, clock, listener, shutdown).await?
+        }
         "authority" => {
             let mut config = counterfoil_authority::Config::from(config);
             config.issuers = issuers(&data_dir.join(ISSUERS_FILE))?;
@@ -208,6 +221,30 @@ async fn start_one(
         }
         other => bail!("there is no {other} service"),
     })
+}
+
+/// The ledger's own settings: its logs are published in the data folder, for any static server and for [`crate::offline`].
+fn ledger(
+    service: ServiceConfig,
+    options: &Options,
+    data_dir: &Path,
+) -> counterfoil_ledger::Config {
+    let mut config = counterfoil_ledger::Config::from(service);
+    let beside = || format!("file://{}/published", data_dir.display());
+    config.ledger.publish_url = Some(options.publish_url.clone().unwrap_or_else(beside));
+    config
+}
+
+/// The ledger of a data folder that no other process uses, for a command that opens its logs itself.
+///
+/// # Errors
+/// When the folder is not there or is in use.
+pub fn stopped_ledger(options: &Options) -> anyhow::Result<(counterfoil_ledger::Config, File)> {
+    let data_dir = options.data_dir.canonicalize();
+    let data_dir = data_dir.with_context(|| options.data_dir.display().to_string())?;
+    let lock = lock(&data_dir)?;
+    let config = config(options, &data_dir, "ledger", &BTreeMap::new(), &[]);
+    Ok((ledger(config, options, &data_dir), lock))
 }
 
 /// The identity providers that the data folder names.

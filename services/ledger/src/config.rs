@@ -23,6 +23,10 @@ pub struct LedgerConfig {
     /// Folder with the signing keys of the logs, one file a log, mode 0600. Replicas share it. Default: the folder "logs" beside
     /// `service.producer_key_file`.
     pub log_keys_dir: Option<PathBuf>,
+    /// Folder with the newest checkpoint of each log, one small file a log, written with every commit: a database that comes back
+    /// from a backup is seen by it before anything is signed. Keep it off the database's disk and backups. Default: the folder
+    /// "high-water" beside `service.producer_key_file`.
+    pub high_water_dir: Option<PathBuf>,
     /// Most bytes of records that may wait to be appended; more are refused with RESOURCE_EXHAUSTED. Default 67108864 (64 MiB).
     pub queue_bytes_max: Option<usize>,
     /// Where logs are published for static servers and mirrors, and what they are compared with before they are written:
@@ -52,6 +56,13 @@ impl Config {
             .clone()
             .unwrap_or_else(|| self.service.producer_key_file.with_file_name("logs"))
     }
+
+    /// Where the newest checkpoints are.
+    #[must_use]
+    pub fn high_water_dir(&self) -> PathBuf {
+        let beside = || self.service.producer_key_file.with_file_name("high-water");
+        self.ledger.high_water_dir.clone().unwrap_or_else(beside)
+    }
 }
 
 #[cfg(test)]
@@ -64,5 +75,6 @@ mod tests {
     fn the_keys_of_the_logs_stand_beside_the_services_own() {
         let config = Config::from(ServiceConfig::embedded("ledger", Path::new("/data")));
         assert_eq!(config.log_keys_dir(), Path::new("/data/keys/logs"));
+        assert_eq!(config.high_water_dir(), Path::new("/data/keys/high-water"));
     }
 }

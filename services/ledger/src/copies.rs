@@ -13,6 +13,8 @@ pub(crate) struct Copied {
     pub(crate) size: u64,
     /// When this process published or saw it.
     pub(crate) at_ms: i64,
+    /// The log is stopped: nothing more is published.
+    pub(crate) stopped: bool,
 }
 
 /// The copies of all logs. Cheap to clone.
@@ -45,10 +47,23 @@ impl Copies {
         });
     }
 
-    /// Waits until a log is published up to a size; what is known of it then, or when the time is over.
+    /// Remembers that a log was stopped, and tells those who wait.
+    pub(crate) fn stopped(&self, tenant: &str) {
+        self.known.send_modify(|known| {
+            let nothing = Copied {
+                size: 0,
+                at_ms: 0,
+                stopped: true,
+            };
+            known.entry(tenant.to_owned()).or_insert(nothing).stopped = true;
+        });
+    }
+
+    /// Waits until a log is published up to a size; what is known of it then, or when it is stopped or the time is over.
     pub(crate) async fn wait(&self, tenant: &str, size: u64, wait: Duration) -> Option<Copied> {
         let reached = |known: &HashMap<String, Copied>| {
-            known.get(tenant).is_some_and(|copied| copied.size >= size)
+            let copied = known.get(tenant);
+            copied.is_some_and(|copied| copied.size >= size || copied.stopped)
         };
         let mut known = self.known.subscribe();
         if !reached(&known.borrow()) && !wait.is_zero() {

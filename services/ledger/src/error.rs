@@ -90,7 +90,12 @@ fn of_engine(error: EngineError) -> ApiError {
                 Duration::from_millis(500),
             )
         }
-        EngineError::Damaged { .. } => ApiError::data_loss("LOG_DAMAGED", error),
+        EngineError::Damaged { ref reason, .. } => {
+            let message = format!(
+                "the log can be read and is not written: {reason}; `counterfoil ledger fsck` and `recover` are for its operator"
+            );
+            ApiError::data_loss("LOG_DAMAGED", error).with_message(message)
+        }
         EngineError::Publication { .. } => ApiError::unavailable(
             "PUBLICATION_FAILED",
             "the published copy cannot be reached",

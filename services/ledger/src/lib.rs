@@ -10,6 +10,7 @@ mod copies;
 mod error;
 mod logs;
 mod model;
+mod offline;
 mod publisher;
 mod statement;
 mod store;
@@ -20,11 +21,13 @@ use counterfoil_chassis::{
     CancellationToken, Chassis, Clock, Face, Setup, StartError, auth::HttpRoute, db::Migrations,
     server::Running,
 };
-use counterfoil_engine::{Anchor, DirectoryKeys, Engine, EngineOptions};
+use counterfoil_engine::{Anchor, DirectoryKeys, Engine, EngineOptions, HighWater, Publication};
 use counterfoil_tlog::VerifierKey;
 use tokio::net::TcpListener;
 
 pub use config::{Config, LedgerConfig};
+pub use counterfoil_engine::{EngineError, FsckReport};
+pub use offline::{Offline, Progress};
 
 /// Name of the service, its stream, its schema and its principal.
 pub const SERVICE: &str = "ledger";
@@ -45,11 +48,7 @@ pub async fn start(
     let settings = config.ledger.clone();
     let publication = settings.publish_url.as_deref().map(publisher::open);
     let publication = publication.transpose().map_err(other)?;
-    let anchors = publication
-        .iter()
-        .cloned()
-        .map(|copy| Arc::new(copy) as Arc<dyn Anchor>);
-    let anchors = anchors.collect();
+    let anchors = anchors(&config, publication.as_ref())?;
     let (mut chassis, logs) = open(config, clock, listener, shutdown, anchors).await?;
     // Where nothing is published, nobody waits for it.
     let copies = publication.is_some().then(copies::Copies::default);
@@ -83,6 +82,7 @@ async fn open(
     anchors: Vec<Arc<dyn Anchor>>,
 ) -> Result<(Chassis, logs::Logs), StartError> {
     let keys = DirectoryKeys::open(config.log_keys_dir()).map_err(other)?;
+    let options = engine_options(&config, anchors);
     let setup = Setup {
         service: SERVICE,
         config: config.service,
@@ -92,15 +92,6 @@ async fn open(
         shutdown,
     };
     let chassis = Chassis::start(setup).await?;
-    let mut options = EngineOptions {
-        schema: Some(SERVICE.to_owned()),
-        owner_url: chassis.config.migration_database_url.clone(),
-        anchors,
-        ..EngineOptions::default()
-    };
-    if let Some(bytes) = config.ledger.queue_bytes_max {
-        options.queue_bytes_max = bytes;
-    }
     let clock = Arc::new(EngineClock(chassis.clock.clone()));
     let url = &chassis.config.database_url;
     let engine = Engine::open(url, Arc::new(keys), clock, options)
@@ -108,6 +99,32 @@ async fn open(
         .map_err(other)?;
     let logs = logs::Logs::new(parts(&chassis, engine).await?);
     Ok((chassis, logs))
+}
+
+/// What a log is compared with before it is written.
+fn anchors(
+    config: &Config,
+    publication: Option<&Publication>,
+) -> Result<Vec<Arc<dyn Anchor>>, StartError> {
+    let high_water = HighWater::open(config.high_water_dir()).map_err(other)?;
+    let mut anchors: Vec<Arc<dyn Anchor>> = vec![Arc::new(high_water)];
+    if let Some(copy) = publication {
+        anchors.push(Arc::new(copy.clone()));
+    }
+    Ok(anchors)
+}
+
+fn engine_options(config: &Config, anchors: Vec<Arc<dyn Anchor>>) -> EngineOptions {
+    let mut options = EngineOptions {
+        schema: Some(SERVICE.to_owned()),
+        owner_url: config.service.migration_database_url.clone(),
+        anchors,
+        ..EngineOptions::default()
+    };
+    if let Some(bytes) = config.ledger.queue_bytes_max {
+        options.queue_bytes_max = bytes;
+    }
+    options
 }
 
 async fn parts(chassis: &Chassis, engine: Engine) -> Result<logs::Parts, StartError> {

@@ -231,7 +231,7 @@ impl Logs {
                 Err(
                     Refusal::SequenceGap { .. }
                     | Refusal::PrevHashMismatch { .. }
-                    | Refusal::RecordIdTaken(_),
+                    | Refusal::RecordIdTaken { .. },
                 ) => statements = missing,
                 Err(refusal) => {
                     return Err(LedgerError::Unreadable {

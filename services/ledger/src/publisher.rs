@@ -133,9 +133,14 @@ impl Publisher {
                     Copied {
                         size,
                         at_ms: now_ms,
+                        stopped: false,
                     },
                 ),
-                // A log that was stopped is not listed any more; everything else is tried again.
+                Err(error @ EngineError::Damaged { .. }) => {
+                    tracing::error!(alarm = "LOG_STOPPED", tenant, %error, "nothing is published");
+                    self.copies.stopped(&tenant);
+                }
+                // Tried again in the next round.
                 Err(error) => tracing::warn!(tenant, %error, "the log was not published"),
             }
         }

@@ -70,6 +70,7 @@ pub(crate) async fn start(data_dir: &std::path::Path) -> anyhow::Result<Suite> {
         data_dir: data_dir.to_owned(),
         database_url: None,
         migration_database_url: None,
+        publish_url: None,
         any_port: true,
         deployment: None,
     };

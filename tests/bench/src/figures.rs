@@ -7,8 +7,19 @@ use std::{
 
 use anyhow::Context as _;
 
+/// Prints one figure over several runs on SQLite.
+pub(crate) fn print(scenario: &str, metric: &str, unit: &str, values: Vec<f64>) {
+    print_on(scenario, "sqlite", metric, unit, values);
+}
+
 /// Prints one figure over several runs.
-pub(crate) fn print(scenario: &str, metric: &str, unit: &str, mut values: Vec<f64>) {
+pub(crate) fn print_on(
+    scenario: &str,
+    engine: &str,
+    metric: &str,
+    unit: &str,
+    mut values: Vec<f64>,
+) {
     values.sort_by(f64::total_cmp);
     let (Some(min), Some(max)) = (values.first(), values.last()) else {
         return;
@@ -16,7 +27,7 @@ pub(crate) fn print(scenario: &str, metric: &str, unit: &str, mut values: Vec<f6
     let median = values.get(values.len() / 2).unwrap_or(min);
     let line = serde_json::json!({
         "scenario": scenario,
-        "engine": "sqlite",
+        "engine": engine,
         "metric": metric,
         "unit": unit,
         "median": median,

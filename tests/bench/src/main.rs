@@ -9,6 +9,7 @@
 //! | `cycle` | the whole governance cycle over the kubernetes organisations, and its offline verification |
 //! | `decisions` | decisions in batches of 1,000, each answered with its receipt from the ledger |
 //! | `ingest` | a source of 1,000,000 grants: read, sealed and compared with what was there, twice |
+//! | `ledger` | appending, one at a time, 1,000 in flight and streamed, against an echo, bare commits and bare verification |
 //! | `isolation` | refusals of what is another tenant's against refusals of what nobody has, paired |
 
 mod authorize;
@@ -17,6 +18,7 @@ mod decisions;
 mod figures;
 mod ingest;
 mod isolation;
+mod ledger;
 mod synthetic;
 
 use std::process::Command;
@@ -57,6 +59,12 @@ enum Scenario {
         #[arg(long, default_value_t = 1_000_000)]
         grants: usize,
     },
+    /// Appending to logs, on both engines.
+    Ledger {
+        /// Samples of each.
+        #[arg(long, default_value_t = 5)]
+        samples: usize,
+    },
     /// Refusals of what is another tenant's and of what nobody has.
     Isolation {
         /// Samples of 250 pairs of calls.
@@ -74,6 +82,7 @@ fn main() -> anyhow::Result<()> {
         Some(Scenario::Cycle { runs }) => runtime.block_on(cycle::run(runs)),
         Some(Scenario::Decisions { items }) => runtime.block_on(decisions::run(items)),
         Some(Scenario::Ingest { grants }) => runtime.block_on(ingest::run(grants)),
+        Some(Scenario::Ledger { samples }) => runtime.block_on(ledger::run(samples)),
         Some(Scenario::Isolation { samples }) => runtime.block_on(isolation::run(samples)),
         None => all(),
     }
@@ -81,7 +90,14 @@ fn main() -> anyhow::Result<()> {
 
 fn all() -> anyhow::Result<()> {
     let program = std::env::current_exe()?;
-    for scenario in ["authorize", "cycle", "decisions", "ingest", "isolation"] {
+    for scenario in [
+        "authorize",
+        "cycle",
+        "decisions",
+        "ingest",
+        "isolation",
+        "ledger",
+    ] {
         let status = Command::new(&program)
             .arg(scenario)
             .status()

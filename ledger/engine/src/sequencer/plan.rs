@@ -229,7 +229,11 @@ impl<'a> Growing<'a> {
             return Ok(None);
         };
         if found.record_hash != record.record_hash {
-            return Err(Refusal::RecordIdTaken(found.index));
+            return Err(Refusal::RecordIdTaken {
+                index: found.index,
+                logged: found.record_hash,
+                sent: record.record_hash,
+            });
         }
         Ok(Some(Fate::Logged {
             index: found.index,

@@ -28,7 +28,24 @@ const MISSING: &str = "PostgreSQL is needed for this test: run ./tests/run, whic
 /// When there is no PostgreSQL.
 pub async fn create_database() -> String {
     static CLUSTER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let cluster = tokio::task::spawn_blocking(|| CLUSTER.get_or_init(start)).await;
+    create_in(&CLUSTER, "off").await
+}
+
+/// As [`create_database`] in a cluster that forces what is committed to the disk, as that of an operator does: to measure on.
+///
+/// # Panics
+/// When there is no PostgreSQL.
+pub async fn create_durable_database() -> String {
+    static CLUSTER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    create_in(&CLUSTER, "on").await
+}
+
+async fn create_in(
+    cluster: &'static OnceLock<Result<PathBuf, String>>,
+    fsync: &'static str,
+) -> String {
+    let started = move || cluster.get_or_init(|| start(fsync));
+    let cluster = tokio::task::spawn_blocking(started).await;
     let folder = cluster.expect("starting does not panic").as_ref();
     let folder = folder.unwrap_or_else(|reason| {
         #[expect(
@@ -74,7 +91,7 @@ fn url(folder: &Path, role: &str, database: &str) -> String {
 }
 
 /// Starts the cluster and its watchdog; answers the folder of its socket.
-fn start() -> Result<PathBuf, String> {
+fn start(fsync: &str) -> Result<PathBuf, String> {
     let programs = programs()?;
     let folder = tempfile::Builder::new()
         .prefix("counterfoil-pg-")
@@ -99,7 +116,7 @@ fn start() -> Result<PathBuf, String> {
     ]);
     run(initdb.arg("-D").arg(&data), &folder)?;
     let options = format!(
-        "-c listen_addresses='' -c unix_socket_directories='{}' -c fsync=off -c max_connections=400 \
+        "-c listen_addresses='' -c unix_socket_directories='{}' -c fsync={fsync} -c max_connections=400 \
          -c shared_buffers=64MB -c max_locks_per_transaction=256",
         folder.display()
     );

@@ -70,12 +70,12 @@ impl SmallLedger {
         self.log.lock().unwrap().records.len()
     }
 
-    fn append(&self, signed: &SignedRecord) -> Result<Receipt, AppendRefusal> {
+    fn take(&self, signed: &SignedRecord) -> Result<Receipt, AppendRefusal> {
         let refuse = |reason: &str, expected| AppendRefusal {
             code: 9,
             reason: reason.into(),
             expected_stream_seq: expected,
-            message: String::new(),
+            ..Default::default()
         };
         if self.refuse_everything.load(Ordering::SeqCst) {
             return Err(refuse("REFUSED_BY_THE_TEST", 0));
@@ -124,6 +124,7 @@ impl SmallLedger {
     }
 }
 
+type Appends = tonic::Streaming<AppendStreamRequest>;
 type NoStream<T> = futures::stream::Empty<Result<T, Status>>;
 
 // Written as `async_trait` would: it does not look into macros.
@@ -144,6 +145,7 @@ macro_rules! absent {
 
 #[tonic::async_trait]
 impl LedgerService for SmallLedger {
+    type AppendStreamStream = NoStream<AppendStreamResponse>;
     type StreamEntriesStream = NoStream<StreamEntriesResponse>;
     type ExportLogStream = NoStream<ExportLogResponse>;
 
@@ -184,7 +186,7 @@ impl LedgerService for SmallLedger {
                     ..Default::default()
                 })
             } else {
-                match self.append(signed) {
+                match self.take(signed) {
                     Ok(receipt) => Outcome::Receipt(receipt),
                     Err(refusal) => {
                         refused = true;
@@ -217,6 +219,9 @@ impl LedgerService for SmallLedger {
 
     absent! {
         create_log CreateLogRequest CreateLogResponse;
+        append AppendRequest AppendResponse;
+        append_stream Appends NoStream<AppendStreamResponse>;
+        get_receipt GetReceiptRequest GetReceiptResponse;
         get_entry GetEntryRequest GetEntryResponse;
         list_entries ListEntriesRequest ListEntriesResponse;
         prove_consistency ProveConsistencyRequest ProveConsistencyResponse;

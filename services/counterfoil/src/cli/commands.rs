@@ -187,6 +187,7 @@ pub(crate) const COMMANDS: &[Spec] = &[
     spec("obligation", "list", "reconciliation.RemediationService/ListObligations", &[TENANT], &[]),
     spec("ledger", "checkpoint", "ledger.LedgerService/GetCheckpoint", &[TENANT], &["size", "vkey"]),
     spec("ledger", "get", "ledger.LedgerService/GetEntry", &[TENANT], &[]),
+    spec("ledger", "receipt", "ledger.LedgerService/GetReceipt", &[TENANT], &["receipt.index", "receipt.state", "receipt.checkpoint_time"]),
     spec("ledger", "list", "ledger.LedgerService/ListEntries", &[TENANT], &["index", "type", "recorded_time", "record_hash"]),
     spec("ledger", "consistency", "ledger.LedgerService/ProveConsistency", &[TENANT], &[]),
     spec("ledger", "tail", "ledger.LedgerService/StreamEntries", &[TENANT], &["index", "type", "recorded_time"]),

@@ -52,11 +52,35 @@ pub fn nouns(mut root: Command) -> anyhow::Result<Command> {
         command = match *noun {
             "decision" => command.subcommand(crate::decisions::command()),
             "bundle" => command.subcommand(crate::bundle::command()),
+            "ledger" => command.subcommands(crate::offline::commands()),
             _ => command,
         };
         root = root.subcommand(command);
     }
     Ok(root)
+}
+
+/// Options of the commands that open the embedded default's own data.
+#[must_use]
+pub fn server_args() -> [Arg; 4] {
+    [
+        Arg::new("database-url")
+            .long("database-url")
+            .value_name("URL")
+            .help("PostgreSQL for all services, one schema each, instead of SQLite files"),
+        Arg::new("migration-database-url")
+            .long("migration-database-url")
+            .value_name("URL")
+            .help("The same PostgreSQL for the role that owns the tables, when the other role owns nothing"),
+        Arg::new("publish-url")
+            .long("publish-url")
+            .value_name("URL")
+            .help("Where logs are published, file:///folder or s3://bucket/prefix (AWS_* in the environment), instead of the data folder's published/"),
+        Arg::new("deployment")
+            .long("deployment")
+            .value_name("NAME")
+            .help("First part of log origins and key names; default counterfoil.local"),
+    ]
 }
 
 /// Options that all commands of the client share.

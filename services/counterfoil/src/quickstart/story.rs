@@ -1,6 +1,6 @@
 //! What a quickstart tells people: plain words, one line a thing, and progress where something takes long.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 
 /// Where the story goes: standard output, or standard error when standard output belongs to a program.
 #[derive(Debug)]
@@ -34,11 +34,6 @@ impl Story {
 
     /// A bar for something of known length; nothing where nobody watches.
     pub(crate) fn progress(&self, what: &'static str, total: u64) -> ProgressBar {
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("  {msg} [{bar:30}] {pos}/{len}") {
-            bar.set_style(style);
-        }
-        bar.set_message(what);
-        bar
+        crate::progress(what, total)
     }
 }

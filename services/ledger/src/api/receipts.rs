@@ -14,7 +14,7 @@ use super::entries::{Which, at, nothing_selected};
 use super::{Api, told};
 
 /// The longest that a call waits.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_SECONDS_MAX: u32 = 60;
 
 impl Api {
     pub(super) async fn receipt(
@@ -28,22 +28,20 @@ impl Api {
             Ok(state) if state >= EvidenceState::Logged => state,
             _ => return Err(ApiError::invalid("state", "must be LOGGED or higher")),
         };
-        let wait = request
-            .wait
-            .map_or(Ok(Duration::ZERO), Duration::try_from)
-            .ok()
-            .filter(|wait| *wait <= WAIT_MAX)
-            .ok_or_else(|| ApiError::invalid("wait", "must be 0 to 60 seconds"))?;
+        if request.wait_seconds > WAIT_SECONDS_MAX {
+            return Err(ApiError::invalid("wait_seconds", "must be 0 to 60"));
+        }
         let stored = match request.selector {
             Some(Selector::Index(index)) => at(&log, Which::Index(index)).await?,
             Some(Selector::RecordId(id)) => at(&log, Which::Record(id)).await?,
             None => return Err(nothing_selected()),
         };
-        let wait = if wanted > EvidenceState::Logged {
-            wait
+        let seconds = if wanted > EvidenceState::Logged {
+            request.wait_seconds
         } else {
-            Duration::ZERO
+            0
         };
+        let wait = Duration::from_secs(seconds.into());
         let (state, head) = self.evidence(&log, &stored, wait).await?;
         let proofs = log
             .receipts(&head, std::slice::from_ref(&stored))

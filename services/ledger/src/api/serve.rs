@@ -10,7 +10,8 @@ use counterfoil_proto::{
         disclosure_service_server::DisclosureService,
     },
     ledger::{
-        AppendBatchRequest, AppendBatchResponse, CreateLogRequest, CreateLogResponse,
+        AppendBatchRequest, AppendBatchResponse, AppendRequest, AppendResponse,
+        AppendStreamRequest, AppendStreamResponse, CreateLogRequest, CreateLogResponse,
         ExplainAccessRequest, ExplainAccessResponse, ExportLogRequest, ExportLogResponse,
         GetCheckpointRequest, GetCheckpointResponse, GetEntryRequest, GetEntryResponse,
         GetReceiptRequest, GetReceiptResponse, ListEntriesRequest, ListEntriesResponse,
@@ -21,7 +22,7 @@ use counterfoil_proto::{
 };
 use futures::{Stream, StreamExt};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::Api;
 
@@ -47,6 +48,7 @@ macro_rules! streaming {
 
 #[async_trait]
 impl LedgerService for Api {
+    type AppendStreamStream = Answers<AppendStreamResponse>;
     type StreamEntriesStream = Answers<StreamEntriesResponse>;
     type ExportLogStream = Answers<ExportLogResponse>;
 
@@ -62,6 +64,20 @@ impl LedgerService for Api {
         request: Request<RegisterProducerRequest>,
     ) -> Result<Response<RegisterProducerResponse>, Status> {
         unary!(self, request => register)
+    }
+
+    async fn append(
+        &self,
+        request: Request<AppendRequest>,
+    ) -> Result<Response<AppendResponse>, Status> {
+        unary!(self, request => append_one)
+    }
+
+    async fn append_stream(
+        &self,
+        request: Request<Streaming<AppendStreamRequest>>,
+    ) -> Result<Response<Self::AppendStreamStream>, Status> {
+        streaming!(self, request => append_stream)
     }
 
     async fn append_batch(

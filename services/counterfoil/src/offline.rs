@@ -1,0 +1,265 @@
+//! `counterfoil ledger fsck` and `counterfoil ledger recover`: they open the logs themselves, past the services.
+//!
+//! Of the embedded default the services must be stopped; replicas on PostgreSQL may go on, and cannot write what is being recovered.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use counterfoil_chassis::config;
+use counterfoil_ledger::{EngineError, FsckReport, Offline};
+use serde_json::{Value, json};
+
+use crate::cli::{Output, server_args, table};
+use crate::up;
+
+/// Both commands.
+#[must_use]
+pub fn commands() -> [Command; 2] {
+    let common = |command: Command| {
+        command
+            .args(server_args())
+            .arg(
+                Arg::new("config")
+                    .long("config")
+                    .value_name("FILE")
+                    .help("Configuration of a ledger service, instead of the data folder of the embedded default"),
+            )
+            .arg(
+                Arg::new("tenants")
+                    .num_args(0..)
+                    .value_name("TENANT")
+                    .help("tenants/{tenant}; the id alone will do; default all"),
+            )
+    };
+    [
+        common(Command::new("fsck").about(
+            "Hash every entry again and rebuild every tile; compare with head, checkpoint and published copy. Exit status 0: all is whole",
+        ))
+        .arg(
+            Arg::new("done")
+                .long("done")
+                .value_name("FILE")
+                .help("Notes each log that is whole, and leaves out those that it notes at their present size: so a check that was cut off goes on"),
+        )
+        .arg(
+            Arg::new("without-copy")
+                .long("without-copy")
+                .action(ArgAction::SetTrue)
+                .help("Leave the published copy alone"),
+        ),
+        common(Command::new("recover").about(
+            "Bring back what the database lost, from the published copy, bit for bit; a log that was stopped goes on if nothing contradicts it",
+        )),
+    ]
+}
+
+/// Whether the arguments of `ledger` name one of them.
+#[must_use]
+pub fn is_one(ledger: &ArgMatches) -> bool {
+    matches!(ledger.subcommand_name(), Some("fsck" | "recover"))
+}
+
+/// Runs one of them. `options` reads what `up` would be started with.
+///
+/// # Errors
+/// When something cannot be opened, or is not whole, or cannot be recovered.
+pub async fn run(
+    ledger: &ArgMatches,
+    options: impl Fn(&ArgMatches, bool) -> anyhow::Result<up::Options>,
+) -> anyhow::Result<()> {
+    let (name, arguments) = ledger.subcommand().context("which command")?;
+    let (config, _lock) = match arguments.get_one::<String>("config") {
+        Some(file) => (config::load(Path::new(file))?, None),
+        None => {
+            let (config, lock) = up::stopped_ledger(&options(arguments, true)?)?;
+            (config, Some(lock))
+        }
+    };
+    let mut config: counterfoil_ledger::Config = config;
+    let recover = name == "recover";
+    if !recover && arguments.get_flag("without-copy") {
+        config.ledger.publish_url = None;
+    }
+    let logs = Offline::open(&config).await?;
+    let tenants = tenants(arguments, &logs, recover).await?;
+    let outcome = if recover {
+        recover_all(&logs, &tenants).await
+    } else {
+        let done = arguments.get_one::<String>("done").map(PathBuf::from);
+        check_all(&logs, &tenants, done.as_deref()).await
+    };
+    logs.close().await;
+    let outcome = outcome?;
+    let output = arguments.get_one::<Output>("output");
+    outcome.show(output.copied().unwrap_or(Output::Table))
+}
+
+async fn tenants(
+    arguments: &ArgMatches,
+    logs: &Offline,
+    recover: bool,
+) -> anyhow::Result<Vec<String>> {
+    let named = arguments.get_many::<String>("tenants").unwrap_or_default();
+    let named: Vec<String> = named
+        .chain(arguments.get_one::<String>("tenant-name"))
+        .map(|tenant| tenant.trim_start_matches("tenants/").to_owned())
+        .collect();
+    if !named.is_empty() {
+        return Ok(named);
+    }
+    let mut all = logs.tenants().await?;
+    if recover {
+        // What was never published cannot be recovered; what the database does not know any more can.
+        all = logs.published().await?;
+        all.sort();
+    }
+    Ok(all)
+}
+
+/// What became of each log.
+struct Outcome {
+    rows: Vec<Value>,
+    columns: &'static [&'static str],
+    bad: usize,
+    what: &'static str,
+}
+
+impl Outcome {
+    fn show(self, output: Output) -> anyhow::Result<()> {
+        match output {
+            Output::Json => {
+                crate::say(&serde_json::to_string_pretty(
+                    &json!({ "logs": self.rows }),
+                )?);
+            }
+            Output::Table => crate::say(&table(&self.rows, self.columns)),
+        }
+        if self.bad > 0 {
+            bail!("{} of {} logs {}", self.bad, self.rows.len(), self.what);
+        }
+        Ok(())
+    }
+}
+
+async fn recover_all(logs: &Offline, tenants: &[String]) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome {
+        rows: Vec::new(),
+        columns: &["tenant", "had", "has", "error"],
+        bad: 0,
+        what: "were not recovered",
+    };
+    for tenant in tenants {
+        let bar = crate::progress("recovered", 0);
+        let recovered = logs
+            .recover(tenant, &mut |size, of| {
+                bar.set_length(of);
+                bar.set_position(size);
+            })
+            .await;
+        bar.finish_and_clear();
+        outcome.rows.push(match recovered {
+            Ok(done) => json!({ "tenant": tenant, "had": done.from, "has": done.size }),
+            Err(error) => {
+                outcome.bad += 1;
+                json!({ "tenant": tenant, "error": error.to_string() })
+            }
+        });
+    }
+    Ok(outcome)
+}
+
+async fn check_all(
+    logs: &Offline,
+    tenants: &[String],
+    done: Option<&Path>,
+) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome {
+        rows: Vec::new(),
+        columns: &["tenant", "size", "root", "problems"],
+        bad: 0,
+        what: "are not whole",
+    };
+    let mut notes = done.map(Done::open).transpose()?;
+    for tenant in tenants {
+        let size = logs.size(tenant).await?;
+        if notes.as_ref().is_some_and(|notes| notes.has(tenant, size)) {
+            continue;
+        }
+        let bar = crate::progress("checked", size);
+        let checked = logs
+            .fsck(tenant, &mut |size, _| bar.set_position(size))
+            .await;
+        bar.finish_and_clear();
+        let row = match checked {
+            Ok(report) => {
+                if let (true, Some(notes)) = (report.is_clean(), &mut notes) {
+                    notes.add(tenant, report.size)?;
+                }
+                outcome.bad += usize::from(!report.is_clean());
+                row(tenant, &report)
+            }
+            Err(error @ EngineError::NoSuchLog(_)) => return Err(error.into()),
+            Err(error) => {
+                outcome.bad += 1;
+                json!({ "tenant": tenant, "size": size, "problems": [error.to_string()] })
+            }
+        };
+        outcome.rows.push(row);
+    }
+    Ok(outcome)
+}
+
+fn row(tenant: &str, report: &FsckReport) -> Value {
+    let problems: Vec<String> = report
+        .problems
+        .iter()
+        .map(|problem| match problem.index {
+            Some(index) => format!("entry {index}: {}", problem.what),
+            None => problem.what.clone(),
+        })
+        .collect();
+    json!({
+        "tenant": tenant,
+        "size": report.size,
+        "root": report.root.to_string(),
+        "problems": problems,
+    })
+}
+
+/// The logs that were found whole, in a file: a line each, `tenant size`.
+struct Done {
+    sizes: BTreeMap<String, u64>,
+    file: File,
+}
+
+impl Done {
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let context = || path.display().to_string();
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        let file = file.with_context(context)?;
+        let text = fs::read_to_string(path).with_context(context)?;
+        // A line that was cut off with the run before says nothing.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let sizes = whole
+            .lines()
+            .filter_map(|line| {
+                let (tenant, size) = line.split_once(' ')?;
+                Some((tenant.to_owned(), size.parse().ok()?))
+            })
+            .collect();
+        Ok(Self { sizes, file })
+    }
+
+    fn has(&self, tenant: &str, size: u64) -> bool {
+        self.sizes.get(tenant) == Some(&size)
+    }
+
+    fn add(&mut self, tenant: &str, size: u64) -> anyhow::Result<()> {
+        writeln!(self.file, "{tenant} {size}")?;
+        Ok(())
+    }
+}

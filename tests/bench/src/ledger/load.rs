@@ -1,0 +1,173 @@
+//! The ledger service, and clients that keep it busy.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use counterfoil_chassis::auth::Token;
+use counterfoil_chassis::config::{ServiceConfig, StaticCredential};
+use counterfoil_chassis::{CancellationToken, Clock, client, server::Running};
+use counterfoil_proto::ledger::{
+    AppendRequest, AppendResponse, CreateLogRequest, ledger_service_client::LedgerServiceClient,
+};
+use futures::future::try_join_all;
+use tonic::{Request, Response, Status};
+
+use super::database::Database;
+use super::p99;
+use super::producer::Producer;
+use crate::figures::seconds;
+
+/// The services that write.
+pub(crate) const SERVICES: [&str; 4] = [
+    "authority",
+    "inventory",
+    "recertification",
+    "reconciliation",
+];
+/// Connections that the calls in flight share.
+const CONNECTIONS: usize = 8;
+
+pub(crate) type Client = LedgerServiceClient<client::ServiceChannel>;
+
+/// Something that takes a record and answers with its receipt.
+pub(crate) trait Append: Clone + Send + 'static {
+    fn append(
+        &mut self,
+        request: Request<AppendRequest>,
+    ) -> impl Future<Output = Result<Response<AppendResponse>, Status>> + Send;
+}
+
+impl Append for Client {
+    async fn append(
+        &mut self,
+        request: Request<AppendRequest>,
+    ) -> Result<Response<AppendResponse>, Status> {
+        self.append(request).await
+    }
+}
+
+/// The service, alone.
+pub(crate) struct Ledger {
+    running: Running,
+    /// Of any service; one a connection.
+    pub(crate) clients: Vec<Client>,
+    folder: std::path::PathBuf,
+}
+
+impl Ledger {
+    pub(crate) async fn start(database: &Database) -> anyhow::Result<Self> {
+        let folder = database.folder.path().to_owned();
+        let mut config = ServiceConfig::embedded("ledger", &folder);
+        config.database_url.clone_from(&database.url);
+        config.listen = "127.0.0.1:0".parse()?;
+        config.limits.calls_max = 4096;
+        for service in SERVICES {
+            let token_file = folder.join(format!("{service}.token"));
+            Token::load_or_create(&token_file)?;
+            config.credentials.push(StaticCredential {
+                principal: format!("services/{service}"),
+                roles: vec!["service".to_owned()],
+                token_file,
+            });
+        }
+        let shutdown = CancellationToken::new();
+        let running =
+            counterfoil_ledger::start(config.into(), Clock::system(), None, shutdown).await?;
+        let mut ledger = Self {
+            running,
+            clients: Vec::new(),
+            folder,
+        };
+        for _ in 0..CONNECTIONS {
+            let client = ledger.client("inventory")?;
+            ledger.clients.push(client);
+        }
+        Ok(ledger)
+    }
+
+    fn client(&self, service: &str) -> anyhow::Result<Client> {
+        let token = Token::load(&self.folder.join(format!("{service}.token")))?;
+        let channel = client::connect(&self.running.url(), Some(&token))?;
+        Ok(LedgerServiceClient::new(channel)
+            .max_decoding_message_size(client::MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(client::MESSAGE_BYTES_MAX))
+    }
+
+    /// Creates the log of a tenant, which names the producers that are registered.
+    pub(crate) async fn create(&self, tenant: &str) -> anyhow::Result<()> {
+        let request = CreateLogRequest {
+            tenant: format!("tenants/{tenant}"),
+        };
+        self.client("authority")?.create_log(request).await?;
+        Ok(())
+    }
+
+    /// Registers producers with all logs.
+    pub(crate) async fn register(&self, producers: &[Producer]) -> anyhow::Result<()> {
+        for producer in producers {
+            let mut client = self.client(producer.service)?;
+            client.register_producer(producer.registration()).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        Ok(self.running.stop().await?)
+    }
+}
+
+/// Calls a second, when each of many callers has one call in flight.
+pub(crate) async fn unary<A: Append>(
+    clients: &[A],
+    calls: Vec<Vec<AppendRequest>>,
+) -> anyhow::Result<f64> {
+    let count: usize = calls.iter().map(Vec::len).sum();
+    let started = Instant::now();
+    let callers = clients.iter().cycle().zip(calls).map(|(client, calls)| {
+        let mut client = client.clone();
+        tokio::spawn(async move {
+            for call in calls {
+                let answer = client.append(Request::new(call)).await?.into_inner();
+                ensure!(answer.receipt.is_some(), "no receipt");
+            }
+            Ok(())
+        })
+    });
+    for caller in try_join_all(callers).await? {
+        caller?;
+    }
+    Ok(count as f64 / seconds(started.elapsed()))
+}
+
+/// The 99th percentile in seconds, from the moment that each call was due, when so many are due a second.
+pub(crate) async fn paced<A: Append>(
+    clients: &[A],
+    calls: Vec<Vec<AppendRequest>>,
+    rate: f64,
+) -> anyhow::Result<f64> {
+    let callers = calls.len();
+    let every = Duration::from_secs_f64(callers as f64 / rate);
+    let started = Instant::now();
+    let running = clients.iter().cycle().zip(calls).enumerate();
+    let running = running.map(|(number, (client, calls))| {
+        let mut client = client.clone();
+        // Spread evenly: no two are due at once.
+        let first = started + every.mul_f64(number as f64 / callers as f64);
+        tokio::spawn(async move {
+            let mut late = Vec::with_capacity(calls.len());
+            let mut due = first;
+            for call in calls {
+                tokio::time::sleep_until(due.into()).await;
+                client.append(Request::new(call)).await?;
+                late.push(due.elapsed());
+                due += every;
+            }
+            anyhow::Ok(late)
+        })
+    });
+    let mut late = Vec::new();
+    for caller in try_join_all(running).await? {
+        late.extend(caller.context("a caller")?);
+    }
+    Ok(p99(late))
+}
