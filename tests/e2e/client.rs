@@ -6,7 +6,7 @@ use std::path::Path;
 use counterfoil_tests::evidence::Evidence;
 use counterfoil_tests::foreign::CHECKERS;
 use counterfoil_tests::process::Suite;
-use counterfoil_tests::report::verify;
+use counterfoil_tests::report::{verify, verify_with};
 use counterfoil_tests::steps::{CAMPAIGN, Steps, list, number, text};
 use counterfoil_tlog::hash::leaf_hash;
 use counterfoil_tlog::note::VerifierKey;
@@ -234,6 +234,44 @@ fn a_bundle_exported_later_continues_the_one_before() {
     let old = verify(&golden.first.outcome.bundle, &pinned).unwrap();
     assert!(!old.is_ok(), "{old}");
     assert!(old.fails("W2") || old.fails("W1"), "{old}");
+}
+
+#[test]
+fn a_provider_takes_its_own_log_away_and_both_sides_hold_together() {
+    let (suite, folder) = services();
+    let token = folder
+        .path()
+        .join("data/keys/provider-northgate-administrator.token");
+    let token = token.to_str().unwrap();
+    let export = ["bundle", "export", "northgate", "--token-file", token];
+    let theirs = suite.client(&export).unwrap();
+    let steps = Steps::new(&suite, TENANT).unwrap();
+    let ours = steps.ask(&["bundle", "export"]).unwrap();
+    // An auditor of both pins both logs.
+    let mut trust: Value = Value::Null;
+    for exported in [&ours, &theirs] {
+        let one = fs::read(text(exported, "/trust").unwrap()).unwrap();
+        let one: Value = serde_json::from_slice(&one).unwrap();
+        match trust["logs"].as_array_mut() {
+            Some(logs) => logs.extend(one["logs"].as_array().unwrap().clone()),
+            None => trust = one,
+        }
+    }
+    let pinned = folder.path().join("both.json");
+    fs::write(&pinned, trust.to_string()).unwrap();
+    let (ours, theirs) = (
+        text(&ours, "/bundle").unwrap(),
+        text(&theirs, "/bundle").unwrap(),
+    );
+    for (one, other) in [(&ours, &theirs), (&theirs, &ours)] {
+        let report = verify_with(Path::new(one), &pinned, &["--cross", other]).unwrap();
+        assert!(report.is_ok(), "{report}");
+        assert!(
+            report.checks.iter().any(|check| check.id == "X1"),
+            "{report}"
+        );
+    }
+    suite.stop().unwrap().success().unwrap();
 }
 
 #[test]
