@@ -105,6 +105,23 @@ impl TenantDirectory {
     /// As [`Self::require`], and FAILED_PRECONDITION with reason TENANT_NOT_ACTIVE, or TENANT_IS_PROVIDER: a provider's own
     /// tenant governs nothing.
     pub async fn require_active(&self, tenant: &str) -> Result<Arc<Tenant>, ApiError> {
+        self.require_in(tenant, &[TenantState::Active]).await
+    }
+
+    /// The tenant, if what is under way there may come to its end: it is governed now, or leaves.
+    ///
+    /// # Errors
+    /// As [`Self::require_active`].
+    pub async fn require_under_way(&self, tenant: &str) -> Result<Arc<Tenant>, ApiError> {
+        let states = [TenantState::Active, TenantState::Exiting];
+        self.require_in(tenant, &states).await
+    }
+
+    async fn require_in(
+        &self,
+        tenant: &str,
+        states: &[TenantState],
+    ) -> Result<Arc<Tenant>, ApiError> {
         let found = self.require(tenant).await?;
         if found.kind == TenantKind::Provider {
             return Err(ApiError::failed_precondition(
@@ -112,7 +129,7 @@ impl TenantDirectory {
                 "a provider's own tenant governs nothing",
             ));
         }
-        if found.state == TenantState::Active {
+        if states.contains(&found.state) {
             return Ok(found);
         }
         Err(ApiError::failed_precondition(

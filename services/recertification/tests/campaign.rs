@@ -14,6 +14,7 @@ use counterfoil_evidence::{
     leaf::{AuthorizedLeaf, AuthorizedStatus},
     v1,
 };
+use counterfoil_proto::authority::BeginExitRequest;
 use counterfoil_proto::recertification::{
     ActivateCampaignRequest, BatchGetDecidedGrantsRequest, CampaignState, CloseCampaignRequest,
     CloseCampaignResponse, DecidedGrant, Decision, EndReviewRequest, Item, ItemState, LapseRule,
@@ -21,7 +22,8 @@ use counterfoil_proto::recertification::{
 };
 use counterfoil_recertification::Progress;
 use prost::Message;
-use support::{DAY_MS, NOW_MS, TENANT, World, decision, estate};
+use support::{DAY_MS, NOW_MS, PATIENCE, TENANT, World, decision, estate};
+use tokio::time::timeout;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -310,6 +312,54 @@ counterfoil_chassis::both_engines! {
         world.stop().await;
     }
 
+    /// A tenant that leaves: what is under way comes to its end, by a call or by the job, and nothing new begins.
+    async fn a_review_under_way_comes_to_its_end_while_the_tenant_leaves(db: TestDatabase) {
+        let world = World::start(db).await;
+        let ended = world.review("ended").await;
+        let due = world.define("due", |one| one.due_time = Some(timestamp(NOW_MS + DAY_MS))).await;
+        world.stage(&due).await.unwrap();
+        world.activate(&due).await;
+        let request = BeginExitRequest { name: TENANT.into(), reason_code: "leaves".into(), request_id: String::new() };
+        world.olga.tenants.clone().begin_exit(request).await.unwrap();
+        world.known_not_active().await;
+        world.end(&ended).await.unwrap();
+        world.clock.set_ms(NOW_MS + DAY_MS);
+        assert_eq!(world.jobs.run_once().await.unwrap(), Progress { moved: 1, failed: 0 });
+        for campaign in [ended, due] {
+            let closed = world.close(&campaign).await.unwrap().campaign.unwrap();
+            assert_eq!(closed.state(), CampaignState::ClosedWithDebt, "{campaign}");
+        }
+        world.stop().await;
+    }
+
+    /// I-04: an end that was cut off goes on in the name of whoever began it; after a long pause by the rule, at the time of then.
+    async fn an_end_that_was_cut_off_for_long_is_dated_anew(db: TestDatabase) {
+        let world = World::start(db).await;
+        for (id, pause_ms, actor) in [
+            ("short", DAY_MS / 24, "principals/olga"),
+            ("long", 8 * DAY_MS, "services/recertification"),
+        ] {
+            world.review(id).await;
+            let before = world.records().await.len();
+            // As after a crash: the campaign is ENDING, and nothing has ended yet.
+            world.break_in(
+                "UPDATE campaigns SET state = 6, end_actor = 'principals/olga', end_ms = create_ms, end_right = defined_hash, \
+                 end_owner = owner, end_policy = defined_hash WHERE state = 5",
+            ).await;
+            world.clock.advance_ms(pause_ms);
+            assert_eq!(world.jobs.run_once().await.unwrap(), Progress { moved: 1, failed: 0 });
+            let records = world.records().await.split_off(before);
+            assert_eq!(records.len(), 6, "five items and the stage");
+            let late = world.clock.now_ms() - DAY_MS;
+            assert!(records.iter().all(|record| record.occurred_at_ms > late), "{id}");
+            let closed = records.last().unwrap();
+            assert_eq!((closed.r#type.as_str(), closed.actor.as_str()), ("counterfoil.evidence.v1.StageClosed", actor));
+            let cites = !closed.accountability.as_ref().unwrap().authority.is_empty();
+            assert_eq!(cites, actor.starts_with("principals/"), "{id}");
+        }
+        world.stop().await;
+    }
+
     /// Each verb refuses the wrong state, and only who may certify moves a campaign.
     async fn a_campaign_is_moved_in_order_and_only_by_who_may_certify(db: TestDatabase) {
         let world = World::start(db).await;
@@ -355,6 +405,25 @@ impl World {
             assert!(results.iter().all(|result| result.code == 0), "{results:?}");
         }
         items
+    }
+
+    /// Waits until the service knows that the tenant is not active any more.
+    async fn known_not_active(&self) {
+        let request = ActivateCampaignRequest {
+            name: format!("{TENANT}/campaigns/none"),
+            request_id: String::new(),
+        };
+        let mut campaigns = self.olga.campaigns.clone();
+        let known = async {
+            while reason(
+                &campaigns
+                    .activate_campaign(request.clone())
+                    .await
+                    .unwrap_err(),
+            ) != "TENANT_NOT_ACTIVE"
+            {}
+        };
+        timeout(PATIENCE, known).await.unwrap();
     }
 
     async fn end(&self, campaign: &str) -> Result<(), Status> {

@@ -14,7 +14,7 @@ use counterfoil_proto::{
 };
 use counterfoil_recertification::Progress;
 use prost::Message;
-use support::{PATIENCE, World};
+use support::{DAY_MS, PATIENCE, World};
 use tokio::{task::JoinHandle, time::timeout};
 use tonic::{Code, Status};
 
@@ -86,6 +86,26 @@ counterfoil_chassis::both_engines! {
         assert_eq!(world.staged_records().await, 1);
         let answer = world.begin_staging(&request).await.unwrap().unwrap();
         assert_eq!(answer.campaign.unwrap().population_count, 5);
+        world.stop().await;
+    }
+
+    /// I-04: a staging that was cut off long ago is not dated back: the campaign is given back, and staged anew.
+    async fn a_staging_that_was_cut_off_for_long_gives_the_campaign_back(db: TestDatabase) {
+        let mut world = World::start(db).await;
+        let name = world.define("q3", |_| {}).await;
+        let request = world.staging_of(&name).await;
+        world.inventory_gate.shut();
+        let call = world.begin_staging(&request);
+        world.reaches(&name, CampaignState::Staging).await;
+        world.restart().await;
+        call.await.unwrap().unwrap_err();
+        world.inventory_gate.open();
+        world.clock.advance_ms(8 * DAY_MS);
+        world.jobs.run_once().await.unwrap();
+        assert_eq!(world.campaign(&name).await.state(), CampaignState::Draft);
+        world.sync("hr").await;
+        assert_eq!(world.stage(&name).await.unwrap().state(), CampaignState::Staged);
+        assert_eq!(world.staged_records().await, 1);
         world.stop().await;
     }
 

@@ -138,7 +138,7 @@ impl Api {
         request: EndReviewRequest,
     ) -> Result<EndReviewResponse, ApiError> {
         let key = Self::campaign_key(caller, "name", &request.name)?;
-        self.context.tenants.require_active(&key.tenant).await?;
+        self.context.tenants.require_under_way(&key.tenant).await?;
         let campaign = self.require_campaign(&key).await?;
         let stamp = self
             .context
@@ -201,7 +201,7 @@ impl Api {
         request: CloseCampaignRequest,
     ) -> Result<CloseCampaignResponse, ApiError> {
         let key = Self::campaign_key(caller, "name", &request.name)?;
-        self.context.tenants.require_active(&key.tenant).await?;
+        self.context.tenants.require_under_way(&key.tenant).await?;
         let campaign = self.require_campaign(&key).await?;
         let stamp = self
             .context

@@ -13,7 +13,7 @@ use counterfoil_evidence::leaf::GrantKey;
 use crate::{
     context::Context,
     error::set_refused,
-    jobs::{BATCH_ITEMS, routing},
+    jobs::{BATCH_ITEMS, name_stands, routing},
     model::{
         campaign::{Campaign, CampaignEvent, CampaignState},
         disposition::{Closing, Disposition, Sealed},
@@ -24,7 +24,8 @@ use crate::{
     store::{Connection, StoreError, campaigns, campaigns::StepStamp, items, removals},
 };
 
-/// Refuses decisions from now on, in the name of `stamp`; answers in whose name the review ends: whoever ended it first.
+/// Refuses decisions from now on, in the name of `stamp`; answers in whose name the review ends: whoever ended it first, unless
+/// that is long ago.
 pub(crate) async fn begin(
     tx: &mut WriteTx,
     key: &CampaignKey,
@@ -34,7 +35,9 @@ pub(crate) async fn begin(
         .await?
         .ok_or_else(ApiError::not_found)?;
     let next = campaign.state.after(CampaignEvent::EndBegan)?;
-    if let Some(first) = campaigns::end_stamp(tx.conn(), key).await? {
+    if let Some(first) = campaigns::end_stamp(tx.conn(), key).await?
+        && name_stands(first.at_ms, stamp.now_ms)
+    {
         return Ok(Stamp::from(&first));
     }
     let end = StepStamp::from(stamp);

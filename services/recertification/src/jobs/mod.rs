@@ -20,6 +20,15 @@ use crate::{
 /// Items in one batch.
 pub(crate) const BATCH_ITEMS: u32 = 1000;
 
+/// A step that was cut off goes on in the name and at the time of whoever began it for so long, milliseconds: what is dated too far
+/// back proves nothing (I-04), and the right that it cites may have ended. The days to spare are for an outage of the ledger.
+const NAME_STANDS_MS: i64 = 86_400_000;
+
+/// Whether a step goes on in the name in which it was begun then.
+pub(crate) fn name_stands(begun_ms: i64, now_ms: i64) -> bool {
+    now_ms - begun_ms <= NAME_STANDS_MS
+}
+
 /// What a run of the job did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
@@ -59,10 +68,12 @@ async fn resume(
     key: &CampaignKey,
     state: CampaignState,
 ) -> Result<(), ApiError> {
-    context.tenants.require_active(&key.tenant).await?;
     if state == CampaignState::Staging {
+        // What is staged begins to be governed; all else is under way.
+        context.tenants.require_active(&key.tenant).await?;
         return staging::resume(context, key).await;
     }
+    context.tenants.require_under_way(&key.tenant).await?;
     let mut connection = context.db.read(&key.tenant).await?;
     let campaign = campaigns::get(&mut connection, key)
         .await?
@@ -79,7 +90,7 @@ async fn resume(
     }
     let mut tx = context.db.write_tx(&key.tenant).await?;
     let stamp = ending::begin(&mut tx, key, &stamp).await?;
-    // If we crash here: the next run goes on in the same name.
+    // If we crash here: the next run goes on in the same name, unless that is long ago.
     tx.commit().await?;
     ending::lapse_all(context, &campaign, &stamp).await?;
     let mut tx = context.db.write_tx(&key.tenant).await?;

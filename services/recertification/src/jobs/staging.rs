@@ -12,7 +12,7 @@ use tokio::{
 };
 use tonic::Code;
 
-use super::{population, routing};
+use super::{name_stands, population, routing};
 use crate::{
     api::peers::inventory::SnapshotFacts,
     context::Context,
@@ -119,8 +119,10 @@ pub(crate) async fn resume(context: &Context, key: &CampaignKey) -> Result<(), A
     let now_ms = context.clock.now_ms();
     let mut tx = context.db.write_tx(&key.tenant).await?;
     let campaign = routing::require(&mut tx, key, CampaignState::Staging).await?;
-    let Some(begun) = staging::begun(tx.conn(), key).await? else {
-        // Begun by a version that kept no note of what was asked for.
+    let begun = staging::begun(tx.conn(), key).await?;
+    let begun = begun.filter(|begun| name_stands(begun.staging.stamp.at_ms, now_ms));
+    let Some(begun) = begun else {
+        // Begun long ago, or by a version that kept no note of what was asked for: whoever wants it asks again.
         give_back(&mut tx, key).await?;
         tx.commit().await?;
         return Ok(());

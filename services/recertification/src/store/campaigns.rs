@@ -160,7 +160,7 @@ pub(crate) struct StepStamp {
     pub(crate) policy: Vec<u8>,
 }
 
-/// The review ends: the campaign goes to `state`.
+/// The review ends, in this name: the campaign goes to `state`.
 pub(crate) async fn begin_end(
     tx: &mut WriteTx,
     key: &CampaignKey,

@@ -55,7 +55,11 @@ impl Api {
     ) -> Result<ResolveThresholdResponse, ApiError> {
         let key = Self::remediation_key(caller, "name", &request.name)?;
         require_reason(&request.reason)?;
-        let tenant = self.context.tenants.require_active(&key.tenant).await?;
+        let tenants = &self.context.tenants;
+        let tenant = match request.resume {
+            true => tenants.require_active(&key.tenant).await?,
+            false => tenants.require_under_way(&key.tenant).await?,
+        };
         let (stamp, rights) = self
             .context
             .decision(&tenant.id, caller, Duty::Remediate)

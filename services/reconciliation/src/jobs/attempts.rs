@@ -106,6 +106,7 @@ pub(super) async fn on_source(job: &Job<'_>, source: &str) -> Result<(), JobErro
     let batch = usize::try_from(job.context.settings.batch_actions.max(1)).unwrap_or(1);
     for chunk in open.chunks(batch) {
         job.go_on()?;
+        job.may_send().await?;
         let standing = superseded::set_apart(job, chunk.to_vec()).await?;
         if standing.is_empty() {
             continue;
@@ -147,6 +148,8 @@ async fn attempt(
     if !await_clock(job, logged_ms).await? {
         return give_up(job, actions, logged_ms).await;
     }
+    // The ledger may have been waited for for days.
+    job.may_send().await?;
     mark_started(job, &mut actions).await?;
     job.context.reached(Step::CallMarked)?;
     let answers = call(job, writer, &actions).await;

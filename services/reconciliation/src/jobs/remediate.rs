@@ -18,7 +18,7 @@ use crate::{
     model::{
         entities::{Action, Remediation},
         ids::RemediationKey,
-        state::RemediationState,
+        state::{ActionState, RemediationState},
     },
     records::Stamp,
     store,
@@ -93,8 +93,12 @@ impl<'c> Job<'c> {
         attempts::settle_interrupted(self).await?;
         self.context.reached(Step::Settled)?;
         for _ in 0..ROUNDS_MAX {
-            self.on_every_source(RemediationState::Dispatched).await?;
-            self.on_every_source(RemediationState::Verifying).await?;
+            let sent = self.on_every_source(RemediationState::Dispatched).await;
+            // What has gone out is proved, also while nothing more may go out; once, however often that is tried again.
+            if sent.is_ok() || self.is_unread().await? {
+                self.on_every_source(RemediationState::Verifying).await?;
+            }
+            sent?;
             if !self.may_try_more().await? {
                 break;
             }
@@ -148,6 +152,13 @@ impl<'c> Job<'c> {
         Ok(tx)
     }
 
+    /// Refuses to send anything while the tenant is suspended, or has left.
+    pub(super) async fn may_send(&self) -> Result<(), JobError> {
+        let (tenants, tenant) = (&self.context.tenants, &self.key.tenant);
+        self.patiently(|| tenants.require_under_way(tenant)).await?;
+        Ok(())
+    }
+
     /// Refuses to begin anything new when the service ends.
     pub(super) fn go_on(&self) -> Result<(), JobError> {
         if self.context.shutdown.is_cancelled() {
@@ -187,6 +198,17 @@ impl<'c> Job<'c> {
             .await
             .into_iter()
             .collect()
+    }
+
+    /// Whether something went out and nobody has looked since what became of it.
+    async fn is_unread(&self) -> Result<bool, JobError> {
+        let sent = |action: &Action| {
+            matches!(
+                action.state,
+                ActionState::Acknowledged | ActionState::Ambiguous
+            )
+        };
+        Ok(self.actions().await?.iter().any(sent))
     }
 
     async fn may_try_more(&self) -> Result<bool, JobError> {

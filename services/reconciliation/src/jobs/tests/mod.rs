@@ -4,6 +4,7 @@
 mod audit;
 mod crash;
 mod cycle;
+mod paused;
 mod plans;
 mod replicas;
 mod rereads;

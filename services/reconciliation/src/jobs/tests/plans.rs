@@ -3,7 +3,7 @@
 use counterfoil_chassis::{clock::timestamp, testing::TestDatabase};
 use counterfoil_evidence::v1;
 use counterfoil_proto::{
-    authority::DecisionAction,
+    authority::{BeginExitRequest, DecisionAction},
     recertification::Decision,
     reconciliation::{
         AcceptFindingRiskRequest, ActionState, FindingState, GetRemediationRequest,
@@ -84,6 +84,24 @@ counterfoil_chassis::both_engines! {
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "SECOND_HUMAN_REQUIRED"));
         assert_eq!(world.resolve("finn", &held.name, true).await.unwrap(), RemediationState::Approved);
         assert_eq!(world.carried_out(&held.name).await.state(), RemediationState::Closed);
+        world.audited().await;
+        world.stop().await;
+    }
+
+    /// A tenant that leaves: what is held is cancelled, and nothing goes on that was not.
+    async fn a_held_plan_is_cancelled_while_the_tenant_leaves(db: TestDatabase) {
+        let world = World::start(db).await;
+        world.publish(|policy| policy.threshold_count = 1).await;
+        let people = [Account("amy", &["crew", "root"]), Account("bob", &["crew", "root"])];
+        world.add_source("hr", &people, |_| {}).await;
+        world.review("q3", revoke_root).await;
+        let held = world.planned().await;
+        let request = BeginExitRequest { name: TENANT.into(), reason_code: "leaves".into(), request_id: String::new() };
+        world.olga.tenants.clone().begin_exit(request).await.unwrap();
+        world.known_not_active().await;
+        assert_eq!(reason(&world.resolve("olga", &held.name, true).await.unwrap_err()), "TENANT_NOT_ACTIVE");
+        assert_eq!(world.resolve("olga", &held.name, false).await.unwrap(), RemediationState::Cancelled);
+        assert!(world.findings().await.iter().all(|finding| finding.state() == FindingState::Open));
         world.audited().await;
         world.stop().await;
     }

@@ -51,7 +51,23 @@ impl World {
         residual.map(|one| one.state()).collect()
     }
 
-    async fn intents(&self) -> usize {
+    /// Waits until whoever carries a remediation out has let it go.
+    pub(super) async fn gives_up(&self, remediation: &str) {
+        let id = remediation.rsplit('/').next().unwrap();
+        let gave_up = async {
+            let let_go = async || {
+                store::remediations::running(&self.context().db, 1)
+                    .await
+                    .unwrap()
+            };
+            while self.runner(id).await.is_empty() || let_go().await.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, gave_up).await.expect("it waits for ever");
+    }
+
+    pub(super) async fn intents(&self) -> usize {
         self.of_type::<v1::ActionIntended>().await.len()
     }
 }
@@ -149,14 +165,7 @@ counterfoil_chassis::both_engines! {
         let planned = world.planned().await;
         world.stop_service("recertification").await;
         world.execute(&planned.name).await.unwrap();
-        let id = planned.name.rsplit('/').next().unwrap();
-        let gave_up = async {
-            let let_go = async || store::remediations::running(&world.context().db, 1).await.unwrap();
-            while world.runner(id).await.is_empty() || let_go().await.is_empty() {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(PATIENCE, gave_up).await.expect("it waits for ever");
+        world.gives_up(&planned.name).await;
         assert_eq!(world.action_states(&planned.name).await, [ActionState::Planned; 2]);
         world.start_service("recertification").await;
         assert_eq!(world.watch(&planned.name).await.state(), RemediationState::Closed);

@@ -1,0 +1,115 @@
+//! A tenant that is suspended while a remediation runs: nothing more goes out, what has gone out is proved, and the rest follows
+//! when the tenant is governed again.
+
+use counterfoil_chassis::testing::TestDatabase;
+use counterfoil_evidence::v1::AttemptResult;
+use counterfoil_proto::{
+    authority::{ResumeTenantRequest, SuspendTenantRequest},
+    reconciliation::{ActionState, ExecuteRemediationRequest, RemediationState},
+};
+use tokio::time::timeout;
+
+use super::{Account, TENANT, World, reason, revoke_root, world::PATIENCE};
+use crate::jobs::Step;
+
+impl World {
+    async fn suspend(&self) {
+        let request = SuspendTenantRequest {
+            name: TENANT.into(),
+            reason_code: "incident".into(),
+            request_id: String::new(),
+        };
+        let mut tenants = self.olga.tenants.clone();
+        tenants.suspend_tenant(request).await.unwrap();
+        self.known_not_active().await;
+    }
+
+    async fn resume(&self) {
+        let request = ResumeTenantRequest {
+            name: TENANT.into(),
+            reason_code: "over".into(),
+            request_id: String::new(),
+        };
+        let mut tenants = self.olga.tenants.clone();
+        tenants.resume_tenant(request).await.unwrap();
+    }
+
+    /// Waits until the service knows that the tenant is not active any more.
+    pub(super) async fn known_not_active(&self) {
+        let request = ExecuteRemediationRequest {
+            name: format!("{TENANT}/remediations/none"),
+            request_id: String::new(),
+        };
+        let mut remediations = self.olga.remediations.clone();
+        let mut answer = async || {
+            let asked = remediations.execute_remediation(request.clone());
+            reason(&asked.await.unwrap_err())
+        };
+        let known = async { while answer().await != "TENANT_NOT_ACTIVE" {} };
+        timeout(PATIENCE, known).await.unwrap();
+    }
+}
+
+counterfoil_chassis::both_engines! {
+    /// Suspended before anything was intended: nothing is, until the tenant goes on.
+    async fn nothing_is_intended_while_the_tenant_is_suspended(db: TestDatabase) {
+        let mut world = World::start(db).await;
+        world.settings.takeover_ms = 400;
+        world.restart().await;
+        world.add_source("hr", &[Account("amy", &["crew", "root"])], |_| {}).await;
+        world.review("q3", revoke_root).await;
+        let planned = world.planned().await;
+        world.die_at(Step::Settled);
+        world.execute(&planned.name).await.unwrap();
+        world.died().await;
+        world.suspend().await;
+        world.clock.advance_ms(500);
+        world.restart().await;
+        world.gives_up(&planned.name).await;
+        assert_eq!((world.intents().await, world.grants_in("hr").len()), (0, 2));
+        world.resume().await;
+        assert_eq!(world.watch(&planned.name).await.state(), RemediationState::Closed);
+        assert_eq!(world.grants_in("hr").len(), 1);
+        world.audited().await;
+        world.stop().await;
+    }
+
+    /// Suspended while an intent waits for the ledger: its call never goes out, and it is tried again.
+    async fn an_intent_that_waits_is_not_sent_while_the_tenant_is_suspended(db: TestDatabase) {
+        let mut world = World::start(db).await;
+        world.add_source("hr", &[Account("amy", &["crew", "root"])], |_| {}).await;
+        world.review("q3", revoke_root).await;
+        let planned = world.planned().await;
+        world.stop_service("ledger").await;
+        world.execute(&planned.name).await.unwrap();
+        world.comes_to(&planned.name, ActionState::Intended).await;
+        world.suspend().await;
+        world.start_service("ledger").await;
+        world.gives_up(&planned.name).await;
+        assert_eq!(world.grants_in("hr").len(), 2);
+        world.resume().await;
+        assert_eq!(world.watch(&planned.name).await.state(), RemediationState::Closed);
+        assert_eq!(world.results().await, [AttemptResult::NotAttempted, AttemptResult::Ok]);
+        world.audited().await;
+        world.stop().await;
+    }
+
+    /// What went out before is read back and proved all the same: evidence goes on.
+    async fn what_went_out_is_proved_while_the_tenant_is_suspended(db: TestDatabase) {
+        let mut world = World::start(db).await;
+        world.settings.takeover_ms = 400;
+        world.restart().await;
+        world.add_source("hr", &[Account("amy", &["crew", "root"])], |_| {}).await;
+        world.review("q3", revoke_root).await;
+        let planned = world.planned().await;
+        world.die_at(Step::CallReturned);
+        world.execute(&planned.name).await.unwrap();
+        world.died().await;
+        world.suspend().await;
+        world.clock.advance_ms(500);
+        world.restart().await;
+        assert_eq!(world.watch(&planned.name).await.state(), RemediationState::Closed);
+        world.audited().await;
+        world.stop().await;
+    }
+}
