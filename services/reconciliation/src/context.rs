@@ -236,9 +236,10 @@ pub(crate) fn cite(
         .iter()
         .find(|right| right.holds_at(stamp.now_ms) && covers(right))
         .ok_or_else(|| no_right(duty))?;
+    let names = right.on_behalf_of.iter();
     Ok(Stamp {
         right: Some(right.record_hash),
-        on_behalf_of: right.on_behalf_of.clone(),
+        on_behalf_of: names.map(|(name, _)| name.clone()).collect(),
         ..stamp
     })
 }

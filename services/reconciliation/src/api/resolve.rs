@@ -15,13 +15,18 @@ use counterfoil_proto::reconciliation::{
     ResolveThresholdResponse,
 };
 
-use super::{Api, convert, peers::authority::Duty, require_reason};
+use super::{
+    Api, convert,
+    peers::authority::{Duty, Right},
+    require_reason,
+};
 use crate::{
     context::{Context, cite},
     error::wrong_state,
     jobs,
     model::{
         entities::{Action, Remediation},
+        identity,
         ids::{Principal, RemediationKey},
         plan::FOUR_EYES,
         state::RemediationState,
@@ -30,14 +35,15 @@ use crate::{
     store,
 };
 
-/// Refuses who planned it, by themselves or in whose name another asks, where two people are needed.
+/// Refuses whoever is the human that planned it, by themselves or in whose name another asks, where two people are needed.
 fn require_second(
     remediation: &Remediation,
+    planners: &[Principal],
     principal: &Principal,
     stamp: &Stamp,
 ) -> Result<(), ApiError> {
-    let planner = &remediation.approver;
-    let same = principal == planner || stamp.on_behalf_of.contains(planner);
+    let mut who = stamp.on_behalf_of.iter().chain([principal]);
+    let same = who.any(|one| planners.contains(one));
     if remediation.threshold_metric == FOUR_EYES && same {
         return Err(ApiError::permission_denied(
             "SECOND_HUMAN_REQUIRED",
@@ -65,16 +71,10 @@ impl Api {
             .decision(&tenant.id, caller, Duty::Remediate)
             .await?;
         let principal = Context::principal(&tenant.id, caller)?;
-        let authority = &self.context.authority;
-        if !authority.is_human(&tenant.id, &principal).await? {
-            return Err(ApiError::permission_denied(
-                "HUMAN_REQUIRED",
-                "only a human resolves a tripped threshold",
-            ));
-        }
-        let superseded = match request.resume {
-            true => self.superseded(&key).await?,
-            false => Vec::new(),
+        let human = self.human(&tenant.id, &principal).await?;
+        let (superseded, planners) = match request.resume {
+            true => tokio::try_join!(self.superseded(&key), self.planners(&key, human, &rights))?,
+            false => (Vec::new(), Vec::new()),
         };
 
         let mut tx = self.context.db.write_tx(&tenant.id).await?;
@@ -93,7 +93,7 @@ impl Api {
             right.covers(&sources)
         })?;
         if request.resume {
-            require_second(&remediation, &principal, &stamp)?;
+            require_second(&remediation, &planners, &principal, &stamp)?;
         }
         let draft = records::resolved(&stamp, &remediation, request.resume, &request.reason);
         let emitted = self.context.outbox.emit(&mut tx, draft).await?;
@@ -130,6 +130,43 @@ impl Api {
         let recertification = &self.context.recertification;
         let newest = recertification.newest(&key.tenant, &keys).await?;
         Ok(newest.split(actions).1)
+    }
+
+    /// A principal that must be human, with its identity key.
+    async fn human(
+        &self,
+        tenant: &str,
+        principal: &Principal,
+    ) -> Result<(Principal, String), ApiError> {
+        let person = self.context.authority.person(tenant, principal).await?;
+        if !person.human {
+            return Err(ApiError::permission_denied(
+                "HUMAN_REQUIRED",
+                "only a human resolves a tripped threshold",
+            ));
+        }
+        Ok((principal.clone(), person.identity_key))
+    }
+
+    /// Of somebody and those in whose names they may act, all who are the human that planned a remediation.
+    async fn planners(
+        &self,
+        key: &RemediationKey,
+        human: (Principal, String),
+        rights: &[Right],
+    ) -> Result<Vec<Principal>, ApiError> {
+        let found = {
+            let mut connection = self.context.db.read(&key.tenant).await?;
+            store::remediations::get(&mut connection, key).await?
+        };
+        let planner = found.ok_or_else(ApiError::not_found)?.approver;
+        let person = self.context.authority.person(&key.tenant, &planner).await?;
+        let names = rights.iter().flat_map(|right| right.on_behalf_of.clone());
+        let mut who: Vec<(Principal, String)> = names.chain([human]).collect();
+        who.retain(|(one, identity_key)| {
+            *one == planner || identity::same(identity_key, &person.identity_key)
+        });
+        Ok(who.into_iter().map(|(one, _)| one).collect())
     }
 
     async fn settled_threshold(

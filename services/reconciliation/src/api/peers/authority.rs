@@ -53,8 +53,17 @@ pub(crate) struct Right {
     valid_to_ms: i64,
     /// SHA-256 of its record.
     pub(crate) record_hash: Digest,
-    /// In whose names its holder decides under it, outermost first; none: in its own.
-    pub(crate) on_behalf_of: Vec<Principal>,
+    /// In whose names its holder decides under it, outermost first, each with the identity key of that principal; none: in its own.
+    pub(crate) on_behalf_of: Vec<(Principal, String)>,
+}
+
+/// Who a principal is.
+#[derive(Debug, Clone)]
+pub(crate) struct Person {
+    /// Whether it is a natural person.
+    pub(crate) human: bool,
+    /// The identity it is; empty when none.
+    pub(crate) identity_key: String,
 }
 
 impl Right {
@@ -187,19 +196,23 @@ impl Authority {
         Ok((rules, policy.bundle_hash))
     }
 
-    /// Whether a principal is a natural person.
-    pub(crate) async fn is_human(
+    /// Who a principal is.
+    pub(crate) async fn person(
         &self,
         tenant: &str,
         principal: &Principal,
-    ) -> Result<bool, ApiError> {
+    ) -> Result<Person, ApiError> {
         let request = GetPrincipalRequest {
             name: principal.full(tenant),
         };
         let mut principals = self.principals.clone();
         let answer = principals.get_principal(request).await;
         let found = answer.map_err(refused(PEER))?.into_inner().principal;
-        Ok(found.is_some_and(|found| found.kind() == PrincipalKind::Human))
+        let found = found.unwrap_or_default();
+        Ok(Person {
+            human: found.kind() == PrincipalKind::Human,
+            identity_key: found.identity_key,
+        })
     }
 }
 
@@ -236,10 +249,12 @@ fn right(tenant: &str, granted: &DecisionRight) -> Result<Right, ApiError> {
             .on_behalf_of
             .iter()
             .map(|one| {
-                Principal::of_tenant(tenant, &one.principal).ok_or_else(|| {
+                let principal = Principal::of_tenant(tenant, &one.principal);
+                let principal = principal.ok_or_else(|| {
                     ApiError::internal("authority answered a delegator that is no principal")
-                })
+                })?;
+                Ok((principal, one.identity_key.clone()))
             })
-            .collect::<Result<_, _>>()?,
+            .collect::<Result<_, ApiError>>()?,
     })
 }

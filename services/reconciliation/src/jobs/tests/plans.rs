@@ -3,7 +3,9 @@
 use counterfoil_chassis::{clock::timestamp, testing::TestDatabase};
 use counterfoil_evidence::v1;
 use counterfoil_proto::{
-    authority::{BeginExitRequest, DecisionAction},
+    authority::{
+        BeginExitRequest, CreatePrincipalRequest, DecisionAction, Principal, PrincipalKind,
+    },
     recertification::Decision,
     reconciliation::{
         AcceptFindingRiskRequest, ActionState, FindingState, GetRemediationRequest,
@@ -16,6 +18,25 @@ use tonic::Code;
 use super::{Account, DAY_MS, TENANT, World, reason, revoke_root};
 
 impl World {
+    /// Another principal of the customer, who operates.
+    async fn add_human(&self, id: &str, identity_key: &str) {
+        let request = CreatePrincipalRequest {
+            tenant: TENANT.into(),
+            principal_id: id.into(),
+            principal: Some(Principal {
+                display_name: format!("Name of {id}"),
+                kind: PrincipalKind::Human.into(),
+                organization: format!("{TENANT}/organizations/acme"),
+                identity_key: identity_key.into(),
+                roles: vec!["operator".into()],
+                ..Principal::default()
+            }),
+            request_id: String::new(),
+        };
+        let mut principals = self.olga.principals.clone();
+        principals.create_principal(request).await.unwrap();
+    }
+
     pub(super) async fn resolve(
         &self,
         caller: &str,
@@ -84,6 +105,24 @@ counterfoil_chassis::both_engines! {
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "SECOND_HUMAN_REQUIRED"));
         assert_eq!(world.resolve("finn", &held.name, true).await.unwrap(), RemediationState::Approved);
         assert_eq!(world.carried_out(&held.name).await.state(), RemediationState::Closed);
+        world.audited().await;
+        world.stop().await;
+    }
+
+    /// I-82: two principals of one identity are one human.
+    async fn a_plan_of_two_people_does_not_wait_for_the_same_human_twice(db: TestDatabase) {
+        let world = World::start(db).await;
+        world.add_human("ola", "Olga@ACME.example").await;
+        for second in ["ola", "finn"] {
+            world.grant_right(second, DecisionAction::Remediate, "*").await;
+        }
+        world.publish(|policy| policy.four_eyes_actions = vec![DecisionAction::Remediate.into()]).await;
+        world.add_source("hr", &[Account("amy", &["crew", "root"])], |_| {}).await;
+        world.review("q3", revoke_root).await;
+        let held = world.planned().await;
+        let refused = world.resolve("ola", &held.name, true).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "SECOND_HUMAN_REQUIRED"));
+        assert_eq!(world.resolve("finn", &held.name, true).await.unwrap(), RemediationState::Approved);
         world.audited().await;
         world.stop().await;
     }
