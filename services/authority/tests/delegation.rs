@@ -277,6 +277,23 @@ both_engines! {
         deployment.audited().await;
     }
 
+    /// I-82: what was reserved for two people stays so when the clock is set back before the policy began.
+    async fn a_clock_that_was_set_back_makes_no_second_human_needless(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        let mut ada = deployment.active().await;
+        ada.principals.create_principal(create_principal("dora", "customer", "tenant-administrator")).await.unwrap();
+        deployment.clock.advance_ms(DAY_MS / 24);
+        let policy = Policy { four_eyes_actions: vec![DecisionAction::Export.into()], ..Policy::default() };
+        ada.policies.publish_policy(publish(policy)).await.unwrap();
+        deployment.clock.advance_ms(-DAY_MS / 48);
+        // Also when other things were done by the wrong clock before.
+        ada.principals.create_principal(create_principal("cleo", "customer", "tenant-administrator")).await.unwrap();
+        let wanted = right("dora", DecisionAction::Export, 10);
+        let given = ada.rights.grant_decision_rights(grant(&[wanted])).await.unwrap().into_inner().decision_rights.remove(0);
+        assert_eq!(given.state(), DecisionRightState::Proposed);
+        deployment.audited().await;
+    }
+
     async fn what_the_auditor_would_not_take_is_not_granted(db: TestDatabase) {
         let deployment = Deployment::start(db).await;
         let mut ada = deployment.active().await;

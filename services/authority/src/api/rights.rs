@@ -55,8 +55,10 @@ pub(super) async fn grant_decision_rights(
     }
     require_own_grants(&change, &rights)?;
     require_all_grantable(&mut change, &rights).await?;
-    let now_ms = change.now_ms;
-    let policy = store::policies::in_force(change.tx.conn(), &tenant, now_ms).await?;
+    // What had begun by the log goes on, wherever the clock was set back to: else one human could grant what waits for a second.
+    let by_log_ms = api.outbox.latest_ms(&mut change.tx).await?;
+    let at_ms = change.now_ms.max(by_log_ms);
+    let policy = store::policies::in_force(change.tx.conn(), &tenant, at_ms).await?;
     let reserved = policy
         .map(|bundle| bundle.rules.four_eyes_actions)
         .unwrap_or_default();

@@ -161,6 +161,24 @@ impl Outbox {
         Ok(emitted)
     }
 
+    /// The latest moment that any record of the tenant was made at; 0: there is none. Whatever the clock says now, that was.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn latest_ms(&self, tx: &mut WriteTx) -> Result<i64, OutboxError> {
+        let tenant = tx.tenant().to_owned();
+        // Ids are UUIDv7: they begin with the moment in 48 bits, and the newest is found in their index.
+        let row = sqlx::query(
+            "SELECT record_id FROM outbox_records WHERE tenant = $1 ORDER BY record_id DESC LIMIT 1",
+        )
+        .bind(tenant)
+        .fetch_optional(tx.conn())
+        .await?;
+        let id: Vec<u8> = row.map_or(Ok(Vec::new()), |row| row.try_get(0))?;
+        let moment = id.iter().take(6);
+        Ok(moment.fold(0, |ms, byte| ms << 8 | i64::from(*byte)))
+    }
+
     /// Key that signs the records.
     #[must_use]
     pub fn key(&self) -> &ProducerKey {
