@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::anchor::Anchor;
 use crate::clock::Clock;
-use crate::faults::{Faults, NoFaults};
+use crate::faults::{self, FaultPoint, Faults, NoFaults};
 use crate::key_book::KeyBook;
 use crate::keys::LogKeys;
 use crate::model::{Head, LogInfo};
@@ -236,11 +236,13 @@ impl Engine {
             origin: origin.to_owned(),
             reason,
         };
+        let faults = shared.faults.as_ref();
         // The key is durable before the log that names it.
-        let signer = shared
-            .keys
-            .find_or_create(origin)
-            .map_err(|error| key_error(error.to_string()))?;
+        let signer = faults::step(faults, FaultPoint::CreateKey, async {
+            let signer = shared.keys.find_or_create(origin);
+            signer.map_err(|error| key_error(error.to_string()))
+        })
+        .await?;
         let frontier = Frontier::new();
         let checkpoint = Checkpoint {
             origin: origin.to_owned(),
@@ -264,7 +266,7 @@ impl Engine {
             head: &head,
             frontier: frontier.to_bytes(),
         };
-        shared.store.insert_log(&log).await
+        shared.store.insert_log(&log, faults).await
     }
 
     /// The log of a tenant.

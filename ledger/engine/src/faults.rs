@@ -1,12 +1,19 @@
 //! Where tests let the engine fail: each durable step either does not happen, or happens and is reported as failed.
 //!
-//! Sunlight's fault table, as a hook that costs nothing in production.
+//! Sunlight's fault table, as a hook that costs nothing in production. A test that stops the process when a point is reached
+//! stops it between the step before and this one.
 
 use std::fmt::Debug;
 
-/// A step at which appending or publishing can fail.
+use crate::EngineError;
+
+/// A durable step, in the order in which a log meets them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FaultPoint {
+    /// The key of a new log is made.
+    CreateKey,
+    /// A new log and its empty head are committed.
+    InsertLog,
     /// The transaction is opened.
     Begin,
     /// The heads are swapped.
@@ -15,12 +22,39 @@ pub enum FaultPoint {
     Insert,
     /// The transaction is committed.
     Commit,
+    /// The anchors are told of the committed heads.
+    Remember,
     /// Everything is durable and nobody has been told.
     Reply,
     /// A tile or bundle is written to the published copy.
     PublishTile,
     /// The copy's checkpoint is written.
     PublishCheckpoint,
+    /// Partial tiles that full ones replaced are taken out of the copy.
+    Sweep,
+    /// A log is stopped, because it and something else that was signed contradict each other.
+    Stop,
+    /// What was brought back from the copy is committed.
+    Recover,
+    /// A log that was stopped may be written again.
+    GoOn,
+}
+
+impl FaultPoint {
+    /// The failure that a test injects.
+    pub(crate) fn injected(self) -> EngineError {
+        let message = format!("{self:?}: injected by a test");
+        match self {
+            Self::PublishTile | Self::PublishCheckpoint | Self::Sweep => EngineError::Publication {
+                step: "fault",
+                message,
+            },
+            _ => EngineError::Storage {
+                step: "fault",
+                message,
+            },
+        }
+    }
 }
 
 /// What happens at a step.
@@ -48,5 +82,18 @@ pub struct NoFaults;
 impl Faults for NoFaults {
     fn at(&self, _: FaultPoint) -> Verdict {
         Verdict::Proceed
+    }
+}
+
+/// Does a step, unless a test lets it fail.
+pub(crate) async fn step<T>(
+    faults: &dyn Faults,
+    point: FaultPoint,
+    step: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    match faults.at(point) {
+        Verdict::Proceed => step.await,
+        Verdict::Fail => Err(point.injected()),
+        Verdict::FailAfter => step.await.and(Err(point.injected())),
     }
 }

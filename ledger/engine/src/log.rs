@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use crate::admission::{admit, subject_key};
 use crate::engine::{Inner, Shared};
 use crate::export::Export;
+use crate::faults::{self, FaultPoint};
 use crate::fsck::{self, FsckReport};
 use crate::model::{Head, LogInfo, Outcome, SignedRecord, StoredEntry, StreamHead, TypeCount};
 use crate::sequencer::{Reply, Submission};
@@ -475,7 +476,9 @@ impl Log {
     /// Stops the log, here and for every replica: nothing is signed for it until somebody has looked.
     pub(crate) async fn stop(&self, why: &EngineError) -> Result<(), EngineError> {
         tracing::error!(origin = self.info.origin, %why, "the log is stopped");
-        let store = &self.inner.shared.store;
-        store.stop(&self.info, &why.to_string()).await
+        let shared = &self.inner.shared;
+        let why = why.to_string();
+        let stop = shared.store.stop(&self.info, &why);
+        faults::step(shared.faults.as_ref(), FaultPoint::Stop, stop).await
     }
 }

@@ -14,7 +14,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, path::Path};
 
 use crate::anchor::{self, Anchor, AnchorError};
-use crate::faults::{FaultPoint, Verdict};
+use crate::faults::{self, FaultPoint};
 use crate::state::partial_width;
 use crate::{EngineError, Log, LogInfo};
 
@@ -193,13 +193,12 @@ impl Log {
             tiles = rest;
         }
         // If we crash here: the copy is as old as before and valid; the next run finds the files there and goes on.
-        self.fault(FaultPoint::PublishCheckpoint, || async {
-            to.replace(info, CHECKPOINT, head.checkpoint.clone().into_bytes())
-                .await
-        })
-        .await?;
+        let checkpoint = head.checkpoint.clone().into_bytes();
+        let replace = to.replace(info, CHECKPOINT, checkpoint);
+        self.fault(FaultPoint::PublishCheckpoint, replace).await?;
         // If we crash here: the next run reads how far the copy is from the copy.
-        if let Err(error) = self.sweep(to, from, head.size).await {
+        let sweep = self.sweep(to, from, head.size);
+        if let Err(error) = self.fault(FaultPoint::Sweep, sweep).await {
             tracing::warn!(origin = info.origin, %error, "partial tiles that nobody needs stay published");
         }
         Ok(Published {
@@ -221,10 +220,8 @@ impl Log {
                 || EngineError::damaged(&self.info().origin, format!("{path} is not there"));
             let bytes = self.tile_of(&path, size).await?.ok_or_else(missing)?;
             let file = path.to_string();
-            self.fault(FaultPoint::PublishTile, || async {
-                to.create(self.info(), &file, bytes).await
-            })
-            .await
+            let create = to.create(self.info(), &file, bytes);
+            self.fault(FaultPoint::PublishTile, create).await
         }));
         writes
             .buffer_unordered(AT_ONCE)
@@ -235,21 +232,12 @@ impl Log {
             .await
     }
 
-    /// Does a step of publishing, unless a test lets it fail.
-    async fn fault<T, F: Future<Output = Result<T, EngineError>>>(
+    async fn fault<T>(
         &self,
         point: FaultPoint,
-        step: impl FnOnce() -> F,
+        step: impl Future<Output = Result<T, EngineError>>,
     ) -> Result<T, EngineError> {
-        let injected = || EngineError::Publication {
-            step: "fault",
-            message: "injected by a test".to_owned(),
-        };
-        match self.shared().faults.at(point) {
-            Verdict::Proceed => step().await,
-            Verdict::Fail => Err(injected()),
-            Verdict::FailAfter => step().await.and(Err(injected())),
-        }
+        faults::step(self.shared().faults.as_ref(), point, step).await
     }
 
     /// Takes away the partial tiles of the copy as it was, where a full tile has replaced them. A run that stops in here leaves some

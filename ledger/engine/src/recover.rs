@@ -11,6 +11,7 @@ use counterfoil_tlog::{Checkpoint, Hash, checkpoint};
 
 use crate::admission::admit;
 use crate::anchor;
+use crate::faults::{self, FaultPoint};
 use crate::model::{LogInfo, SignedRecord};
 use crate::sequencer::{BatchItem, Fate, Grown, KnownRecords, plan, read_state};
 use crate::state::LogState;
@@ -48,6 +49,7 @@ impl Log {
         progress: &mut (dyn FnMut(u64, u64) + Send),
     ) -> Result<Recovered, EngineError> {
         let (shared, info) = (self.shared(), self.shared_info());
+        let faults = shared.faults.as_ref();
         let (head, frontier) = shared.store.head(info).await?;
         let goal = goal(info, copy).await?;
         if head.size < goal.1.size {
@@ -61,12 +63,13 @@ impl Log {
                 ));
             }
             // If we crash here: nothing was changed, and the next attempt starts over.
-            rebuild.commit().await?;
+            faults::step(faults, FaultPoint::Recover, rebuild.commit()).await?;
         }
         let (now, _) = shared.store.head(info).await?;
         anchor::check(shared, info, &now, "the published copy", &goal.0).await?;
         anchor::check_all(shared, info, &now).await?;
-        shared.store.go_on(info).await?;
+        // If we crash here: everything is back, and a log that was stopped stays so until the next attempt.
+        faults::step(faults, FaultPoint::GoOn, shared.store.go_on(info)).await?;
         Ok(Recovered {
             from: head.size,
             size: now.size,

@@ -21,7 +21,7 @@ use self::queue::FairQueue;
 pub(crate) use self::queue::{Reply, Submission};
 use crate::anchor;
 use crate::engine::Shared;
-use crate::faults::{FaultPoint, Verdict};
+use crate::faults::{self, FaultPoint};
 use crate::model::{Head, LogInfo, Outcome, Receipt};
 use crate::prove;
 use crate::state::LogState;
@@ -276,19 +276,23 @@ impl Sequencer {
             CommitError::Failed(error) => Again::No(error),
         })?;
         let (mut plan, receipts) = written.map_err(Again::No)?;
+        // If we crash here: the anchors are older than the log, which contradicts nothing.
+        let remember = async {
+            for grown in plan.grown.values() {
+                anchor::remember(&self.shared, &grown.state);
+            }
+            Ok(())
+        };
+        let remembered = faults::step(faults, FaultPoint::Remember, remember).await;
+        remembered.map_err(Again::No)?;
         for (_, grown) in std::mem::take(&mut plan.grown) {
-            anchor::remember(&self.shared, &grown.state);
             self.adopt(grown.state);
         }
         // If we crash here: the entries are durable and their callers do not know. They send them again and get the
         // original positions.
-        if self.shared.faults.at(FaultPoint::Reply) != Verdict::Proceed {
-            return Err(Again::No(EngineError::Storage {
-                step: "fault",
-                message: "injected by a test".to_owned(),
-            }));
-        }
-        Ok((plan, receipts))
+        let faults = self.shared.faults.as_ref();
+        let told = faults::step(faults, FaultPoint::Reply, async { Ok((plan, receipts)) });
+        told.await.map_err(Again::No)
     }
 
     async fn answer(

@@ -374,27 +374,20 @@ fn flatten<T>(logs: &[LogCommit], rows: impl Fn(&LogCommit) -> &Vec<T>) -> Vec<(
 }
 
 /// A step that a test may let fail before or after it is done.
-struct Step(Verdict);
+struct Step(FaultPoint, Verdict);
 
 impl Step {
     fn reach(faults: &dyn Faults, point: FaultPoint) -> Result<Self, CommitError> {
         match faults.at(point) {
-            Verdict::Fail => Err(injected()),
-            verdict => Ok(Self(verdict)),
+            Verdict::Fail => Err(CommitError::Failed(point.injected())),
+            verdict => Ok(Self(point, verdict)),
         }
     }
 
     fn done(self) -> Result<(), CommitError> {
-        match self.0 {
-            Verdict::FailAfter => Err(injected()),
+        match self.1 {
+            Verdict::FailAfter => Err(CommitError::Failed(self.0.injected())),
             _ => Ok(()),
         }
     }
-}
-
-fn injected() -> CommitError {
-    CommitError::Failed(EngineError::Storage {
-        step: "fault",
-        message: "injected by a test".to_owned(),
-    })
 }

@@ -6,6 +6,7 @@ use sqlx::{Any, Row as _, Transaction};
 
 use super::{Dialect, Store, get, number, set};
 use crate::EngineError;
+use crate::faults::{self, FaultPoint, Faults};
 use crate::model::{Head, LogId, LogInfo};
 
 /// What a new log starts with.
@@ -22,7 +23,11 @@ pub(crate) struct NewLog<'a> {
 
 impl Store {
     /// Inserts a log and its empty head; does nothing if the tenant or the origin has one.
-    pub(crate) async fn insert_log(&self, log: &NewLog<'_>) -> Result<(), EngineError> {
+    pub(crate) async fn insert_log(
+        &self,
+        log: &NewLog<'_>,
+        faults: &dyn Faults,
+    ) -> Result<(), EngineError> {
         let failed = |error: sqlx::Error| EngineError::storage("create log", &error);
         let mut transaction = self.write.begin().await.map_err(failed)?;
         if self.dialect == Dialect::Postgres {
@@ -64,7 +69,8 @@ impl Store {
             .map_err(failed)?;
         }
         // If we crash here: neither the log nor its head is there, and its key waits for the next attempt.
-        transaction.commit().await.map_err(failed)
+        let commit = async { transaction.commit().await.map_err(failed) };
+        faults::step(faults, FaultPoint::InsertLog, commit).await
     }
 
     /// The log of a tenant.
