@@ -96,6 +96,27 @@ counterfoil_chassis::both_engines! {
         }
         world.stop().await;
     }
+
+    /// A human ends a review before it is due, and it is cut off for a week: what closes it then is somebody who may.
+    async fn the_replay_confirms_a_review_that_was_cut_off_for_long_before_it_was_due(db: TestDatabase) {
+        let world = World::start(db).await;
+        let name = world.review("early").await;
+        world.break_in(
+            "UPDATE campaigns SET state = 6, end_actor = 'principals/olga', end_ms = create_ms, end_right = defined_hash, \
+             end_owner = owner, end_policy = defined_hash",
+        ).await;
+        world.clock.advance_ms(8 * DAY_MS);
+        world.jobs.run_once().await.unwrap();
+        if world.campaign(&name).await.state() == CampaignState::Active {
+            let request = EndReviewRequest { name: name.clone(), request_id: "again".into() };
+            world.olga.campaigns.clone().end_review(request).await.unwrap();
+        }
+        world.close(&name).await;
+        let judgements = world.judge().await;
+        let failed: Vec<_> = judgements.iter().filter(|one| one.verdict == Verdict::Fail).collect();
+        assert!(failed.is_empty(), "{failed:#?}");
+        world.stop().await;
+    }
 }
 
 impl World {

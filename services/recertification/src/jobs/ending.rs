@@ -45,6 +45,20 @@ pub(crate) async fn begin(
     Ok(stamp.clone())
 }
 
+/// Whether the service may end the review by itself: it is due, or it goes on in the name of whoever ended it. Before it is due, an end
+/// needs a right, which the service has not: when the name stands no longer, somebody who may certify ends it anew.
+pub(crate) async fn may_resume(
+    tx: &mut WriteTx,
+    campaign: &Campaign,
+    now_ms: i64,
+) -> Result<bool, ApiError> {
+    if now_ms >= campaign.definition.due_ms {
+        return Ok(true);
+    }
+    let first = campaigns::end_stamp(tx.conn(), &campaign.definition.key).await?;
+    Ok(first.is_some_and(|first| name_stands(first.at_ms, now_ms)))
+}
+
 /// Proof that one grant is gone.
 #[derive(Debug, Clone)]
 pub(crate) struct Gone {

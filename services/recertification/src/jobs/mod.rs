@@ -53,7 +53,8 @@ pub(crate) async fn run_once(context: &Context) -> Result<Progress, ApiError> {
             continue;
         }
         match resume(context, &key, state).await {
-            Ok(()) => progress.moved += 1,
+            Ok(true) => progress.moved += 1,
+            Ok(false) => tracing::debug!(campaign = key.full(), "the campaign waits"),
             Err(error) => {
                 progress.failed += 1;
                 tracing::warn!(campaign = key.full(), %error, "the campaign does not move on");
@@ -63,15 +64,17 @@ pub(crate) async fn run_once(context: &Context) -> Result<Progress, ApiError> {
     Ok(progress)
 }
 
+/// Takes a campaign up; answers whether it moved on.
 async fn resume(
     context: &Context,
     key: &CampaignKey,
     state: CampaignState,
-) -> Result<(), ApiError> {
+) -> Result<bool, ApiError> {
     if state == CampaignState::Staging {
         // What is staged begins to be governed; all else is under way.
         context.tenants.require_active(&key.tenant).await?;
-        return staging::resume(context, key).await;
+        staging::resume(context, key).await?;
+        return Ok(true);
     }
     context.tenants.require_under_way(&key.tenant).await?;
     let mut connection = context.db.read(&key.tenant).await?;
@@ -86,9 +89,12 @@ async fn resume(
         routing::finish(&mut tx, key).await?;
         // If we crash here: all is routed and the campaign is still ACTIVATING; the next run routes nothing more and finishes.
         tx.commit().await?;
-        return Ok(());
+        return Ok(true);
     }
     let mut tx = context.db.write_tx(&key.tenant).await?;
+    if !ending::may_resume(&mut tx, &campaign, stamp.now_ms).await? {
+        return Ok(false);
+    }
     let stamp = ending::begin(&mut tx, key, &stamp).await?;
     // If we crash here: the next run goes on in the same name, unless that is long ago.
     tx.commit().await?;
@@ -96,7 +102,7 @@ async fn resume(
     let mut tx = context.db.write_tx(&key.tenant).await?;
     ending::finish(context, &mut tx, key, &stamp).await?;
     tx.commit().await?;
-    Ok(())
+    Ok(true)
 }
 
 impl From<&Stamp> for StepStamp {
