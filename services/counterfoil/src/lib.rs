@@ -4,6 +4,7 @@
 //! - [`quickstart`]: one governance cycle on an estate, resumable at every step.
 //! - [`bundle`], [`decisions`]: the client's commands that are more than one call.
 //! - [`ca`]: certificates for a start.
+//! - [`ending`]: being asked to end.
 //! - [`estate`]: who governs what by which rules, as files.
 //!
 //! It holds no rule of governance and no state: those are the services'.
@@ -13,6 +14,7 @@ pub mod ca;
 pub mod cli;
 pub mod client;
 pub mod decisions;
+pub mod ending;
 pub mod endpoints;
 pub mod estate;
 pub mod offline;

@@ -8,6 +8,7 @@ use counterfoil::{
     ca,
     cli::{self, Output, Session},
     client::{Clients, SERVICES},
+    ending::Ending,
     endpoints::{self, Endpoints},
     estate, offline, quickstart, say, serve,
     up::{Options, Suite},
@@ -147,7 +148,13 @@ fn output(arguments: &ArgMatches) -> Output {
 }
 
 async fn up(arguments: &ArgMatches) -> anyhow::Result<()> {
-    let suite = Suite::start(&options(arguments, arguments.get_flag("any-port"))?).await?;
+    let mut ending = Ending::listen()?;
+    let options = options(arguments, arguments.get_flag("any-port"))?;
+    let suite = tokio::select! {
+        suite = Suite::start(&options) => suite?,
+        // Nothing was served yet: ending now is no more than a crash, and every database is made for that.
+        () = ending.asked() => return Ok(()),
+    };
     if output(arguments) == Output::Json {
         say(&serde_json::to_string(&suite.endpoints)?);
     } else {
@@ -158,7 +165,7 @@ async fn up(arguments: &ArgMatches) -> anyhow::Result<()> {
         say(&format!("admin credential {credential}"));
         say("ready; end with Ctrl-C");
     }
-    suite.run().await
+    suite.run(ending).await
 }
 
 async fn play(arguments: &ArgMatches) -> anyhow::Result<()> {

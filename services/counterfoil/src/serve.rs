@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use counterfoil_chassis::{CancellationToken, Clock, config, server::Running};
 
 use crate::client::SERVICES;
+use crate::ending::Ending;
 
 /// Reads the configuration file of a service and says what is wrong with it. Touches nothing else.
 ///
@@ -30,17 +31,19 @@ pub fn check(service: &str, file: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// When its configuration, its database, its keys or its listener cannot be used, or when it fails.
 pub async fn run(service: &str, file: &Path, started: impl FnOnce(&Running)) -> anyhow::Result<()> {
+    let mut ending = Ending::listen()?;
     let shutdown = CancellationToken::new();
-    let running = start(service, file, shutdown.clone())
-        .await
-        .with_context(|| format!("the {service} service does not start"))?;
+    let running = tokio::select! {
+        running = start(service, file, shutdown.clone()) => {
+            running.with_context(|| format!("the {service} service does not start"))?
+        }
+        () = ending.asked() => return Ok(()),
+    };
     started(&running);
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut ends = Box::pin(running.wait());
     tokio::select! {
         ended = &mut ends => return ended.with_context(|| format!("the {service} service failed")),
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+        () = ending.asked() => {}
     }
     shutdown.cancel();
     Ok(ends.await?)

@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     client::SERVICES,
+    ending::Ending,
     endpoints::{self, Endpoints},
 };
 
@@ -151,14 +152,12 @@ impl Suite {
     ///
     /// # Errors
     /// When a service fails.
-    pub async fn run(mut self) -> anyhow::Result<()> {
+    pub async fn run(mut self, mut ending: Ending) -> anyhow::Result<()> {
         let waits = self
             .running
             .drain(..)
             .map(|running| Box::pin(running.wait()));
         let mut services = futures::future::select_all(waits);
-        let mut terminate =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             (ended, _, rest) = &mut services => {
                 self.shutdown.cancel();
@@ -167,26 +166,15 @@ impl Suite {
                 }
                 ended.context("a service failed")
             }
-            _ = tokio::signal::ctrl_c() => {
+            () = ending.asked() => {
                 self.shutdown.cancel();
-                drain(services).await
-            }
-            _ = terminate.recv() => {
-                self.shutdown.cancel();
-                drain(services).await
+                for service in services.into_inner() {
+                    service.await?;
+                }
+                Ok(())
             }
         }
     }
-}
-
-async fn drain<F>(services: futures::future::SelectAll<F>) -> anyhow::Result<()>
-where
-    F: Future<Output = Result<(), counterfoil_chassis::server::ServeError>> + Unpin,
-{
-    for service in services.into_inner() {
-        service.await?;
-    }
-    Ok(())
 }
 
 /// Starts one service by its name.
