@@ -332,6 +332,13 @@ pub fn canonical_identity_key(identity_key: &str) -> String {
     identity_key.trim().to_lowercase()
 }
 
+/// Whether two keys name one identity, however either is written. No key names none: two without an identity are not one.
+#[must_use]
+pub fn is_same_identity(one: &str, other: &str) -> bool {
+    let one = canonical_identity_key(one);
+    !one.is_empty() && one == canonical_identity_key(other)
+}
+
 /// Tag that two services compute alike for one identity key of a tenant, however they spell it, without either naming it in a
 /// record.
 #[must_use]
@@ -371,6 +378,7 @@ mod tests {
         ] {
             assert_eq!(canonical_identity_key(written), key, "{written:?}");
             assert_eq!(canonical_identity_key(key), key);
+            assert_eq!(is_same_identity(written, key), !key.is_empty());
             let salt = [7; 32];
             assert_eq!(identity_tag(&salt, written), identity_tag(&salt, key));
         }
@@ -378,5 +386,10 @@ mod tests {
             identity_tag(&[7; 32], "fry@planetexpress.com"),
             identity_tag(&[7; 32], "fry@planet-express.com")
         );
+        assert!(!is_same_identity(
+            "fry@planetexpress.com",
+            "fry@planet-express.com"
+        ));
+        assert!(!is_same_identity("", "fry@planetexpress.com") && !is_same_identity("", " "));
     }
 }

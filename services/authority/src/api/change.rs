@@ -168,6 +168,23 @@ impl Api {
             .await
     }
 
+    /// Begins to bring an engagement to its end, where there is anybody to tell: `None` in a tenant that is closed.
+    pub(crate) async fn begin_to_end(
+        &self,
+        caller: &Caller,
+        tenant: &str,
+    ) -> Result<Option<Box<Change>>, ApiError> {
+        match self
+            .begin_in(caller, tenant, "EndEngagement", "", &())
+            .await
+        {
+            Ok(Asked::New(change)) => Ok(Some(change)),
+            Ok(Asked::Done(())) => Ok(None),
+            Err(error) if error.reason() == "TENANT_STATE" => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The same for whoever has been let into the tenant: also somebody of a provider, whom the records name in full.
     pub(crate) async fn begin_in<R: Answer>(
         &self,

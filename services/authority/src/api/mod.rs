@@ -24,7 +24,7 @@ mod settings;
 mod tenants;
 mod tokens;
 
-pub(crate) use change::{Asked, Change};
+pub(crate) use change::Change;
 pub(crate) use engagements::{end as end_engagement_of, of_change as engagement_of};
 pub(crate) use offers::{carry_over, carry_withdrawal};
 

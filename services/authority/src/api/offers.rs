@@ -350,13 +350,8 @@ pub(crate) async fn carry_withdrawal(
     if there.is_none() {
         return Ok(false);
     }
-    let begun = api.begin_in(caller, customer, "EndEngagement", "", &());
-    let mut change = match begun.await {
-        Ok(Asked::New(change)) => *change,
-        Ok(Asked::Done(())) => return Ok(false),
-        // Nobody is told anything in a tenant that is closed.
-        Err(error) if error.reason() == "TENANT_STATE" => return Ok(false),
-        Err(error) => return Err(error),
+    let Some(mut change) = api.begin_to_end(caller, customer).await? else {
+        return Ok(false);
     };
     let phase = of_change(&mut change, id).await?.phase(change.now_ms);
     if !matches!(phase, Phase::Requested | Phase::Live) {
@@ -366,6 +361,6 @@ pub(crate) async fn carry_withdrawal(
     let draft = change.draft(&payload, id.in_records());
     api.emit(&mut change, draft).await?;
     end(api, &mut change, id, EngagementEnd::Provider).await?;
-    api.finish(change, ()).await?;
+    api.finish(*change, ()).await?;
     Ok(true)
 }

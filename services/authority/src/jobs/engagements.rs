@@ -8,7 +8,7 @@ use counterfoil_evidence::v1::{EngagementEnd, EngagementEnded, EngagementNoticeG
 
 use crate::{
     SERVICE,
-    api::{Api, Asked, Change, carry_over, carry_withdrawal, end_engagement_of, engagement_of},
+    api::{Api, Change, carry_over, carry_withdrawal, end_engagement_of, engagement_of},
     model::{
         engagement::{DAY_MS, NOTICE_DAYS, REQUEST_MS, notice_due},
         ids::EngagementId,
@@ -52,20 +52,14 @@ fn job() -> Caller {
 
 /// Writes what is due about one engagement, in one transaction. False: nothing is.
 async fn look(api: &Api, tenant: &str, id: &EngagementId) -> Result<bool, ApiError> {
-    let caller = job();
-    let begun = api.begin_in(&caller, tenant, "EndEngagement", "", &());
-    let mut change = match begun.await {
-        Ok(Asked::New(change)) => *change,
-        Ok(Asked::Done(())) => return Ok(false),
-        // Nobody is told anything in a tenant that is closed.
-        Err(error) if error.reason() == "TENANT_STATE" => return Ok(false),
-        Err(error) => return Err(error),
+    let Some(mut change) = api.begin_to_end(&job(), tenant).await? else {
+        return Ok(false);
     };
     if !write(api, &mut change, tenant, id).await? {
         return Ok(false);
     }
     // If we crash here: nothing was told, and the next run tells it.
-    api.finish(change, ()).await?;
+    api.finish(*change, ()).await?;
     Ok(true)
 }
 

@@ -1,5 +1,6 @@
 //! Who acts on Counterfoil, and who of them may be accountable.
 
+use counterfoil_evidence::leaf::is_same_identity;
 pub(crate) use counterfoil_evidence::v1::{OrganizationKind, PrincipalKind};
 
 use super::{
@@ -71,8 +72,7 @@ impl Principal {
 
     /// Whether both are the same human, or the same machine: two principals with one identity are no second pair of eyes.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let identified = !self.identity_key.is_empty();
-        self.id == other.id || (identified && self.identity_key == other.identity_key)
+        self.id == other.id || is_same_identity(&self.identity_key, &other.identity_key)
     }
 
     /// Whether it belongs to who works for the customer for hire.

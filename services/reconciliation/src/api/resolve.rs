@@ -7,7 +7,7 @@ use counterfoil_chassis::{
     idempotency::{self, Begun},
 };
 use counterfoil_evidence::{
-    leaf::GrantKey,
+    leaf::{GrantKey, is_same_identity},
     v1::{FindingState, RemediationOutcome},
 };
 use counterfoil_proto::reconciliation::{
@@ -26,7 +26,6 @@ use crate::{
     jobs,
     model::{
         entities::{Action, Remediation},
-        identity,
         ids::{Principal, RemediationKey},
         plan::FOUR_EYES,
         state::RemediationState,
@@ -164,7 +163,7 @@ impl Api {
         let names = rights.iter().flat_map(|right| right.on_behalf_of.clone());
         let mut who: Vec<(Principal, String)> = names.chain([human]).collect();
         who.retain(|(one, identity_key)| {
-            *one == planner || identity::same(identity_key, &person.identity_key)
+            *one == planner || is_same_identity(identity_key, &person.identity_key)
         });
         Ok(who.into_iter().map(|(one, _)| one).collect())
     }

@@ -2,7 +2,6 @@
 
 pub(crate) mod compare;
 pub(crate) mod entities;
-pub(crate) mod identity;
 pub(crate) mod ids;
 pub(crate) mod plan;
 pub(crate) mod read_back;
