@@ -47,19 +47,17 @@ pub(crate) fn remember(shared: &Shared, state: &LogState) {
     }
 }
 
-/// Compares a head with every anchor in reach. Behind one of them, or beside it: the log is not written any more.
+/// Compares a log with every anchor in reach. Behind one of them, or beside it: the log is not written any more.
 ///
 /// An anchor that cannot be asked does not stop a log, or an outage of the object store would stop all of them; publishing
 /// compares again as soon as it is back.
-pub(crate) async fn check_all(
-    shared: &Shared,
-    info: &LogInfo,
-    head: &Head,
-) -> Result<(), EngineError> {
+pub(crate) async fn check_all(shared: &Shared, info: &LogInfo) -> Result<(), EngineError> {
     for anchor in &shared.options.anchors {
         match anchor.newest(info).await {
             Ok(Some(note)) => {
-                check(shared, info, head, &anchor.name(), &note).await?;
+                // The head is read after the anchor: another process may append at any time, and what it appended is no fork.
+                let (head, _) = shared.store.head(info).await?;
+                check(shared, info, &head, &anchor.name(), &note).await?;
             }
             Ok(None) => {}
             Err(error) => {

@@ -67,8 +67,8 @@ impl Log {
         }
         let (now, _) = shared.store.head(info).await?;
         anchor::check(shared, info, &now, "the published copy", &goal.0).await?;
-        anchor::check_all(shared, info, &now).await?;
-        // If we crash here: everything is back, and a log that was stopped stays so until the next attempt.
+        anchor::check_all(shared, info).await?;
+        // If we crash here: all is back and the log is still stopped, until the next attempt finds that nothing is missing.
         faults::step(faults, FaultPoint::GoOn, shared.store.go_on(info)).await?;
         Ok(Recovered {
             from: head.size,

@@ -8,8 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use async_trait::async_trait;
 use counterfoil_engine::{
-    Anchor, Engine, EngineError, EngineOptions, HighWater, Log, Publication, Recovered,
+    Anchor, AnchorError, Engine, EngineError, EngineOptions, HighWater, Log, LogInfo, Publication,
+    Recovered, SignedRecord,
 };
 use object_store::local::LocalFileSystem;
 use support::foreign::Exported;
@@ -361,6 +363,74 @@ async fn the_high_water_file_knows_what_was_never_published() {
             engine.close().await;
             std::fs::remove_dir_all(marks.path().join("marks")).unwrap();
         }
+    }
+}
+
+/// An anchor that is asked while another process appends, and is told of that before it answers.
+#[derive(Debug)]
+struct Slow {
+    other: Log,
+    record: SignedRecord,
+}
+
+#[async_trait]
+impl Anchor for Slow {
+    fn name(&self) -> String {
+        "a slow anchor".to_owned()
+    }
+
+    async fn newest(&self, _: &LogInfo) -> Result<Option<Vec<u8>>, AnchorError> {
+        receipts(self.other.append(vec![self.record.clone()]).await.unwrap());
+        Ok(Some(
+            self.other.head().await.unwrap().checkpoint.into_bytes(),
+        ))
+    }
+}
+
+#[tokio::test]
+async fn an_anchor_that_hears_of_another_process_first_is_no_alarm() {
+    for database in databases() {
+        let Fixture {
+            log, mut inventory, ..
+        } = fixture_on(database.open().await).await;
+        let slow = Arc::new(Slow {
+            other: log,
+            record: inventory.next(&ownership(1), &[]),
+        });
+        let engine = open(&database, vec![slow]).await;
+        let log = engine.log(TENANT).await.unwrap();
+        receipts(
+            log.append(vec![inventory.next(&ownership(2), &[])])
+                .await
+                .unwrap(),
+        );
+        assert!(log.fsck().await.unwrap().is_clean());
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_was_stopped_is_brought_back_and_stays_stopped_while_something_is_missing() {
+    for database in databases() {
+        let lost = lost(database).await;
+        let marks = tempfile::tempdir().unwrap();
+        let copy = folder(lost.copy.path());
+        let ahead = HighWater::open(marks.path()).unwrap();
+        let anchors: Vec<Arc<dyn Anchor>> = vec![Arc::new(ahead.clone())];
+        let engine = open(&lost.backup, anchors).await;
+        let log = engine.log(TENANT).await.unwrap();
+        reason(log.publish(&copy).await);
+        assert!(log.stopped().await.unwrap().is_some());
+        // One entry more than the copy has was signed.
+        let mut inventory = lost.inventory.clone();
+        grow(&lost.database, &lost.log, &mut inventory, 1).await;
+        let signed = lost.log.head().await.unwrap().checkpoint;
+        ahead.remember(log.info(), &signed);
+        reason(log.recover(&copy, &mut |_, _| {}).await);
+        assert_eq!(log.head().await.unwrap().size, lost.size);
+        assert!(log.stopped().await.unwrap().is_some());
+        std::fs::remove_dir_all(marks.path()).unwrap();
+        log.recover(&copy, &mut |_, _| {}).await.unwrap();
+        assert!(log.stopped().await.unwrap().is_none());
     }
 }
 

@@ -92,7 +92,7 @@ fn of_engine(error: EngineError) -> ApiError {
         }
         EngineError::Damaged { ref reason, .. } => {
             let message = format!(
-                "the log can be read and is not written: {reason}; `counterfoil ledger fsck` and `recover` are for its operator"
+                "the log is damaged, or its database is older than what was signed: {reason}; `counterfoil ledger fsck` and `recover` are for its operator"
             );
             ApiError::data_loss("LOG_DAMAGED", error).with_message(message)
         }

@@ -95,7 +95,7 @@ fn proved(receipt: &Receipt, vkey: &VerifierKey) -> u64 {
 both_engines! {
     async fn a_receipt_says_published_when_the_copy_has_the_entry(db: TestDatabase) {
         let Published { copy, mut client, mut inventory, vkey, .. } = published(&db).await;
-        let found = receipt(&mut client, 302, EvidenceState::Published, 60).await.unwrap();
+        let found = receipt(&mut client, 302, EvidenceState::Published, 30).await.unwrap();
         assert_eq!(found.state(), EvidenceState::Published);
         let size = copied(copy.path(), &vkey);
         assert!(size >= 303);
@@ -106,7 +106,7 @@ both_engines! {
         assert_eq!((found.state(), proved(&found, &vkey)), (EvidenceState::Logged, logged.index + 1));
         assert_eq!((&found.record_id, &found.record_hash, &found.leaf_hash), (&logged.record_id, &logged.record_hash, &logged.leaf_hash));
         // Whoever waits has it published at once.
-        let found = receipt(&mut client, logged.index, EvidenceState::Published, 60).await.unwrap();
+        let found = receipt(&mut client, logged.index, EvidenceState::Published, 30).await.unwrap();
         assert_eq!((found.state(), copied(copy.path(), &vkey)), (EvidenceState::Published, logged.index + 1));
         // An older entry is proved under the published checkpoint too.
         let found = receipt(&mut client, 7, EvidenceState::Unspecified, 0).await.unwrap();
@@ -117,9 +117,9 @@ both_engines! {
         let Published { mut client, .. } = published(&db).await;
         for (index, state, wait, code) in [
             (303, EvidenceState::Logged, 0, Code::NotFound),
-            (u64::MAX, EvidenceState::Published, 60, Code::NotFound),
+            (u64::MAX, EvidenceState::Published, 30, Code::NotFound),
             (0, EvidenceState::Pending, 0, Code::InvalidArgument),
-            (0, EvidenceState::Logged, 61, Code::InvalidArgument),
+            (0, EvidenceState::Logged, 31, Code::InvalidArgument),
             (0, EvidenceState::Logged, u32::MAX, Code::InvalidArgument),
         ] {
             let refused = receipt(&mut client, index, state, wait).await.unwrap_err();
@@ -129,9 +129,9 @@ both_engines! {
 
     async fn a_database_from_before_its_copy_is_not_written(db: TestDatabase) {
         let Published { ledger, copy, mut client, vkey, .. } = published(&db).await;
-        receipt(&mut client, 302, EvidenceState::Published, 60).await.unwrap();
+        receipt(&mut client, 302, EvidenceState::Published, 30).await.unwrap();
         let size = copied(copy.path(), &vkey);
-        // As if all was lost but the keys: the first entry of the new log would contradict the copy.
+        // As if all was lost but the keys, and only the copy knows: the first entry of the new log would contradict the copy.
         let empty = db.another().await;
         let ledger = ledger.restart_on(&empty).await;
         let mut authority = ledger.client("services/authority");
@@ -152,7 +152,7 @@ async fn where_nothing_is_published_nobody_waits_for_it() {
     let ledger = Ledger::start(&db).await;
     ledger.create("acme").await;
     let mut client = ledger.client("services/authority");
-    let found = receipt(&mut client, 0, EvidenceState::Published, 60)
+    let found = receipt(&mut client, 0, EvidenceState::Published, 30)
         .await
         .unwrap();
     assert_eq!(found.state(), EvidenceState::Logged);

@@ -38,12 +38,12 @@ pub(crate) async fn load(
             format!("it was stopped: {why}"),
         ));
     }
+    if seen.is_none() {
+        anchor::check_all(shared, info).await?;
+    }
     for _ in 0..ATTEMPTS {
         let (head, frontier) = shared.store.head(info).await?;
         check_progress(shared, info, &head, seen).await?;
-        if seen.is_none() {
-            anchor::check_all(shared, info, &head).await?;
-        }
         let state = read(shared, info, &signer, &head, &frontier).await?;
         let (now, _) = shared.store.head(info).await?;
         if now.size == head.size && now.root == head.root {

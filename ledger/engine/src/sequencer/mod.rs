@@ -276,7 +276,7 @@ impl Sequencer {
             CommitError::Failed(error) => Again::No(error),
         })?;
         let (mut plan, receipts) = written.map_err(Again::No)?;
-        // If we crash here: the anchors are older than the log, which contradicts nothing.
+        // If we crash here: the anchors remember less than is durable, which contradicts nothing.
         let remember = async {
             for grown in plan.grown.values() {
                 anchor::remember(&self.shared, &grown.state);

@@ -5,7 +5,6 @@ use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
-use super::logs::let_go_on;
 use super::{Dialect, ROWS_PER_STATEMENT, Store, to_db};
 use crate::admission::SubjectKey;
 use crate::faults::{FaultPoint, Faults, Verdict};
@@ -99,7 +98,7 @@ impl Store {
         before.done()?;
         let before = Step::reach(faults, FaultPoint::SwapHeads)?;
         for log in logs {
-            swap_head(&mut transaction, log).await?;
+            swap_head(&mut transaction, log, Stopped::Refused).await?;
         }
         before.done()?;
         let before = Step::reach(faults, FaultPoint::Insert)?;
@@ -130,16 +129,17 @@ impl Store {
     /// Begins to append many batches to one log at once, even if it was stopped.
     pub(crate) async fn rebuild(&self, log: &LogInfo) -> Result<Rebuild<'_>, EngineError> {
         let failed = |error: sqlx::Error| EngineError::storage("begin to rebuild", &error);
-        let mut transaction = self.begin(&[log.id]).await.map_err(failed)?;
-        let_go_on(&mut transaction, log.id).await.map_err(failed)?;
         Ok(Rebuild {
             store: self,
-            transaction,
+            transaction: self.begin(&[log.id]).await.map_err(failed)?,
         })
     }
 
     /// Begins to write to these logs. On PostgreSQL the transaction names them, and sees no others.
-    async fn begin(&self, logs: &[LogId]) -> Result<Transaction<'static, Any>, sqlx::Error> {
+    pub(super) async fn begin(
+        &self,
+        logs: &[LogId],
+    ) -> Result<Transaction<'static, Any>, sqlx::Error> {
         match self.dialect {
             Dialect::Sqlite => self.write.begin().await,
             Dialect::Postgres => {
@@ -319,7 +319,7 @@ impl Rebuild<'_> {
     /// Adds the next batch.
     pub(crate) async fn add(&mut self, batch: &LogCommit) -> Result<(), EngineError> {
         let added = async {
-            swap_head(&mut self.transaction, batch).await?;
+            swap_head(&mut self.transaction, batch, Stopped::Written).await?;
             let batch = std::slice::from_ref(batch);
             self.store.insert(&mut self.transaction, batch).await
         };
@@ -339,15 +339,25 @@ impl Rebuild<'_> {
     }
 }
 
+/// What becomes of a batch for a log that was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    /// It is not written.
+    Refused,
+    /// It is, and the log stays stopped: whoever brings it back checks it before it goes on.
+    Written,
+}
+
 /// Moves the head, if it is still the one that the batch continues.
 async fn swap_head(
     transaction: &mut Transaction<'_, Any>,
     log: &LogCommit,
+    stopped: Stopped,
 ) -> Result<(), CommitError> {
     let size = |size| to_db(size).map_err(CommitError::Failed);
     let swapped = sqlx::query(
         "UPDATE log_heads SET size = $1, root = $2, frontier = $3, checkpoint = $4, recorded_at_ms = $5 \
-         WHERE log_id = $6 AND size = $7 AND root = $8 AND stopped_because IS NULL",
+         WHERE log_id = $6 AND size = $7 AND root = $8 AND ($9 = 1 OR stopped_because IS NULL)",
     )
     .bind(size(log.new_size)?)
     .bind(log.new_root.as_bytes().as_slice())
@@ -357,6 +367,7 @@ async fn swap_head(
     .bind(log.log.0)
     .bind(size(log.old_size)?)
     .bind(log.old_root.as_bytes().as_slice())
+    .bind(i64::from(stopped == Stopped::Written))
     .execute(&mut **transaction)
     .await
     .map_err(CommitError::at("swap head"))?;

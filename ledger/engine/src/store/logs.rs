@@ -2,7 +2,7 @@
 
 use counterfoil_tlog::VerifierKey;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Row as _, Transaction};
+use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{Dialect, Store, get, number, set};
 use crate::EngineError;
@@ -88,35 +88,32 @@ impl Store {
 
     /// Stops a log for all who write it; the first reason stays.
     pub(crate) async fn stop(&self, log: &LogInfo, why: &str) -> Result<(), EngineError> {
-        let failed = |error: sqlx::Error| EngineError::storage("stop log", &error);
-        let mut transaction = self.write.begin().await.map_err(failed)?;
-        if self.dialect == Dialect::Postgres {
-            set(&mut transaction, "counterfoil.logs", &log.id.to_string())
-                .await
-                .map_err(failed)?;
-        }
-        sqlx::query(
-            "UPDATE log_heads SET stopped_because = $1 WHERE log_id = $2 AND stopped_because IS NULL",
-        )
-        .bind(why)
-        .bind(log.id.0)
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
-        // If we crash here: the log goes on, until whoever found the reason finds it again.
-        transaction.commit().await.map_err(failed)
+        // If we crash before it is durable: the log goes on, until whoever found the reason finds it again.
+        self.set_stopped(log, "COALESCE(stopped_because, $1)", Some(why))
+            .await
     }
 
     /// Lets a log be written again.
     pub(crate) async fn go_on(&self, log: &LogInfo) -> Result<(), EngineError> {
-        let failed = |error: sqlx::Error| EngineError::storage("go on", &error);
-        let mut transaction = self.write.begin().await.map_err(failed)?;
-        if self.dialect == Dialect::Postgres {
-            set(&mut transaction, "counterfoil.logs", &log.id.to_string())
-                .await
-                .map_err(failed)?;
-        }
-        let_go_on(&mut transaction, log.id).await.map_err(failed)?;
+        // If we crash before it is durable: the log is whole and still stopped, and letting it go on again does no harm.
+        self.set_stopped(log, "$1", None).await
+    }
+
+    async fn set_stopped(
+        &self,
+        log: &LogInfo,
+        becomes: &'static str,
+        why: Option<&str>,
+    ) -> Result<(), EngineError> {
+        let failed = |error: sqlx::Error| EngineError::storage("stop or go on", &error);
+        let mut transaction = self.begin(&[log.id]).await.map_err(failed)?;
+        let text = format!("UPDATE log_heads SET stopped_because = {becomes} WHERE log_id = $2");
+        sqlx::query(AssertSqlSafe(text))
+            .bind(why)
+            .bind(log.id.0)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
         transaction.commit().await.map_err(failed)
     }
 
@@ -163,18 +160,6 @@ impl Store {
         .map(|row| Ok((get(row, "tenant")?, number(row, "size")?)))
         .collect()
     }
-}
-
-/// Takes the reason away for which a log was stopped.
-pub(super) async fn let_go_on(
-    transaction: &mut Transaction<'_, Any>,
-    log: LogId,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE log_heads SET stopped_because = NULL WHERE log_id = $1")
-        .bind(log.0)
-        .execute(&mut **transaction)
-        .await?;
-    Ok(())
 }
 
 fn log_info(row: &AnyRow) -> Result<LogInfo, EngineError> {

@@ -13,8 +13,8 @@ use counterfoil_proto::{
 use super::entries::{Which, at, nothing_selected};
 use super::{Api, told};
 
-/// The longest that a call waits.
-const WAIT_SECONDS_MAX: u32 = 60;
+/// The longest that a call waits: well below the minute after which a call is cut off by default, so that whoever waits is answered.
+const WAIT_SECONDS_MAX: u32 = 30;
 
 impl Api {
     pub(super) async fn receipt(
@@ -29,7 +29,8 @@ impl Api {
             _ => return Err(ApiError::invalid("state", "must be LOGGED or higher")),
         };
         if request.wait_seconds > WAIT_SECONDS_MAX {
-            return Err(ApiError::invalid("wait_seconds", "must be 0 to 60"));
+            let reason = format!("must be 0 to {WAIT_SECONDS_MAX}");
+            return Err(ApiError::invalid("wait_seconds", reason));
         }
         let stored = match request.selector {
             Some(Selector::Index(index)) => at(&log, Which::Index(index)).await?,

@@ -87,11 +87,12 @@ impl Ledger {
         }
     }
 
-    /// The same service, stopped and started again on another database: its keys and settings stay.
+    /// The same service, stopped and started again on another database: its keys and settings stay, and its high-water files do not.
     pub(crate) async fn restart_on(self, db: &TestDatabase) -> Self {
         self.running.stop().await.unwrap();
         let mut config = self.config;
         config.service.database_url = db.url("ledger");
+        std::fs::remove_dir_all(config.high_water_dir()).unwrap();
         Self::run(self.folder, config, self.clock).await
     }
 
