@@ -16,10 +16,8 @@ pub enum FaultPoint {
     InsertLog,
     /// The transaction is opened.
     Begin,
-    /// The heads are swapped.
-    SwapHeads,
-    /// Entries and their indexes are inserted.
-    Insert,
+    /// The heads are moved, entries and their indexes are inserted.
+    Write,
     /// The transaction is committed.
     Commit,
     /// The anchors are told of the committed heads.

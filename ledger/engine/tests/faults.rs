@@ -38,10 +38,9 @@ impl Faults for Once {
     }
 }
 
-const POINTS: [FaultPoint; 5] = [
+const POINTS: [FaultPoint; 4] = [
     FaultPoint::Begin,
-    FaultPoint::SwapHeads,
-    FaultPoint::Insert,
+    FaultPoint::Write,
     FaultPoint::Commit,
     FaultPoint::Reply,
 ];

@@ -31,6 +31,9 @@ use crate::{EngineError, LogId};
 /// How often a batch is tried against other writers.
 const ATTEMPTS: usize = 6;
 
+/// Most records of a batch that is worked out by the sequencer itself: a signature takes some 30 microseconds.
+const HERE_RECORDS_MAX: usize = 4;
+
 /// Most logs whose state is kept in memory: about 20 KiB each.
 const STATES_MAX: usize = 4096;
 
@@ -51,7 +54,7 @@ type Answers = Vec<Result<Vec<Outcome>, EngineError>>;
 enum Again {
     /// The state of this log is not the newest.
     Reload(LogId),
-    /// Every record id must be looked up.
+    /// So it may be with all logs of the batch, and every record id must be looked up.
     Thoroughly,
     /// It is not: this failed.
     No(EngineError),
@@ -124,12 +127,13 @@ impl Sequencer {
                 Err(Again::Reload(log)) => {
                     self.states.remove(&log);
                 }
-                Err(Again::Thoroughly) => thorough = true,
+                Err(Again::Thoroughly) => {
+                    thorough = true;
+                    self.forget(logs);
+                }
                 Err(Again::No(error)) => {
                     // What is durable is open now: the next batch finds out.
-                    for log in logs {
-                        self.states.remove(&log.id);
-                    }
+                    self.forget(logs);
                     tracing::error!(%error, "a batch was not appended");
                     return items.iter().map(|_| Err(error.clone())).collect();
                 }
@@ -156,8 +160,8 @@ impl Sequencer {
         let known = self.look_up(&states, items, thorough).await?;
         let now_ms = self.shared.clock.now_ms();
         let mut plan = {
-            let items = Arc::clone(items);
-            blocking(move || plan(&states, &items, &known, now_ms))
+            let work = Arc::clone(items);
+            aside(items, move || plan(&states, &work, &known, now_ms))
                 .await
                 .map_err(Again::No)?
         };
@@ -174,6 +178,13 @@ impl Sequencer {
             answers.push(answer);
         }
         Ok(answers)
+    }
+
+    /// Lets the next attempt load these logs.
+    fn forget(&mut self, logs: &[Arc<LogInfo>]) {
+        for log in logs {
+            self.states.remove(&log.id);
+        }
     }
 
     /// Loads the logs that are not in memory; the ones that cannot be loaded, with the reason.
@@ -264,15 +275,14 @@ impl Sequencer {
         }
         let commits = std::mem::take(&mut plan.commits);
         let writing = {
-            let items = Arc::clone(items);
-            blocking(move || write_receipts(plan, &items))
+            let work = Arc::clone(items);
+            aside(items, move || write_receipts(plan, &work))
         };
         let faults = self.shared.faults.as_ref();
         let (committed, written) =
             tokio::join!(self.shared.store.commit(&commits, faults), writing);
         committed.map_err(|error| match error {
-            CommitError::HeadMoved(log) => Again::Reload(log),
-            CommitError::RecordKnown => Again::Thoroughly,
+            CommitError::Overtaken => Again::Thoroughly,
             CommitError::Failed(error) => Again::No(error),
         })?;
         let (mut plan, receipts) = written.map_err(Again::No)?;
@@ -410,10 +420,14 @@ fn head_of(state: &LogState) -> Head {
     }
 }
 
-/// Runs work that keeps a core busy beside the tasks.
-async fn blocking<T: Send + 'static>(
+/// Runs work on a batch that keeps a core busy beside the tasks; a small one here, because handing it over would cost more.
+async fn aside<T: Send + 'static>(
+    batch: &[BatchItem],
     work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, EngineError> {
+    if batch.iter().map(|item| item.records.len()).sum::<usize>() <= HERE_RECORDS_MAX {
+        return work();
+    }
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| EngineError::Closed)?

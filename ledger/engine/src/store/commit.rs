@@ -1,11 +1,10 @@
 //! The one transaction that makes a batch durable.
 
 use counterfoil_tlog::Hash;
-use sqlx::any::AnyArguments;
-use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
-use super::{Dialect, ROWS_PER_STATEMENT, Store, to_db};
+use super::rows::{Kind, Statement, Together, Value};
+use super::{Dialect, Store, to_db};
 use crate::admission::SubjectKey;
 use crate::faults::{FaultPoint, Faults, Verdict};
 use crate::model::StreamHead;
@@ -63,10 +62,9 @@ pub(crate) struct KeyRow {
 /// Why a batch was not committed.
 #[derive(Debug)]
 pub(crate) enum CommitError {
-    /// Another writer moved the head of this log, or the log was stopped.
-    HeadMoved(LogId),
-    /// A record id that was taken for new is in the log.
-    RecordKnown,
+    /// The logs are not as the batch took them to be: another writer moved a head, a log was stopped, or a record id that was
+    /// taken for new is known.
+    Overtaken,
     /// The database failed, or the process is told that it did. What is durable is open.
     Failed(EngineError),
 }
@@ -74,13 +72,20 @@ pub(crate) enum CommitError {
 impl CommitError {
     fn at(step: &'static str) -> impl Fn(sqlx::Error) -> Self {
         move |error| match &error {
-            sqlx::Error::Database(database) if database.is_unique_violation() => Self::RecordKnown,
+            sqlx::Error::Database(database) if database.is_unique_violation() => Self::Overtaken,
             _ => Self::Failed(EngineError::storage(step, &error)),
         }
     }
 }
 
-type Statement = Query<'static, Any, AnyArguments>;
+/// What becomes of a batch for a log that was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    /// It is not written.
+    Refused,
+    /// It is, and the log stays stopped: whoever brings it back checks it before it goes on.
+    Written,
+}
 
 impl Store {
     /// Makes a batch durable, all of it or nothing. The logs must be in ascending order, so that writers never deadlock.
@@ -96,13 +101,8 @@ impl Store {
             self.begin(&ids).await.map_err(CommitError::at("begin"))?
         };
         before.done()?;
-        let before = Step::reach(faults, FaultPoint::SwapHeads)?;
-        for log in logs {
-            swap_head(&mut transaction, log, Stopped::Refused).await?;
-        }
-        before.done()?;
-        let before = Step::reach(faults, FaultPoint::Insert)?;
-        self.insert(&mut transaction, logs).await?;
+        let before = Step::reach(faults, FaultPoint::Write)?;
+        self.write(&mut transaction, logs, Stopped::Refused).await?;
         before.done()?;
         let before = Step::reach(faults, FaultPoint::Commit)?;
         // If we crash here: either all of the batch is durable or nothing. Clients send it again, and get the original
@@ -114,18 +114,6 @@ impl Store {
         before.done()
     }
 
-    async fn insert(
-        &self,
-        transaction: &mut Transaction<'_, Any>,
-        logs: &[LogCommit],
-    ) -> Result<(), CommitError> {
-        self.insert_entries(transaction, logs).await?;
-        self.insert_subjects(transaction, logs).await?;
-        self.upsert_streams(transaction, logs).await?;
-        self.upsert_tiles(transaction, logs).await?;
-        self.upsert_keys(transaction, logs).await
-    }
-
     /// Begins to append many batches to one log at once, even if it was stopped.
     pub(crate) async fn rebuild(&self, log: &LogInfo) -> Result<Rebuild<'_>, EngineError> {
         let failed = |error: sqlx::Error| EngineError::storage("begin to rebuild", &error);
@@ -135,7 +123,8 @@ impl Store {
         })
     }
 
-    /// Begins to write to these logs. On PostgreSQL the transaction names them, and sees no others.
+    /// Begins to write to these logs, in ascending order. On PostgreSQL the transaction names them and sees no others, and holds their
+    /// heads from its beginning on: of two that write the same logs, one waits for the other.
     pub(super) async fn begin(
         &self,
         logs: &[LogId],
@@ -144,169 +133,216 @@ impl Store {
             Dialect::Sqlite => self.write.begin().await,
             Dialect::Postgres => {
                 let ids: Vec<String> = logs.iter().map(ToString::to_string).collect();
-                let begin = format!("BEGIN; SET LOCAL counterfoil.logs = '{}'", ids.join(","));
+                let ids = ids.join(",");
+                let begin = format!(
+                    "BEGIN; SET LOCAL counterfoil.logs = '{ids}'; \
+                     SELECT 1 FROM log_heads WHERE log_id IN ({ids}) ORDER BY log_id FOR UPDATE"
+                );
                 self.write.begin_with(AssertSqlSafe(begin)).await
             }
         }
     }
 
-    async fn insert_entries(
+    /// Moves the heads, if they are still those that the batch continues, and inserts what is new: one round trip.
+    async fn write(
         &self,
         transaction: &mut Transaction<'_, Any>,
         logs: &[LogCommit],
+        stopped: Stopped,
     ) -> Result<(), CommitError> {
-        let rows = flatten(logs, |log| &log.entries);
-        let head = "INSERT INTO log_entries (log_id, idx, leaf_hash, record_id, record_hash, \
-                    record_type, stream, entry) VALUES ";
-        self.bulk(
-            transaction,
-            "insert entries",
-            (head, 8, ""),
-            &rows,
-            |query, (log, row)| {
-                Ok(query
-                    .bind(log.0)
-                    .bind(to_db(row.index)?)
-                    .bind(row.leaf_hash.as_bytes().as_slice())
-                    .bind(row.record_id.as_slice())
-                    .bind(row.record_hash.as_slice())
-                    .bind(row.record_type.as_str())
-                    .bind(row.stream)
-                    .bind(row.entry.as_slice()))
-            },
-        )
-        .await
-    }
-
-    async fn insert_subjects(
-        &self,
-        transaction: &mut Transaction<'_, Any>,
-        logs: &[LogCommit],
-    ) -> Result<(), CommitError> {
-        let rows: Vec<(LogId, &SubjectKey, u64)> = logs
-            .iter()
-            .flat_map(|log| log.entries.iter().map(|row| (log.log, row)))
-            .flat_map(|(log, row)| row.subjects.iter().map(move |key| (log, key, row.index)))
-            .collect();
-        let head = "INSERT INTO log_subjects (log_id, subject, idx) VALUES ";
-        self.bulk(
-            transaction,
-            "insert subjects",
-            (head, 3, ""),
-            &rows,
-            |query, (log, subject, index)| {
-                Ok(query
-                    .bind(log.0)
-                    .bind(subject.as_slice())
-                    .bind(to_db(*index)?))
-            },
-        )
-        .await
-    }
-
-    async fn upsert_streams(
-        &self,
-        transaction: &mut Transaction<'_, Any>,
-        logs: &[LogCommit],
-    ) -> Result<(), CommitError> {
-        let rows = flatten(logs, |log| &log.streams);
-        let head = "INSERT INTO log_streams (log_id, stream, last_seq, last_record_hash) VALUES ";
-        let tail = " ON CONFLICT (log_id, stream) DO UPDATE SET last_seq = excluded.last_seq, \
-                    last_record_hash = excluded.last_record_hash";
-        self.bulk(
-            transaction,
-            "update streams",
-            (head, 4, tail),
-            &rows,
-            |query, (log, (stream, last))| {
-                Ok(query
-                    .bind(log.0)
-                    .bind(stream.as_str())
-                    .bind(to_db(last.last_seq)?)
-                    .bind(last.last_record_hash.as_slice()))
-            },
-        )
-        .await
-    }
-
-    async fn upsert_tiles(
-        &self,
-        transaction: &mut Transaction<'_, Any>,
-        logs: &[LogCommit],
-    ) -> Result<(), CommitError> {
-        let rows = flatten(logs, |log| &log.tiles);
-        let head = "INSERT INTO log_tiles (log_id, level, n, hashes) VALUES ";
-        let tail = " ON CONFLICT (log_id, level, n) DO UPDATE SET hashes = excluded.hashes";
-        self.bulk(
-            transaction,
-            "write tiles",
-            (head, 4, tail),
-            &rows,
-            |query, (log, tile)| {
-                Ok(query
-                    .bind(log.0)
-                    .bind(i64::from(tile.level))
-                    .bind(to_db(tile.n)?)
-                    .bind(tile.hashes.as_slice()))
-            },
-        )
-        .await
-    }
-
-    async fn upsert_keys(
-        &self,
-        transaction: &mut Transaction<'_, Any>,
-        logs: &[LogCommit],
-    ) -> Result<(), CommitError> {
-        let rows = flatten(logs, |log| &log.keys);
-        let head = "INSERT INTO log_producer_keys (log_id, key_id, stream, public_key, valid_from_ms, \
-                    revoked_after_ms) VALUES ";
-        let tail = " ON CONFLICT (log_id, key_id, stream) DO UPDATE SET \
-                    valid_from_ms = excluded.valid_from_ms, \
-                    revoked_after_ms = excluded.revoked_after_ms";
-        self.bulk(
-            transaction,
-            "write keys",
-            (head, 6, tail),
-            &rows,
-            |query, (log, key)| {
-                Ok(query
-                    .bind(log.0)
-                    .bind(key.key_id.as_str())
-                    .bind(key.stream.as_str())
-                    .bind(key.public_key.as_slice())
-                    .bind(key.valid_from_ms)
-                    .bind(key.revoked_after_ms))
-            },
-        )
-        .await
-    }
-
-    /// Runs one multi-row statement a few hundred rows at a time: `head`, the rows' placeholders, `tail`.
-    async fn bulk<T>(
-        &self,
-        transaction: &mut Transaction<'_, Any>,
-        step: &'static str,
-        (head, columns, tail): (&str, usize, &str),
-        rows: &[T],
-        bind: impl Fn(Statement, &T) -> Result<Statement, EngineError>,
-    ) -> Result<(), CommitError> {
-        for rows in rows.chunks(ROWS_PER_STATEMENT) {
-            let text = format!("{head}{}{tail}", self.dialect.rows(columns, rows.len()));
-            // Only the two texts that come again and again are worth keeping prepared.
-            let again = rows.len() == 1 || rows.len() == ROWS_PER_STATEMENT;
-            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(again);
-            for row in rows {
-                query = bind(query, row).map_err(CommitError::Failed)?;
-            }
-            query
-                .execute(&mut **transaction)
-                .await
-                .map_err(CommitError::at(step))?;
+        let (together, expected) = self.gather(logs, stopped).map_err(CommitError::Failed)?;
+        // Lone records come in few forms, each again and again.
+        let again = logs.iter().map(|log| log.entries.len()).sum::<usize>() == 1;
+        let done = together.execute(transaction, again).await;
+        if done.map_err(CommitError::at("write"))? == expected {
+            Ok(())
+        } else {
+            Err(CommitError::Overtaken)
         }
-        Ok(())
+    }
+
+    /// All that is written, and the rows that will be counted if the heads are still those that the batch continues.
+    fn gather(&self, logs: &[LogCommit], stopped: Stopped) -> Result<(Together, u64), EngineError> {
+        let mut together = Together::new(self.dialect);
+        let mut rows_in_all = 0;
+        let mut add = |statement: &Statement, rows: Vec<Vec<Value<'_>>>| {
+            rows_in_all += rows.len() as u64;
+            let added = together.add(statement, &rows);
+            added.map_err(|error| EngineError::storage("write", &error))
+        };
+        match self.dialect {
+            // In this order, and the rows of all statements are counted.
+            Dialect::Sqlite => {
+                add(swap(stopped), head_rows(logs)?)?;
+                insert(logs, add)?;
+                Ok((together, rows_in_all))
+            }
+            // In no order, and the rows of the last statement are counted.
+            Dialect::Postgres => {
+                insert(logs, &mut add)?;
+                add(swap(stopped), head_rows(logs)?)?;
+                Ok((together, logs.len() as u64))
+            }
+        }
     }
 }
+
+fn swap(stopped: Stopped) -> &'static Statement {
+    match stopped {
+        Stopped::Refused => &SWAP,
+        Stopped::Written => &SWAP_STOPPED,
+    }
+}
+
+const SWAP: Statement = Statement {
+    before: SWAP_STOPPED.before,
+    columns: SWAP_STOPPED.columns,
+    after: ") AS new WHERE log_heads.log_id = new.column1 AND log_heads.size = new.column7 \
+            AND log_heads.root = new.column8 AND log_heads.stopped_because IS NULL",
+};
+
+const SWAP_STOPPED: Statement = Statement {
+    before: "UPDATE log_heads SET size = new.column2, root = new.column3, frontier = new.column4, \
+             checkpoint = new.column5, recorded_at_ms = new.column6 FROM (",
+    columns: &[
+        Kind::Number,
+        Kind::Number,
+        Kind::Bytes,
+        Kind::Bytes,
+        Kind::Text,
+        Kind::Number,
+        Kind::Number,
+        Kind::Bytes,
+    ],
+    after: ") AS new WHERE log_heads.log_id = new.column1 AND log_heads.size = new.column7 \
+            AND log_heads.root = new.column8",
+};
+
+fn head_rows(logs: &[LogCommit]) -> Result<Vec<Vec<Value<'_>>>, EngineError> {
+    logs.iter()
+        .map(|log| {
+            Ok(vec![
+                Value::Number(log.log.0),
+                Value::Number(to_db(log.new_size)?),
+                Value::Bytes(log.new_root.as_bytes()),
+                Value::Bytes(&log.frontier),
+                Value::Text(&log.checkpoint),
+                Value::Number(log.recorded_at_ms),
+                Value::Number(to_db(log.old_size)?),
+                Value::Bytes(log.old_root.as_bytes()),
+            ])
+        })
+        .collect()
+}
+
+/// Entries, and what they are found by.
+fn insert<'a>(
+    logs: &'a [LogCommit],
+    mut add: impl FnMut(&Statement, Vec<Vec<Value<'a>>>) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    let entries = flatten(logs, |log| &log.entries);
+    let rows = entries.iter().map(|(log, row)| {
+        Ok(vec![
+            Value::Number(log.0),
+            Value::Number(to_db(row.index)?),
+            Value::Bytes(row.leaf_hash.as_bytes()),
+            Value::Bytes(&row.record_id),
+            Value::Bytes(&row.record_hash),
+            Value::Text(&row.record_type),
+            Value::Text(row.stream),
+            Value::Bytes(&row.entry),
+        ])
+    });
+    add(&ENTRIES, rows.collect::<Result<_, EngineError>>()?)?;
+    let subjects = entries.iter().flat_map(|(log, row)| {
+        let keys = row.subjects.iter();
+        keys.map(|key| {
+            let index = Value::Number(to_db(row.index)?);
+            Ok(vec![Value::Number(log.0), Value::Bytes(key), index])
+        })
+    });
+    add(&SUBJECTS, subjects.collect::<Result<_, EngineError>>()?)?;
+    let streams = flatten(logs, |log| &log.streams);
+    let rows = streams.iter().map(|(log, (stream, last))| {
+        Ok(vec![
+            Value::Number(log.0),
+            Value::Text(stream),
+            Value::Number(to_db(last.last_seq)?),
+            Value::Bytes(&last.last_record_hash),
+        ])
+    });
+    add(&STREAMS, rows.collect::<Result<_, EngineError>>()?)?;
+    let tiles = flatten(logs, |log| &log.tiles);
+    let rows = tiles.iter().map(|(log, tile)| {
+        Ok(vec![
+            Value::Number(log.0),
+            Value::Number(tile.level.into()),
+            Value::Number(to_db(tile.n)?),
+            Value::Bytes(&tile.hashes),
+        ])
+    });
+    add(&TILES, rows.collect::<Result<_, EngineError>>()?)?;
+    let keys = flatten(logs, |log| &log.keys);
+    let rows = keys.iter().map(|(log, key)| {
+        vec![
+            Value::Number(log.0),
+            Value::Text(&key.key_id),
+            Value::Text(&key.stream),
+            Value::Bytes(&key.public_key),
+            Value::Number(key.valid_from_ms),
+            key.revoked_after_ms.map_or(Value::Nothing, Value::Number),
+        ]
+    });
+    add(&KEYS, rows.collect())
+}
+
+const ENTRIES: Statement = Statement {
+    before: "INSERT INTO log_entries (log_id, idx, leaf_hash, record_id, record_hash, record_type, stream, entry) ",
+    columns: &[
+        Kind::Number,
+        Kind::Number,
+        Kind::Bytes,
+        Kind::Bytes,
+        Kind::Bytes,
+        Kind::Text,
+        Kind::Text,
+        Kind::Bytes,
+    ],
+    after: "",
+};
+
+const SUBJECTS: Statement = Statement {
+    before: "INSERT INTO log_subjects (log_id, subject, idx) ",
+    columns: &[Kind::Number, Kind::Bytes, Kind::Number],
+    after: "",
+};
+
+const STREAMS: Statement = Statement {
+    before: "INSERT INTO log_streams (log_id, stream, last_seq, last_record_hash) ",
+    columns: &[Kind::Number, Kind::Text, Kind::Number, Kind::Bytes],
+    after: " ON CONFLICT (log_id, stream) DO UPDATE SET last_seq = excluded.last_seq, \
+            last_record_hash = excluded.last_record_hash",
+};
+
+const TILES: Statement = Statement {
+    before: "INSERT INTO log_tiles (log_id, level, n, hashes) ",
+    columns: &[Kind::Number, Kind::Number, Kind::Number, Kind::Bytes],
+    after: " ON CONFLICT (log_id, level, n) DO UPDATE SET hashes = excluded.hashes",
+};
+
+const KEYS: Statement = Statement {
+    before: "INSERT INTO log_producer_keys (log_id, key_id, stream, public_key, valid_from_ms, revoked_after_ms) ",
+    columns: &[
+        Kind::Number,
+        Kind::Text,
+        Kind::Text,
+        Kind::Bytes,
+        Kind::Number,
+        Kind::Number,
+    ],
+    after: " ON CONFLICT (log_id, key_id, stream) DO UPDATE SET valid_from_ms = excluded.valid_from_ms, \
+            revoked_after_ms = excluded.revoked_after_ms",
+};
 
 /// Batches of one log that become durable together.
 #[derive(Debug)]
@@ -318,14 +354,14 @@ pub(crate) struct Rebuild<'a> {
 impl Rebuild<'_> {
     /// Adds the next batch.
     pub(crate) async fn add(&mut self, batch: &LogCommit) -> Result<(), EngineError> {
-        let added = async {
-            swap_head(&mut self.transaction, batch, Stopped::Written).await?;
-            let batch = std::slice::from_ref(batch);
-            self.store.insert(&mut self.transaction, batch).await
-        };
-        added.await.map_err(|error| match error {
+        let batch = std::slice::from_ref(batch);
+        let added = self
+            .store
+            .write(&mut self.transaction, batch, Stopped::Written)
+            .await;
+        added.map_err(|error| match error {
             CommitError::Failed(error) => error,
-            CommitError::HeadMoved(_) | CommitError::RecordKnown => EngineError::Storage {
+            CommitError::Overtaken => EngineError::Storage {
                 step: "rebuild",
                 message: "another process writes the log; try again".to_owned(),
             },
@@ -336,45 +372,6 @@ impl Rebuild<'_> {
     pub(crate) async fn commit(self) -> Result<(), EngineError> {
         let failed = |error: sqlx::Error| EngineError::storage("commit", &error);
         self.transaction.commit().await.map_err(failed)
-    }
-}
-
-/// What becomes of a batch for a log that was stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stopped {
-    /// It is not written.
-    Refused,
-    /// It is, and the log stays stopped: whoever brings it back checks it before it goes on.
-    Written,
-}
-
-/// Moves the head, if it is still the one that the batch continues.
-async fn swap_head(
-    transaction: &mut Transaction<'_, Any>,
-    log: &LogCommit,
-    stopped: Stopped,
-) -> Result<(), CommitError> {
-    let size = |size| to_db(size).map_err(CommitError::Failed);
-    let swapped = sqlx::query(
-        "UPDATE log_heads SET size = $1, root = $2, frontier = $3, checkpoint = $4, recorded_at_ms = $5 \
-         WHERE log_id = $6 AND size = $7 AND root = $8 AND ($9 = 1 OR stopped_because IS NULL)",
-    )
-    .bind(size(log.new_size)?)
-    .bind(log.new_root.as_bytes().as_slice())
-    .bind(log.frontier.as_slice())
-    .bind(log.checkpoint.as_str())
-    .bind(log.recorded_at_ms)
-    .bind(log.log.0)
-    .bind(size(log.old_size)?)
-    .bind(log.old_root.as_bytes().as_slice())
-    .bind(i64::from(stopped == Stopped::Written))
-    .execute(&mut **transaction)
-    .await
-    .map_err(CommitError::at("swap head"))?;
-    if swapped.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(CommitError::HeadMoved(log.log))
     }
 }
 

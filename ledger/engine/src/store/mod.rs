@@ -6,6 +6,7 @@
 mod commit;
 mod logs;
 mod read;
+mod rows;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -22,9 +23,6 @@ use crate::{EngineError, LogId};
 
 /// Connections for reading.
 const READERS: u32 = 4;
-
-/// Most rows of one multi-row statement: beyond, preparing costs more than it saves.
-const ROWS_PER_STATEMENT: usize = 500;
 
 /// What differs between the engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,25 +230,13 @@ async fn pool(url: &str, setup: &Arc<str>, connections: u32) -> Result<AnyPool, 
 }
 
 impl Dialect {
-    /// `(?, ?), (?, ?)`: anonymous on SQLite, where numbered placeholders are quadratic; numbered on PostgreSQL.
-    fn rows(self, columns: usize, rows: usize) -> String {
-        let mut text = String::with_capacity(columns * rows * 6);
-        let mut number = 0;
-        for row in 0..rows {
-            text.push_str(if row == 0 { "(" } else { ", (" });
-            for column in 0..columns {
-                number += 1;
-                if column > 0 {
-                    text.push_str(", ");
-                }
-                match self {
-                    Self::Sqlite => text.push('?'),
-                    Self::Postgres => text.push_str(&format!("${number}")),
-                }
-            }
-            text.push(')');
-        }
-        text
+    /// `?, ?`: anonymous on SQLite, where numbered placeholders are quadratic; numbered on PostgreSQL.
+    fn marks(self, count: usize) -> String {
+        let mark = |number: usize| match self {
+            Self::Sqlite => "?".to_owned(),
+            Self::Postgres => format!("${number}"),
+        };
+        (1..=count).map(mark).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -295,7 +281,7 @@ mod tests {
 
     #[test]
     fn placeholders_are_anonymous_on_sqlite_and_numbered_on_postgresql() {
-        assert_eq!(Dialect::Sqlite.rows(2, 2), "(?, ?), (?, ?)");
-        assert_eq!(Dialect::Postgres.rows(2, 2), "($1, $2), ($3, $4)");
+        assert_eq!(Dialect::Sqlite.marks(3), "?, ?, ?");
+        assert_eq!(Dialect::Postgres.marks(3), "$1, $2, $3");
     }
 }

@@ -114,12 +114,9 @@ impl Store {
     ) -> Result<BTreeMap<[u8; 16], KnownRecord>, EngineError> {
         let mut known = BTreeMap::new();
         for ids in ids.chunks(IDS_PER_STATEMENT) {
-            let marks = self.dialect.rows(ids.len() + 1, 1);
-            // "($1, $2, $3)": the first is the log, the rest are the ids.
-            let (log_mark, id_marks) = marks
-                .trim_matches(['(', ')'])
-                .split_once(", ")
-                .unwrap_or_default();
+            let marks = self.dialect.marks(ids.len() + 1);
+            // The first is the log, the rest are the ids.
+            let (log_mark, id_marks) = marks.split_once(", ").unwrap_or_default();
             let text = format!(
                 "SELECT idx, record_id, record_hash, leaf_hash FROM log_entries \
                  WHERE log_id = {log_mark} AND record_id IN ({id_marks})"

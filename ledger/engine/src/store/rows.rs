@@ -1,0 +1,252 @@
+//! Many rows of several tables, written in one step: a round trip to the database costs more than a row.
+//!
+//! SQLite takes the rows as they are and all statements in one text. PostgreSQL takes one array a column, so its text is the same for
+//! any number of rows and stays prepared; statements before the last are parts of its `WITH`.
+
+use std::fmt::Write as _;
+
+use sqlx::any::AnyArguments;
+use sqlx::{Any, Arguments as _, AssertSqlSafe, Transaction};
+
+use super::Dialect;
+
+/// Most rows of one statement on SQLite, which has a limit of 32,766 values.
+const ROWS_PER_STATEMENT: usize = 500;
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Number,
+    Bytes,
+    Text,
+}
+
+/// One value of a row.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value<'a> {
+    Number(i64),
+    Bytes(&'a [u8]),
+    Text(&'a str),
+    /// No number.
+    Nothing,
+}
+
+/// A statement around rows.
+#[derive(Debug)]
+pub(super) struct Statement {
+    /// Up to the rows.
+    pub(super) before: &'static str,
+    /// Their columns; in `after` they are `column1`, `column2` and so on.
+    pub(super) columns: &'static [Kind],
+    /// From the rows on.
+    pub(super) after: &'static str,
+}
+
+/// Statements that are executed together, in the order they were added; on PostgreSQL in any, but for the last.
+pub(super) struct Together {
+    dialect: Dialect,
+    texts: Vec<String>,
+    arguments: AnyArguments,
+    /// How many arguments there are.
+    bound: usize,
+}
+
+impl Together {
+    pub(super) fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            texts: Vec::new(),
+            arguments: AnyArguments::default(),
+            bound: 0,
+        }
+    }
+
+    /// Adds a statement with its rows; none where there are no rows.
+    pub(super) fn add(
+        &mut self,
+        statement: &Statement,
+        rows: &[Vec<Value<'_>>],
+    ) -> Result<(), sqlx::Error> {
+        let most = match self.dialect {
+            Dialect::Sqlite => ROWS_PER_STATEMENT,
+            Dialect::Postgres => usize::MAX,
+        };
+        for rows in rows.chunks(most) {
+            let given = match self.dialect {
+                Dialect::Sqlite => self.values(statement.columns.len(), rows)?,
+                Dialect::Postgres => self.arrays(statement.columns, rows)?,
+            };
+            let Statement { before, after, .. } = statement;
+            self.texts.push(format!("{before}{given}{after}"));
+        }
+        Ok(())
+    }
+
+    /// Executes them; the rows that the last one wrote, and on SQLite those of all. The text is kept prepared if it will come again.
+    pub(super) async fn execute(
+        self,
+        transaction: &mut Transaction<'_, Any>,
+        again: bool,
+    ) -> Result<u64, sqlx::Error> {
+        let (text, again) = match self.dialect {
+            Dialect::Sqlite => (self.texts.join("; "), again),
+            Dialect::Postgres => (with(&self.texts), true),
+        };
+        let done = sqlx::query_with(AssertSqlSafe(text), self.arguments)
+            .persistent(again)
+            .execute(&mut **transaction)
+            .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// `VALUES (?, ?), (?, ?)`: anonymous, because SQLite looks for numbered ones again and again.
+    fn values(&mut self, columns: usize, rows: &[Vec<Value<'_>>]) -> Result<String, sqlx::Error> {
+        let row = format!("({})", vec!["?"; columns].join(", "));
+        let text = format!("VALUES {}", vec![row.as_str(); rows.len()].join(", "));
+        for value in rows.iter().flatten() {
+            match value {
+                Value::Number(number) => self.arguments.add(*number),
+                Value::Bytes(bytes) => self.arguments.add(*bytes),
+                Value::Text(text) => self.arguments.add(*text),
+                Value::Nothing => self.arguments.add(None::<i64>),
+            }
+            .map_err(sqlx::Error::Encode)?;
+        }
+        Ok(text)
+    }
+
+    /// `SELECT * FROM unnest($1::bigint[], $2::bytea[]) AS given (column1, column2)`. The driver for both engines knows no arrays, so
+    /// they are given in their text form.
+    fn arrays(&mut self, columns: &[Kind], rows: &[Vec<Value<'_>>]) -> Result<String, sqlx::Error> {
+        let (mut arrays, mut names) = (Vec::new(), Vec::new());
+        for (column, kind) in columns.iter().enumerate() {
+            let of_column = rows.iter().filter_map(|row| row.get(column));
+            self.arguments
+                .add(array(of_column))
+                .map_err(sqlx::Error::Encode)?;
+            self.bound += 1;
+            let kind = match kind {
+                Kind::Number => "bigint",
+                Kind::Bytes => "bytea",
+                Kind::Text => "text",
+            };
+            arrays.push(format!("${}::{kind}[]", self.bound));
+            names.push(format!("column{}", column + 1));
+        }
+        let (arrays, names) = (arrays.join(", "), names.join(", "));
+        Ok(format!("SELECT * FROM unnest({arrays}) AS given ({names})"))
+    }
+}
+
+/// One statement out of several: all but the last become parts of its `WITH`.
+fn with(texts: &[String]) -> String {
+    let Some((last, first)) = texts.split_last() else {
+        return String::new();
+    };
+    let mut text = String::new();
+    for (number, part) in first.iter().enumerate() {
+        let word = if number == 0 { "WITH" } else { "," };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{word} part{number} AS ({part}) ");
+    }
+    text + last
+}
+
+/// The text form of an array of PostgreSQL (documentation, 8.15.6).
+fn array<'a>(values: impl Iterator<Item = &'a Value<'a>>) -> String {
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
+    let digit = |half: u8| DIGITS.get(usize::from(half)).copied().unwrap_or('0');
+    let mut text = String::from("{");
+    for (number, value) in values.enumerate() {
+        if number > 0 {
+            text.push(',');
+        }
+        match value {
+            Value::Number(number) => {
+                let _ = write!(text, "{number}");
+            }
+            Value::Bytes(bytes) => {
+                text.reserve(bytes.len() * 2 + 4);
+                // A backslash is written twice within an array.
+                text.push_str("\\\\x");
+                for byte in *bytes {
+                    text.push(digit(byte >> 4));
+                    text.push(digit(byte & 15));
+                }
+            }
+            Value::Text(plain) => {
+                text.push('"');
+                for letter in plain.chars() {
+                    if matches!(letter, '"' | '\\') {
+                        text.push('\\');
+                    }
+                    text.push(letter);
+                }
+                text.push('"');
+            }
+            Value::Nothing => text.push_str("NULL"),
+        }
+    }
+    text.push('}');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADS: Statement = Statement {
+        before: "UPDATE heads SET size = new.column2 FROM (",
+        columns: &[Kind::Number, Kind::Bytes],
+        after: ") AS new WHERE id = new.column1",
+    };
+    const NAMES: Statement = Statement {
+        before: "INSERT INTO names (name) ",
+        columns: &[Kind::Text],
+        after: "",
+    };
+
+    fn both(dialect: Dialect) -> Vec<String> {
+        let mut together = Together::new(dialect);
+        let names = [vec![Value::Text("a")], vec![Value::Text("b")]];
+        together.add(&NAMES, &names).unwrap();
+        together.add(&NAMES, &[]).unwrap();
+        let heads = [vec![Value::Number(1), Value::Bytes(&[1])]];
+        together.add(&HEADS, &heads).unwrap();
+        together.texts
+    }
+
+    #[test]
+    fn sqlite_takes_rows_and_postgresql_one_array_a_column() {
+        assert_eq!(
+            both(Dialect::Sqlite),
+            [
+                "INSERT INTO names (name) VALUES (?), (?)",
+                "UPDATE heads SET size = new.column2 FROM (VALUES (?, ?)) AS new WHERE id = new.column1",
+            ]
+        );
+        assert_eq!(
+            with(&both(Dialect::Postgres)),
+            "WITH part0 AS (INSERT INTO names (name) SELECT * FROM unnest($1::text[]) AS given (column1)) \
+             UPDATE heads SET size = new.column2 FROM (SELECT * FROM unnest($2::bigint[], $3::bytea[]) \
+             AS given (column1, column2)) AS new WHERE id = new.column1"
+        );
+    }
+
+    #[test]
+    fn an_array_says_what_its_values_are() {
+        let values = [
+            Value::Number(-7),
+            Value::Nothing,
+            Value::Bytes(&[0, 0x1f, 0xff]),
+            Value::Bytes(&[]),
+            Value::Text("a \"quoted\" \\ line\n, {NULL}"),
+        ];
+        assert_eq!(
+            array(values.iter()),
+            "{-7,NULL,\\\\x001fff,\\\\x,\"a \\\"quoted\\\" \\\\ line\n, {NULL}\"}"
+        );
+    }
+}
