@@ -149,10 +149,11 @@ async fn people(admin: &Clients, world: &World) -> Result<Tokens> {
         name: tenant,
         ..Default::default()
     };
-    admin.tenants()?.activate_tenant(request).await?;
     let novice = tokens.pop().context("three tokens")?;
     let operator = tokens.pop().context("three tokens")?;
     let administrator = tokens.pop().context("three tokens")?;
+    let petra = admin.as_caller(&administrator)?;
+    petra.tenants()?.activate_tenant(request).await?;
     Ok(Tokens {
         administrator,
         operator,

@@ -247,7 +247,7 @@ both_engines! {
         assert_eq!(denied(&refused), (Code::FailedPrecondition, "TENANT_STATE".into()));
         deployment.clock.advance_ms(3 * DAY_MS);
         early.principals.clone().get_principal(get.clone()).await.unwrap();
-        deployment.admin.tenants.clone().activate_tenant(activate()).await.unwrap();
+        early.tenants.clone().activate_tenant(activate()).await.unwrap();
         let lasting = issue(&early, year_for("ada")).await.unwrap();
         let ada = deployment.clients_with(&lasting.token);
         let end = tokens(&ada).await.into_iter().find(|one| one.token_id == first.token_id).unwrap().expire_time;
@@ -261,6 +261,24 @@ both_engines! {
         }
         deployment.clock.advance_ms(300 * DAY_MS);
         ada.principals.clone().get_principal(get).await.unwrap();
+    }
+
+    async fn a_tenant_becomes_active_by_a_human_of_its_own_who_can_let_others_in(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        people(&mut deployment.admin.clone()).await;
+        deployment.complete().await;
+        let mut agent = create_principal("agent", "customer", "tenant-administrator");
+        agent.principal.as_mut().unwrap().kind = PrincipalKind::AiAgent.into();
+        deployment.admin.principals.clone().create_principal(agent).await.unwrap();
+        let agent = deployment.clients_of(&name_of("agent")).await;
+        for nobody in [&deployment.admin, &agent] {
+            let refused = nobody.tenants.clone().activate_tenant(activate()).await.unwrap_err();
+            assert_eq!(denied(&refused), (Code::PermissionDenied, "CALLER_NOT_CUSTOMER".into()));
+        }
+        let ada = deployment.clients_of(&name_of("ada")).await;
+        ada.tenants.clone().activate_tenant(activate()).await.unwrap();
+        // Whoever set it up is answered as before: it is active.
+        deployment.admin.tenants.clone().activate_tenant(activate()).await.unwrap();
     }
 
     async fn a_login_is_linked_only_to_an_issuer_that_speaks_for_the_tenant(db: TestDatabase) {

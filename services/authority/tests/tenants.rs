@@ -80,6 +80,8 @@ both_engines! {
         expect_missing(&mut admin, &ALL[8..]).await;
         admin.policies.publish_policy(publish(Policy::default())).await.unwrap();
 
+        let ada = deployment.clients_of(&name_of("ada")).await;
+        let tenants = &mut ada.tenants.clone();
         let activated = tenants.activate_tenant(activate()).await.unwrap().into_inner();
         let receipt = activated.receipt.unwrap();
         assert_eq!(receipt.state(), EvidenceState::Logged);

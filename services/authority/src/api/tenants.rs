@@ -230,6 +230,11 @@ pub(super) async fn activate_tenant(
         tenant: request.name.clone(),
         missing,
     })?;
+    // What the deployment issued ends soon after, and then it lets nobody in: a tenant that no human of its own has come into would
+    // be left without anybody who may do anything in it.
+    if !change.is_of_governing_human().await? {
+        return Err(Refusal::CallerNotCustomer.into());
+    }
     let kind = change.tenant.kind;
     let payload = lifecycle(kind, TenantState::Onboarding, TenantState::Active, results);
     let draft = change.draft(&payload, format!("tenants/{id}"));

@@ -30,7 +30,12 @@ pub(super) async fn onboard(deployment: &Deployment, tenant: &str) -> Vec<Client
         name: name.clone(),
         ..Default::default()
     };
-    admin.tenants.activate_tenant(request).await.unwrap();
+    first
+        .tenants
+        .clone()
+        .activate_tenant(request)
+        .await
+        .unwrap();
     // What the deployment issued ends a day later.
     let mut clients = Vec::new();
     for person in PEOPLE {

@@ -144,7 +144,7 @@ impl Deployment {
         people(&mut self.admin.clone()).await;
         self.complete().await;
         let first = self.clients_with(&self.token_of(&name_of("ada")).await);
-        let mut tenants = self.admin.tenants.clone();
+        let mut tenants = first.tenants.clone();
         tenants.activate_tenant(activate()).await.unwrap();
         let token = token_by(&first, &name_of("ada"), 365).await;
         let ada = self.clients_with(&token);

@@ -72,7 +72,12 @@ pub(crate) async fn provider(deployment: &Deployment, id: &str) -> (Clients, Cli
         name: format!("tenants/{id}"),
         request_id: String::new(),
     };
-    admin.tenants.activate_tenant(activate).await.unwrap();
+    first
+        .tenants
+        .clone()
+        .activate_tenant(activate)
+        .await
+        .unwrap();
     let token = async |person| token_by(&first, &name(person), 365).await;
     let petra = deployment.clients_with(&token("petra").await);
     (petra, deployment.clients_with(&token("otto").await))

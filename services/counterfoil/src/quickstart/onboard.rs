@@ -20,7 +20,7 @@ use prost_types::Timestamp;
 use tonic::Code;
 
 use super::{Player, customer_token_file, first_token_file, request_id, token_for_a_year};
-use crate::cli::explain;
+use crate::{cli::explain, client::Clients};
 
 /// Principals and rights in one call.
 const BATCH: usize = 1_000;
@@ -70,8 +70,9 @@ impl Player<'_> {
         self.organizations_and_principals().await?;
         self.accountability().await?;
         self.rules().await?;
-        self.prepare_hand_over().await?;
-        tenants
+        self.prepare_hand_over()
+            .await?
+            .tenants()?
             .activate_tenant(ActivateTenantRequest {
                 request_id: request_id(),
                 ..request_activate
@@ -107,7 +108,7 @@ impl Player<'_> {
     }
 
     /// Lets the tenant's accountable owner in before it is active: what is issued here ends a day after the activation.
-    async fn prepare_hand_over(&self) -> anyhow::Result<()> {
+    async fn prepare_hand_over(&self) -> anyhow::Result<Clients> {
         let file = first_token_file(self.data_dir, &self.estate.tenant.id);
         if !file.exists() {
             let owner = self.principal(&self.estate.tenant.accountable_owner);
@@ -115,7 +116,7 @@ impl Player<'_> {
             // If we crash here: nobody knows that token. The tenant is not active yet, and the next run asks for another.
             secrets::load_or_create(&file, || Ok(token))?;
         }
-        Ok(())
+        self.admin.as_caller(&secrets::read(&file)?)
     }
 
     /// Goes on as the tenant's accountable owner, who makes themselves a token that lasts: once the tenant is active, the admin

@@ -86,6 +86,8 @@ impl Player<'_> {
                 name: tenant.clone(),
                 request_id: request_id(),
             };
+            let administrator = self.admin.as_caller(&secrets::read(&first)?)?;
+            let mut tenants = administrator.tenants()?;
             tenants.activate_tenant(request).await.map_err(explain)?;
         }
         if first.exists() {

@@ -166,7 +166,7 @@ impl Deployment {
             name: "tenants/acme".into(),
             request_id: String::new(),
         };
-        self.admin.tenants.activate_tenant(request).await.unwrap();
+        self.ada.tenants.activate_tenant(request).await.unwrap();
         self.ada = self.clients_of(&name_of("ada")).await;
     }
 

@@ -77,7 +77,12 @@ impl World {
             name: TENANT.into(),
             request_id: "activate".into(),
         };
-        tenants.activate_tenant(request).await.unwrap();
+        self.olga
+            .tenants
+            .clone()
+            .activate_tenant(request)
+            .await
+            .unwrap();
         self.olga = self.of("olga").await;
     }
 

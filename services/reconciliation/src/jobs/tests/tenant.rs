@@ -68,7 +68,12 @@ impl World {
             name: TENANT.into(),
             request_id: String::new(),
         };
-        tenants.activate_tenant(request).await.unwrap();
+        self.olga
+            .tenants
+            .clone()
+            .activate_tenant(request)
+            .await
+            .unwrap();
         self.olga = self.of("olga").await;
     }
 
