@@ -1,5 +1,5 @@
-//! Whatever a provider's people did, they had come in on record (I-53): at some time before long work, and right before what is told
-//! as soon as it is decided. The evidence behind every access is judged with the access.
+//! Whatever a provider's people did, they had come in on record right before (I-53): what a call begins states the time at which the
+//! call began, however long it takes. The evidence behind every access is judged with the access.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,17 +8,17 @@ use super::check::{Check, Tallies};
 use super::standing::shows_evidence;
 use super::state::{Meta, Pos, State, Sym};
 use crate::catalogue::RECORD_TYPES;
-use crate::v1::{FindingState, OrganizationKind};
+use crate::v1::OrganizationKind;
 
 /// What a call lets in that shows evidence, and nothing else.
 const SHOWN: &str = "CompetencyEvidenceSubmitted";
 
-/// How somebody has come in on a stream.
+/// When somebody has last come in on a stream.
 #[derive(Debug, Default)]
 struct CameIn {
     /// To show evidence.
-    shows: bool,
-    /// To work: when last.
+    shows_ms: Option<i64>,
+    /// To work.
     works_ms: Option<i64>,
 }
 
@@ -49,7 +49,6 @@ fn told_once(state: &State, tallies: &mut Tallies) {
 }
 
 fn follow_an_access(state: &State, tallies: &mut Tallies) {
-    let at_once = at_once(state);
     let accesses = state.providers.accesses.iter();
     let accesses: HashMap<Pos, bool> = accesses
         .map(|one| (one.pos, shows_evidence(&one.what.what)))
@@ -61,19 +60,15 @@ fn follow_an_access(state: &State, tallies: &mut Tallies) {
             tallies.checked(Check::I53);
             let known = came_in.entry(who).or_default();
             match shows {
-                true => known.shows = true,
+                true => known.shows_ms = Some(meta.occurred_ms),
                 false => known.works_ms = Some(meta.occurred_ms),
             }
         } else if is_hired(state, meta.actor) {
             tallies.checked(Check::I53);
             let let_in = came_in.get(&who).is_some_and(|known| {
-                let shown = known.shows && type_is(meta, SHOWN);
-                // A call ends within the clocks' skew of its beginning; work that it leaves behind may take long.
-                let works = known.works_ms.is_some_and(|since_ms| {
-                    !at_once.contains(&pos)
-                        || meta.occurred_ms <= since_ms.saturating_add(CLOCK_SKEW_MS)
-                });
-                shown || works
+                let shown = known.shows_ms.filter(|_| type_is(meta, SHOWN));
+                let mut since = known.works_ms.into_iter().chain(shown);
+                since.any(|since_ms| meta.occurred_ms <= since_ms.saturating_add(CLOCK_SKEW_MS))
             });
             tallies.expect(Check::I53, let_in, || {
                 let actor = state.names.text(meta.actor);
@@ -81,24 +76,6 @@ fn follow_an_access(state: &State, tallies: &mut Tallies) {
             });
         }
     }
-}
-
-/// What is told as soon as somebody decides it: decisions, accepted risks, and answers to a tripped threshold.
-fn at_once(state: &State) -> HashSet<Pos> {
-    let decided = state.decisions.iter().map(|decided| decided.pos);
-    let changes = state.finding_changes.iter();
-    let accepted = changes
-        .filter(|change| change.state == FindingState::AcceptedRisk)
-        .map(|change| change.pos);
-    let resolved = state.plans.values().flat_map(|plan| &plan.resolved);
-    let resolved = resolved.map(|(pos, _)| *pos);
-    let all = decided.chain(accepted).chain(resolved);
-    all.filter(|pos| {
-        state
-            .meta(*pos)
-            .is_some_and(|meta| is_hired(state, meta.actor))
-    })
-    .collect()
 }
 
 /// Whether a principal is somebody of a provider.

@@ -243,7 +243,7 @@ fn remediations(state: &State, tallies: &mut Tallies) {
                 action: DecisionAction::Remediate,
                 sources: &sources,
                 by: Decider::Any,
-                at_once: pos != plan.pos,
+                at_once: true,
             };
             covered(state, tallies, &need);
         }
@@ -298,6 +298,13 @@ fn right_covers(state: &State, tallies: &mut Tallies, need: &Need<'_>) -> Result
             return Err(format!(
                 "cites a right of {holder}, who had been let go long before it was on record"
             ));
+        }
+        // What the actor rests on is judged with their access.
+        if need.at_once
+            && let Some(holder) = holder.filter(|holder| *holder != meta.actor)
+        {
+            standing::able(state, holder, need.pos)
+                .map_err(|why| format!("cites a right of {}, who had {why}", below.holder))?;
         }
     }
     let Some((root, right)) = chain.last().and_then(|root| match root.source {

@@ -473,6 +473,14 @@ impl Moment {
         }
     }
 
+    /// The same, so much earlier.
+    pub(super) fn earlier(self, by_ms: i64) -> Self {
+        Self {
+            at_ms: self.at_ms.saturating_sub(by_ms),
+            ..self
+        }
+    }
+
     /// Whether what stands at a place of authority's stream counted.
     pub(super) fn counted(self, state: &State, pos: Pos) -> Counted {
         if self.own_stream {

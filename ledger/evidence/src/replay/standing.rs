@@ -50,7 +50,7 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies) {
             continue;
         }
         let profile = approved.profile();
-        if let Err(topic) = competent(state, used, profile, moment) {
+        if let Err(topic) = competent(state, &used.operator, profile, moment) {
             let operator = &used.operator;
             let what = format!("{}: {operator} had no good evidence of {topic}", entry());
             tallies.fail(Check::I45, what);
@@ -180,6 +180,61 @@ pub(super) fn let_go(state: &State, principal: Sym, meta: &Meta) -> bool {
     })
 }
 
+/// Whether somebody in whose name another decides had all that they would need themselves; `Err`: what they lacked. Whoever is of
+/// no provider needs none of it.
+pub(super) fn able(state: &State, principal: Sym, pos: Pos) -> Result<(), String> {
+    if !is_hired(state, principal) {
+        return Ok(());
+    }
+    let (known, name) = (&state.providers, state.names.text(principal));
+    let moment = Moment::of(state, pos);
+    // Authority looked at it by its own clock, and whoever decided states another's.
+    let moments = [moment, moment.earlier(CLOCK_SKEW_MS)];
+    let mut lacks = Ok(());
+    for assigned in known
+        .assigned
+        .iter()
+        .filter(|one| one.what.principal == name)
+    {
+        let Some(engagement) = known.engagements.get(&assigned.what.engagement) else {
+            continue;
+        };
+        let operator = assigned.what.operator.as_str();
+        let found = moments.map(|moment| qualified(state, engagement, operator, moment));
+        match found.into_iter().reduce(Result::or) {
+            Some(Err(why)) => lacks = Err(why),
+            _ => return Ok(()),
+        }
+    }
+    lacks
+}
+
+fn qualified(
+    state: &State,
+    engagement: &Engagement,
+    operator: &str,
+    moment: Moment,
+) -> Result<(), String> {
+    let Some(first) = engagement.approved.first() else {
+        return Err("no approved engagement".to_owned());
+    };
+    let profile = first.what.0.profile();
+    competent(state, operator, profile, moment)
+        .map_err(|topic| format!("no good evidence of {topic}"))?;
+    if !tier_reaches(state, engagement, moment) {
+        return Err("no tier that reached the sensitivity".to_owned());
+    }
+    vouched(state, engagement, profile, moment)?;
+    let pilot = profile == EngagementProfile::Pilot;
+    match PILOT_DUTIES
+        .iter()
+        .find(|duty| pilot && !kept(state, duty, moment))
+    {
+        Some(duty) => Err(format!("a pilot in which the customer did not keep {duty}")),
+        None => Ok(()),
+    }
+}
+
 /// Whether what is said of a provider lasts no longer than anybody may say it for.
 fn terms(state: &State, tallies: &mut Tallies) {
     let mut bounded = |check: Check, pos: Pos, to_ms: i64, days: i64| {
@@ -230,7 +285,7 @@ fn live(state: &State, engagement: &Engagement, moment: Moment) -> bool {
 /// Whether there was good evidence of every topic; `Err`: of which there was none.
 fn competent(
     state: &State,
-    used: &OperatorAccessUsed,
+    operator: &str,
     profile: EngagementProfile,
     moment: Moment,
 ) -> Result<(), &'static str> {
@@ -240,7 +295,7 @@ fn competent(
             let Some(submitted) = &competency.submitted else {
                 return false;
             };
-            let about = submitted.what.operator == used.operator && submitted.what.topic == *topic;
+            let about = submitted.what.operator == operator && submitted.what.topic == *topic;
             if !about || moment.over(state, &competency.revoked) {
                 return false;
             }

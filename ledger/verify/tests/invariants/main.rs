@@ -42,6 +42,7 @@ macro_rules! drop_if {
 
 mod authority;
 mod credentials;
+mod ends;
 mod governance;
 mod inventory;
 mod ledger;

@@ -1,11 +1,22 @@
 //! Engagements, responsibilities and accesses of a provider's people, forged.
 
 use crate::prelude::*;
-use crate::support::provider::{ENGAGEMENT, PETRA, SUB, SUBMIT};
+use crate::support::provider::{ENGAGEMENT, OTTO, PETRA, SUB, SUBMIT};
 
 /// The access to inventory and what followed: long after all that was said.
 fn later(scene: &Scene<'_>) -> bool {
     scene.record.stream == "inventory"
+}
+
+fn came_in() -> v1::OperatorAccessUsed {
+    v1::OperatorAccessUsed {
+        operator: OTTO.to_owned(),
+        engagement: ENGAGEMENT.to_owned(),
+        assignment_hash: vec![7; 32],
+        method: "/counterfoil.reconciliation.v1.ReconciliationService/GetReconRun".to_owned(),
+        permission: "recon_runs.get".to_owned(),
+        ticket: String::new(),
+    }
 }
 
 pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
@@ -433,6 +444,23 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     ),
     (
         "I-53",
+        "a plan long after an access",
+        |scene| match &*scene.payload {
+            Payload::ReconRunSealed(_) => {
+                let mut record = scene.record.clone();
+                record.actor = PROVIDER.to_owned();
+                record.occurred_at_ms -= 330_000;
+                Edit::Follow(vec![(record, Payload::OperatorAccessUsed(came_in()))])
+            }
+            Payload::RemediationPlanned(_) => {
+                scene.record.actor = PROVIDER.to_owned();
+                Edit::Keep
+            }
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-53",
         "a decision by who came in to show evidence",
         on!(
             OperatorAccessUsed,
@@ -479,33 +507,6 @@ fn i45_somebody_assigned_before_the_engagement_was_approved_is_seen() {
         })
         .unwrap();
     fails(&golden, &root, "I-45", "an operator without an engagement");
-}
-
-#[test]
-fn i13_a_decision_that_comes_long_after_the_engagement_was_over_is_seen() {
-    let golden = Golden::new();
-    let (root, files) = golden.copy("late");
-    let mut over = false;
-    Forger::new(&files, &golden.keys)
-        .rewrite(|scene| {
-            // Nobody says otherwise of when it was decided than before; the log has it a day later.
-            if over {
-                *scene.recorded_at_ms += DAY_MS;
-            }
-            if !matches!(&*scene.payload, Payload::EmergencyUseReviewed(_)) {
-                return Ok(Edit::Keep);
-            }
-            over = true;
-            let ended = v1::EngagementEnded {
-                engagement: ENGAGEMENT.to_owned(),
-                ended_by: v1::EngagementEnd::Customer.into(),
-                effective_ms: scene.record.occurred_at_ms,
-                reason: "DONE".to_owned(),
-            };
-            Ok(followed_by(scene, Payload::EngagementEnded(ended)))
-        })
-        .unwrap();
-    fails(&golden, &root, "I-13", "a decision of who was let go");
 }
 
 #[test]
