@@ -195,6 +195,27 @@ both_engines! {
         deployment.audited().await;
     }
 
+    async fn whose_token_was_revoked_while_their_call_waited_its_turn_changes_nothing(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        let mut ada = deployment.active().await;
+        let source = held(&deployment.service, "ada", DecisionAction::Review).await.remove(0).name;
+        let request = IssueTokenRequest { principal: name_of("ada"), ..IssueTokenRequest::default() };
+        let leaked = ada.principals.issue_token(request).await.unwrap().into_inner();
+        let mut thief = deployment.clients_with(&leaked.token);
+        let turn = deployment.tables().await.write_tx("acme").await.unwrap();
+        let revoke = RevokeTokenRequest { tenant: "tenants/acme".into(), token_id: leaked.token_id };
+        let mut owner = ada.clone();
+        let revoked = tokio::spawn(async move { owner.principals.revoke_token(revoke).await });
+        deployment.go_on(&ada).await;
+        let request = pass_on(delegation(&source, "ben", 10));
+        let granted = tokio::spawn(async move { thief.delegations.grant_delegation(request).await });
+        deployment.go_on(&ada).await;
+        turn.rollback().await.unwrap();
+        revoked.await.unwrap().unwrap();
+        assert_eq!(refused(granted.await.unwrap()).0, Code::Unauthenticated);
+        deployment.audited().await;
+    }
+
     async fn nobody_is_buried_under_what_another_passes_on(db: TestDatabase) {
         let deployment = Deployment::start(db).await;
         let mut ada = deployment.active().await;

@@ -9,7 +9,7 @@ use counterfoil_evidence::v1::Accountability;
 use counterfoil_proto::{authority as proto, common::Receipt};
 use prost::{Message, Name};
 
-use super::{Api, EVIDENCE_PATIENCE, operators};
+use super::{Api, EVIDENCE_PATIENCE, operators, tokens};
 use crate::{
     error::Refusal,
     model::{
@@ -154,7 +154,7 @@ impl Api {
     ///
     /// # Errors
     /// NOT_FOUND when there is no such tenant for the caller; PERMISSION_DENIED when it governs itself and the caller is the
-    /// deployment's administrator; UNAUTHENTICATED when the caller has ended since they were let in.
+    /// deployment's administrator; UNAUTHENTICATED when the caller, or the credential that they presented, has ended since they were let in.
     pub(crate) async fn begin<R: Answer>(
         &self,
         caller: &Caller,
@@ -236,7 +236,7 @@ impl Api {
     }
 
     /// The caller, if they are a principal of the tenant, whose lock is held: while they waited for it, they may have ended, or
-    /// what they act on as an operator.
+    /// the credential that they presented, or what they act on as an operator.
     async fn own_caller(
         &self,
         tx: &mut WriteTx,
@@ -252,6 +252,12 @@ impl Api {
         let found = store::principals::get(tx.conn(), &tenant, &id).await?;
         if found.is_some_and(|one| !one.is_active()) {
             return Err(ApiError::unauthenticated());
+        }
+        // Whoever acts as an operator has presented a credential of their own tenant, which is looked at there.
+        if let Some(credential) = caller.credential() {
+            let now_ms = self.clock.now_ms();
+            let own = tokens::in_force(tx.conn(), (&tenant, &id), credential, now_ms).await?;
+            own.ok_or_else(ApiError::unauthenticated)?;
         }
         Ok(Some(id))
     }

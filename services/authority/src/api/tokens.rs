@@ -29,7 +29,7 @@ use crate::{
         tenant::{Tenant, TenantState},
     },
     store::{
-        self, From,
+        self, Connection, From,
         tokens::{KeptToken, ListedToken, NewToken},
     },
 };
@@ -160,19 +160,8 @@ impl Change {
         let conn = self.tx.conn();
         let issuer = store::principals::get(conn, &tenant, &id).await?;
         let issuer = issuer.filter(Principal::is_active);
-        let token = store::tokens::get(conn, &tenant, credential).await?;
-        let own = match token {
-            Some(token) => {
-                let good = token.revoked_at_ms.is_none() && now_ms < token.expires_at_ms;
-                good.then_some((token.principal, Some(token.term_ms), token.scopes))
-            }
-            None => store::logins::get(conn, &tenant, credential)
-                .await?
-                .filter(|login| login.unlinked_at_ms.is_none())
-                .map(|login| (login.principal, None, Vec::new())),
-        };
-        let own = own.filter(|(principal, ..)| principal == id.as_str());
-        let (Some(issuer), Some((_, term_ms, scopes))) = (issuer, own) else {
+        let own = in_force(conn, (&tenant, &id), credential, now_ms).await?;
+        let (Some(issuer), Some((term_ms, scopes))) = (issuer, own) else {
             return Err(ApiError::unauthenticated());
         };
         let own = Own {
@@ -192,6 +181,29 @@ impl Change {
         };
         self.draft(&payload, format!("credentials/{credential}"))
     }
+}
+
+/// How long a credential of a principal was to live and what it is limited to, as the tables say while the tenant's lock is held.
+/// `None`: it is not in force, or not theirs.
+pub(super) async fn in_force(
+    connection: &mut Connection,
+    (tenant, principal): (&str, &PrincipalId),
+    credential: &str,
+    now_ms: i64,
+) -> Result<Option<(Option<i64>, Vec<String>)>, ApiError> {
+    let token = store::tokens::get(connection, tenant, credential).await?;
+    let found = match token {
+        Some(token) => {
+            let good = token.revoked_at_ms.is_none() && now_ms < token.expires_at_ms;
+            good.then_some((token.principal, Some(token.term_ms), token.scopes))
+        }
+        None => store::logins::get(connection, tenant, credential)
+            .await?
+            .filter(|login| login.unlinked_at_ms.is_none())
+            .map(|login| (login.principal, None, Vec::new())),
+    };
+    let found = found.filter(|(holder, ..)| holder == principal.as_str());
+    Ok(found.map(|(_, term_ms, scopes)| (term_ms, scopes)))
 }
 
 pub(super) async fn revoke_token(
