@@ -234,6 +234,25 @@ both_engines! {
         assert_eq!(held(&deployment.service, "ben", DecisionAction::Review).await.len(), 20);
     }
 
+    async fn many_rights_and_many_absences_are_no_burden(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        let mut ada = deployment.active().await;
+        let more: Vec<_> = (0..20).map(|_| right("ada", DecisionAction::Review, 300)).collect();
+        ada.rights.grant_decision_rights(grant(&more)).await.unwrap();
+        for day in 0..21 {
+            let absence = SetAbsenceRequest {
+                tenant: "tenants/acme".into(),
+                deputy: name_of("ben"),
+                from_time: Some(timestamp(NOW_MS + 2 * day * DAY_MS)),
+                to_time: Some(timestamp(NOW_MS + (2 * day + 1) * DAY_MS)),
+                request_id: String::new(),
+            };
+            let set = ada.delegations.set_absence(absence).await.unwrap().into_inner();
+            assert_eq!(set.delegations.len(), 23, "day {day}");
+        }
+        assert_eq!(held(&deployment.service, "ben", DecisionAction::Review).await.len(), 21);
+    }
+
     async fn an_absence_passes_all_rights_on_for_its_time(db: TestDatabase) {
         let deployment = Deployment::start(db).await;
         let mut ada = deployment.active().await;

@@ -195,7 +195,7 @@ async fn pass_on(
     let tenant = change.tenant.id.clone();
     let delegate = store::principals::get(change.tx.conn(), &tenant, &wanted.delegate).await?;
     let connection = change.tx.conn();
-    let given = store::delegations::given(connection, &tenant, &wanted, change.now_ms).await?;
+    let given = store::delegations::given(connection, &tenant, &wanted).await?;
     require_delegable(held, delegate.as_ref(), &wanted, given).map_err(Refusal::NotDelegable)?;
     let payload = DelegationGranted {
         delegation: wanted.id.as_str().to_owned(),

@@ -171,8 +171,8 @@ pub(crate) enum NotDelegable {
     TooMany,
 }
 
-/// Checks that what is held may be passed on as is wanted. `given`: how many of the delegator's to the delegate for this action are
-/// neither revoked nor over.
+/// Checks that what is held may be passed on as is wanted. `given`: how many of the delegator's to the delegate, of the same right,
+/// hold at some time at which it would.
 pub(crate) fn require_delegable(
     held: &Held,
     delegate: Option<&Principal>,

@@ -136,22 +136,23 @@ pub(crate) async fn list(
     rows.iter().map(read).collect()
 }
 
-/// How many delegations of one to another for an action are neither revoked nor over at a moment.
+/// How many delegations of one to another, of what one right gives, are not revoked and hold at some time at which a wanted one would.
 pub(crate) async fn given(
     connection: &mut AnyConnection,
     tenant: &str,
-    one: &Delegation,
-    now_ms: i64,
+    wanted: &Delegation,
 ) -> Result<usize, sqlx::Error> {
     let row = sqlx::query(
         "SELECT COUNT(*) AS given FROM delegations WHERE tenant = $1 AND delegate = $2 AND action = $3 \
-         AND delegator = $4 AND revoked_at_ms IS NULL AND valid_to_ms > $5",
+         AND delegator = $4 AND source_right = $5 AND revoked_at_ms IS NULL AND valid_from_ms < $6 AND valid_to_ms > $7",
     )
     .bind(tenant)
-    .bind(one.delegate.as_str())
-    .bind(i64::from(one.action as i32))
-    .bind(one.delegator.as_str())
-    .bind(now_ms)
+    .bind(wanted.delegate.as_str())
+    .bind(i64::from(wanted.action as i32))
+    .bind(wanted.delegator.as_str())
+    .bind(wanted.right.as_str())
+    .bind(wanted.valid_to_ms)
+    .bind(wanted.valid_from_ms)
     .fetch_one(connection)
     .await?;
     let given = row::int(&row, "given")?;
