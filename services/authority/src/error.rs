@@ -178,6 +178,9 @@ pub(crate) enum Refusal {
     /// RESOURCE_EXHAUSTED.
     #[error("50 people were assigned under this engagement within a day")]
     TooManyAssignments,
+    /// RESOURCE_EXHAUSTED.
+    #[error("the provider gave its word for this control 25 times within a day")]
+    TooManyAttestations,
     /// FAILED_PRECONDITION.
     #[error("100 things that the operator has shown wait for an answer of the customer")]
     TooMuchUnanswered,
@@ -267,13 +270,16 @@ impl From<Refusal> for ApiError {
             Refusal::OperatorAssigned => Self::already_exists("OPERATOR_ASSIGNED", message),
             Refusal::CompetencyState(_) => Self::failed_precondition("COMPETENCY_STATE", message),
             Refusal::TooManyRequests(left_ms) => too_many_requests(left_ms, message),
-            Refusal::TooManyAssignments => {
-                Self::resource_exhausted("TOO_MANY_ASSIGNMENTS", message, HOUR)
-            }
+            Refusal::TooManyAssignments => in_an_hour("TOO_MANY_ASSIGNMENTS", message),
+            Refusal::TooManyAttestations => in_an_hour("TOO_MANY_ATTESTATIONS", message),
             Refusal::TooMuchUnanswered => Self::failed_precondition("TOO_MUCH_UNANSWERED", message),
             Refusal::OwnsRisk(_) => Self::failed_precondition("OWNS_RISK", message),
         }
     }
+}
+
+fn in_an_hour(reason: &'static str, message: String) -> ApiError {
+    ApiError::resource_exhausted(reason, message, HOUR)
 }
 
 fn incomplete(tenant: &str, missing: Vec<Requirement>, message: String) -> ApiError {

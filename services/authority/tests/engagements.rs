@@ -273,6 +273,24 @@ both_engines! {
         petra.engagements.assign_operator(assign(&name, otto)).await.unwrap();
     }
 
+    async fn a_provider_gives_its_word_for_each_known_control_25_times_a_day(db: TestDatabase) {
+        let world = World::start(Deployment::start(db).await).await;
+        let mut petra = world.petra.clone();
+        let name = world.ask(EngagementProfile::Standard, 30).await;
+        world.approve(&name).await;
+        let unknown = attestation(&name, "humour", 10);
+        assert_eq!(fields(&petra.qualifications.attest_control(unknown).await.unwrap_err()), ["control"]);
+        for control in ["access_control", "logging"] {
+            for _ in 0..25 {
+                world.attest(&name, control, 10).await;
+            }
+            let refused = petra.qualifications.attest_control(attestation(&name, control, 10)).await.unwrap_err();
+            assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "TOO_MANY_ATTESTATIONS"));
+        }
+        world.deployment.clock.advance_ms(DAY_MS);
+        world.attest(&name, "logging", 10).await;
+    }
+
     async fn b16_nobody_works_for_a_customer_who_does_not_say_who_answers(db: TestDatabase) {
         let world = World::start(Deployment::start(db).await).await;
         let mut ada = world.ada.clone();

@@ -317,6 +317,20 @@ both_engines! {
         assert_eq!(id.len(), 36, "a UUIDv7, which the provider did not choose: {id}");
     }
 
+    async fn whom_their_provider_calls_back_first_the_customer_sends_away_all_the_same(db: TestDatabase) {
+        let (world, name) = qualified(db).await;
+        let (mut ada, mut petra) = (world.ada.clone(), world.petra.clone());
+        let unassign = || UnassignOperatorRequest { engagement: name.clone(), operator: OTTO.to_owned(), request_id: String::new() };
+        petra.engagements.unassign_operator(unassign()).await.unwrap();
+        let gone = ada.engagements.unassign_operator(unassign()).await.unwrap().into_inner();
+        assert_eq!((gone.operator.unwrap().operator.as_str(), gone.receipt), (OTTO, None));
+        assert_eq!(petra.engagements.unassign_operator(unassign()).await.unwrap_err().code(), Code::NotFound);
+        petra.engagements.assign_operator(assign(&name, OTTO)).await.unwrap();
+        assert_eq!(world.lacks().await, "COMPETENCY_MISSING");
+        let stranger = UnassignOperatorRequest { operator: "tenants/msp/principals/nova".to_owned(), ..unassign() };
+        assert_eq!(ada.engagements.unassign_operator(stranger).await.unwrap_err().code(), Code::NotFound);
+    }
+
     async fn an_operator_shows_a_hundred_things_that_nobody_has_looked_at(db: TestDatabase) {
         let world = World::start(Deployment::start(db).await).await;
         world.engage(EngagementProfile::Standard, 60).await;
@@ -335,6 +349,11 @@ both_engines! {
             request_id: String::new(),
         };
         let mut otto = world.otto.clone();
+        // What is over before anybody can look at it would not count.
+        let mut short = request.clone();
+        short.competency.as_mut().unwrap().valid_to_time = Some(timestamp(NOW_MS + DAY_MS - 1));
+        let refused = otto.qualifications.submit_competency(acting(short, "acme")).await.unwrap_err();
+        assert_eq!(fields(&refused), ["competency.valid_to_time"]);
         let refused = otto.qualifications.submit_competency(acting(request, "acme")).await.unwrap_err();
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "TOO_MUCH_UNANSWERED"));
     }

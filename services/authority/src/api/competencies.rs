@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::Refusal,
-    model::{Faults, ids::CompetencyId, standing::Competency, text},
+    model::{Faults, engagement::DAY_MS, ids::CompetencyId, standing::Competency, text},
     store::{self, From},
 };
 
@@ -59,6 +59,10 @@ pub(super) async fn submit_competency(
     let field = "competency.valid_to_time";
     let valid_to_ms = convert::moment(field, wanted.valid_to_time.as_ref())?;
     let valid_to_ms = within(field, valid_to_ms, change.now_ms, EVIDENCE_DAYS_MAX)?;
+    // What is over waits for nobody: short evidence would count against no limit, and each is a record in the customer's log.
+    if valid_to_ms < change.now_ms + DAY_MS {
+        return Err(ApiError::invalid(field, "must be a day from now at least"));
+    }
     let (connection, who) = (change.tx.conn(), operator.operator.as_str());
     let now_ms = change.now_ms;
     let unanswered =

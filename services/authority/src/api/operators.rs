@@ -222,15 +222,24 @@ pub(super) async fn unassign_operator(
         of_change(&mut change, &id).await?;
         let all = store::qualifications::assigned(change.tx.conn(), &tenant, &id).await?;
         let found = all.into_iter().find(|one| one.operator == request.operator);
-        let mut operator = found.ok_or_else(ApiError::not_found)?;
-        let receipt = match provider {
-            Some(_) => end(&api, &mut change, &operator).await?,
-            None => dismiss(&api, &mut change, &operator).await?,
+        let (operator, receipt) = match found {
+            Some(mut found) => {
+                let receipt = match provider {
+                    Some(_) => end(&api, &mut change, &found).await?,
+                    None => dismiss(&api, &mut change, &found).await?,
+                };
+                found.unassigned_at_ms = Some(change.now_ms);
+                (found, Some(receipt))
+            }
+            None if provider.is_some() => return Err(ApiError::not_found()),
+            None => {
+                let gone = dismiss_gone(&api, &mut change, &id, &request.operator).await?;
+                (gone, None)
+            }
         };
-        operator.unassigned_at_ms = Some(change.now_ms);
         let answer = proto::UnassignOperatorResponse {
             operator: Some(convert::operator(&tenant, &operator, "")),
-            receipt: Some(receipt),
+            receipt,
         };
         api.finish(change, answer).await
     })
@@ -261,6 +270,21 @@ pub(super) async fn dismiss(
     let receipt = end(api, change, operator).await?;
     competencies::revoke_all(api, change, &operator.operator).await?;
     Ok(receipt)
+}
+
+/// Sends away whom their provider has called back already: the customer has said that it will not have them, whoever was first.
+async fn dismiss_gone(
+    api: &Api,
+    change: &mut Change,
+    engagement: &EngagementId,
+    operator: &str,
+) -> Result<Operator, ApiError> {
+    let (tenant, connection) = (change.tenant.id.clone(), change.tx.conn());
+    let found =
+        store::qualifications::newest_assignment(connection, &tenant, engagement, operator).await?;
+    let found = found.ok_or_else(ApiError::not_found)?;
+    competencies::revoke_all(api, change, operator).await?;
+    Ok(found)
 }
 
 /// Ends with a principal, before it, what somebody of a provider does as it.

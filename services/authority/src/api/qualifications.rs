@@ -22,11 +22,14 @@ use crate::{
         engagement::{DAY_MS, ReassessmentResult, Responsibility},
         ids::{EngagementId, OrganizationId},
         principal::{OrganizationKind, require_accountable},
-        standing::{Attestation, LEVEL_MAX},
+        standing::{Attestation, LEVEL_MAX, is_control},
         text,
     },
     store::{self, From},
 };
+
+/// How often a provider gives its word for one control of an engagement in a day: each time is a record in the customer's log.
+const ATTESTED_A_DAY: i64 = 25;
 
 pub(super) async fn assign_responsibility(
     api: &Api,
@@ -308,8 +311,11 @@ async fn attest(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
-    if !text::is_code(&request.control) {
-        return Err(ApiError::invalid("control", text::CODE));
+    if !is_control(&request.control) {
+        return Err(ApiError::invalid(
+            "control",
+            "is none that a profile asks for",
+        ));
     }
     let statement = sha256("statement_sha256", &request.statement_sha256)?;
     let evidence = sha256("evidence_sha256", &request.evidence_sha256)?;
@@ -318,6 +324,12 @@ async fn attest(
     let valid_to_ms = within(field, valid_to_ms, change.now_ms, ASSURANCE_DAYS_MAX)?;
     let engagement = of_change(&mut change, id).await?;
     live(&engagement, change.now_ms)?;
+    let (of, now_ms) = ((tenant, id), change.now_ms);
+    let (connection, control) = (change.tx.conn(), request.control.as_str());
+    let today = store::qualifications::attested_today(connection, of, control, now_ms).await?;
+    if today.1 >= ATTESTED_A_DAY {
+        return Err(Refusal::TooManyAttestations.into());
+    }
     let payload = ControlAttested {
         engagement: id.in_records(),
         control: request.control.clone(),
@@ -333,7 +345,7 @@ async fn attest(
         valid_to_ms,
     };
     let (connection, hash) = (change.tx.conn(), &emitted.record_hash);
-    store::qualifications::attest(connection, tenant, id, &attestation, hash).await?;
+    store::qualifications::attest(connection, of, &attestation, hash, now_ms).await?;
     let answer = proto::AttestControlResponse {
         receipt: Some(emitted.pending_receipt()),
     };

@@ -53,6 +53,18 @@ pub(crate) struct Ground<'a> {
     pub(crate) kept: &'a BTreeSet<String>,
 }
 
+/// Whether any profile asks for a control.
+pub(crate) fn is_control(code: &str) -> bool {
+    let profiles = [
+        EngagementProfile::Pilot,
+        EngagementProfile::Standard,
+        EngagementProfile::Regulated,
+    ];
+    profiles
+        .iter()
+        .any(|profile| controls(*profile).contains(&code))
+}
+
 /// What is lacking. The names are the codes in the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lack {

@@ -33,7 +33,8 @@ pub(crate) const MIGRATIONS: Migrations = counterfoil_chassis::migrations!(
     "0004_governance.sql",
     "0005_issuers.sql",
     "0006_offers.sql",
-    "0007_life.sql"
+    "0007_life.sql",
+    "0008_words.sql"
 );
 
 /// Where statements run: in a read, or in a change.

@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, any::AnyRow};
 use super::{From, row};
 use crate::model::{
     RecordHash,
-    engagement::{Operator, Responsibility},
+    engagement::{DAY_MS, Operator, Responsibility},
     ids::{CompetencyId, EngagementId, OrganizationId, PrincipalId},
     standing::{Attestation, Competency},
 };
@@ -112,6 +112,25 @@ pub(crate) async fn assigned(
     .fetch_all(connection)
     .await?;
     rows.iter().map(read_operator).collect()
+}
+
+/// The newest assignment of somebody under an engagement, whether or not it still holds.
+pub(crate) async fn newest_assignment(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    engagement: &EngagementId,
+    operator: &str,
+) -> Result<Option<Operator>, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT * FROM operators WHERE tenant = $1 AND engagement = $2 AND operator = $3 \
+         ORDER BY assigned_at_ms DESC, principal DESC LIMIT 1",
+    )
+    .bind(tenant)
+    .bind(engagement.as_str())
+    .bind(operator)
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(read_operator).transpose()
 }
 
 /// How many were assigned under an engagement after a moment, whether or not they still are.
@@ -295,27 +314,58 @@ pub(crate) async fn revoke_competency(
     Ok(())
 }
 
-/// Writes a provider's newest word for a control.
+/// Writes a provider's newest word for a control, given now.
 pub(crate) async fn attest(
     connection: &mut AnyConnection,
-    tenant: &str,
-    engagement: &EngagementId,
+    (tenant, engagement): (&str, &EngagementId),
     attestation: &Attestation,
     record_hash: &RecordHash,
+    now_ms: i64,
 ) -> Result<(), sqlx::Error> {
+    let (of, control) = ((tenant, engagement), attestation.control.as_str());
+    let (counted_from_ms, counted) = attested_today(&mut *connection, of, control, now_ms).await?;
     sqlx::query(
-        "INSERT INTO attestations (tenant, engagement, control, valid_to_ms, record_hash) VALUES ($1, $2, $3, $4, $5) \
+        "INSERT INTO attestations (tenant, engagement, control, valid_to_ms, record_hash, counted_from_ms, counted) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7) \
          ON CONFLICT (tenant, engagement, control) DO UPDATE SET valid_to_ms = excluded.valid_to_ms, \
-         record_hash = excluded.record_hash",
+         record_hash = excluded.record_hash, counted_from_ms = excluded.counted_from_ms, counted = excluded.counted",
     )
     .bind(tenant)
     .bind(engagement.as_str())
     .bind(&attestation.control)
     .bind(attestation.valid_to_ms)
     .bind(record_hash.to_vec())
+    .bind(counted_from_ms)
+    .bind(counted + 1)
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// When the day began in which a provider last gave its word for a control, and how often it has in it; a new day, when that is over.
+pub(crate) async fn attested_today(
+    connection: &mut AnyConnection,
+    (tenant, engagement): (&str, &EngagementId),
+    control: &str,
+    now_ms: i64,
+) -> Result<(i64, i64), sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT counted_from_ms, counted FROM attestations WHERE tenant = $1 AND engagement = $2 AND control = $3 \
+         AND counted_from_ms > $4",
+    )
+    .bind(tenant)
+    .bind(engagement.as_str())
+    .bind(control)
+    .bind(now_ms.saturating_sub(DAY_MS))
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else {
+        return Ok((now_ms, 0));
+    };
+    Ok((
+        row::int(&row, "counted_from_ms")?,
+        row::int(&row, "counted")?,
+    ))
 }
 
 /// A provider's words for its controls.
