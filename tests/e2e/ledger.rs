@@ -71,6 +71,22 @@ fn the_published_folder_is_a_log_that_others_serve_and_accept() {
     let size = publish(&suite);
     let data_dir = folder.path().join("data");
     assert_accepted(&suite, &data_dir.join("published").join(TENANT), size);
+    // A status can be had while the services run.
+    let status = || offline(&data_dir, &["ledger", "status"]).json().unwrap();
+    let before = status();
+    assert_eq!(row(&before, TENANT)["published"], size, "{before}");
+    let steps = Steps::new(&suite, TENANT).unwrap();
+    steps.ask(&["ledger", "seal"]).unwrap();
+    let after = status();
+    let after = row(&after, TENANT);
+    assert!(after["size"].as_u64() > Some(size), "{after}");
+    assert_eq!(
+        after["unpublished_since"].is_string(),
+        after["published"].as_u64() < after["size"].as_u64(),
+        "{after}"
+    );
+    drop(steps);
+    let size = publish(&suite);
     let busy = offline(&data_dir, &["ledger", "fsck"]);
     assert!(
         !busy.status.success() && busy.errors.contains("in use"),
@@ -126,6 +142,12 @@ fn an_older_database_is_not_written_before_it_is_brought_back() {
     fs::write(data_dir.join("ledger.sqlite"), backup).unwrap();
     // Only the published copy knows how far the log was.
     fs::remove_dir_all(data_dir.join("keys/high-water")).unwrap();
+    let status = offline(&data_dir, &["ledger", "status"]);
+    assert!(
+        !status.status.success() && status.output.contains("more entries than the database"),
+        "{}",
+        status.output
+    );
     let suite = Suite::start(&data_dir).unwrap();
     let steps = Steps::new(&suite, TENANT).unwrap();
     let refused = steps.attempt(&["ledger", "seal"]).unwrap();

@@ -35,6 +35,7 @@ mod publication;
 mod recover;
 mod sequencer;
 mod state;
+mod status;
 mod store;
 mod tiles;
 
@@ -54,3 +55,4 @@ pub use model::{
 };
 pub use publication::{Publication, Published};
 pub use recover::Recovered;
+pub use status::LogStatus;

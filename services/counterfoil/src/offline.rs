@@ -1,6 +1,7 @@
-//! `counterfoil ledger fsck` and `counterfoil ledger recover`: they open the logs themselves, past the services.
+//! `counterfoil ledger status`, `fsck` and `recover`: they open the logs themselves, past the services.
 //!
-//! Of the embedded default the services must be stopped; replicas on PostgreSQL may go on, and cannot write what is being recovered.
+//! For a status the services may run. For the others those of the embedded default must be stopped; replicas on PostgreSQL may go on,
+//! and cannot write what is being recovered.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -9,16 +10,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use counterfoil_chassis::config;
-use counterfoil_ledger::{EngineError, FsckReport, Offline};
+use counterfoil_chassis::{clock::timestamp, config};
+use counterfoil_ledger::{EngineError, FsckReport, LogStatus, Offline};
+use futures::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::cli::{Output, server_args, table};
 use crate::up;
 
-/// Both commands.
+/// Logs whose published copies are asked at once.
+const STATUSES_AT_ONCE: usize = 16;
+
+/// The commands.
 #[must_use]
-pub fn commands() -> [Command; 2] {
+pub fn commands() -> [Command; 3] {
     let common = |command: Command| {
         command
             .args(server_args())
@@ -51,6 +56,9 @@ pub fn commands() -> [Command; 2] {
                 .action(ArgAction::SetTrue)
                 .help("Leave the published copy alone"),
         ),
+        common(Command::new("status").about(
+            "Size of each log and of its published copy, the oldest entry that is not published, and why a log was stopped. Exit status 0: all are in order",
+        )),
         common(Command::new("recover").about(
             "Bring back what the database lost, from the published copy, bit for bit; a log that was stopped goes on if nothing contradicts it",
         )),
@@ -60,7 +68,10 @@ pub fn commands() -> [Command; 2] {
 /// Whether the arguments of `ledger` name one of them.
 #[must_use]
 pub fn is_one(ledger: &ArgMatches) -> bool {
-    matches!(ledger.subcommand_name(), Some("fsck" | "recover"))
+    matches!(
+        ledger.subcommand_name(),
+        Some("status" | "fsck" | "recover")
+    )
 }
 
 /// Runs one of them. `options` reads what `up` would be started with.
@@ -74,6 +85,7 @@ pub async fn run(
     let (name, arguments) = ledger.subcommand().context("which command")?;
     let (config, _lock) = match arguments.get_one::<String>("config") {
         Some(file) => (config::load(Path::new(file))?, None),
+        None if name == "status" => (up::ledger_of(&options(arguments, true)?)?, None),
         None => {
             let (config, lock) = up::stopped_ledger(&options(arguments, true)?)?;
             (config, Some(lock))
@@ -81,16 +93,18 @@ pub async fn run(
     };
     let mut config: counterfoil_ledger::Config = config;
     let recover = name == "recover";
-    if !recover && arguments.get_flag("without-copy") {
+    if name == "fsck" && arguments.get_flag("without-copy") {
         config.ledger.publish_url = None;
     }
     let logs = Offline::open(&config).await?;
     let tenants = tenants(arguments, &logs, recover).await?;
-    let outcome = if recover {
-        recover_all(&logs, &tenants).await
-    } else {
-        let done = arguments.get_one::<String>("done").map(PathBuf::from);
-        check_all(&logs, &tenants, done.as_deref()).await
+    let outcome = match name {
+        "status" => Ok(status_of_all(&logs, &tenants).await),
+        "recover" => recover_all(&logs, &tenants).await,
+        _ => {
+            let done = arguments.get_one::<String>("done").map(PathBuf::from);
+            check_all(&logs, &tenants, done.as_deref()).await
+        }
     };
     logs.close().await;
     let outcome = outcome?;
@@ -143,6 +157,60 @@ impl Outcome {
         }
         Ok(())
     }
+}
+
+async fn status_of_all(logs: &Offline, tenants: &[String]) -> Outcome {
+    let mut outcome = Outcome {
+        rows: Vec::new(),
+        columns: &[
+            "tenant",
+            "size",
+            "recorded_time",
+            "published",
+            "unpublished_since",
+            "problem",
+        ],
+        bad: 0,
+        what: "need looking after",
+    };
+    let statuses = futures::stream::iter(tenants)
+        .map(|tenant| async move { (tenant, logs.status(tenant).await) })
+        .buffered(STATUSES_AT_ONCE);
+    tokio::pin!(statuses);
+    while let Some((tenant, status)) = statuses.next().await {
+        let row = match status {
+            Ok(status) => {
+                outcome.bad += usize::from(!status.is_in_order());
+                status_row(tenant, &status)
+            }
+            Err(error) => {
+                outcome.bad += 1;
+                json!({ "tenant": tenant, "problem": error.to_string() })
+            }
+        };
+        outcome.rows.push(row);
+    }
+    outcome
+}
+
+fn status_row(tenant: &str, status: &LogStatus) -> Value {
+    let mut row = json!({
+        "tenant": tenant,
+        "size": status.size,
+        "recorded_time": timestamp(status.recorded_at_ms).to_string(),
+    });
+    if let Some(published) = status.published {
+        row["published"] = published.into();
+    }
+    if let Some(since_ms) = status.unpublished_since_ms {
+        row["unpublished_since"] = timestamp(since_ms).to_string().into();
+    }
+    if let Some(why) = &status.stopped {
+        row["problem"] = format!("it was stopped: {why}").into();
+    } else if !status.is_in_order() {
+        row["problem"] = "the published copy has more entries than the database".into();
+    }
+    row
 }
 
 async fn recover_all(logs: &Offline, tenants: &[String]) -> anyhow::Result<Outcome> {

@@ -228,11 +228,19 @@ fn ledger(
 /// # Errors
 /// When the folder is not there or is in use.
 pub fn stopped_ledger(options: &Options) -> anyhow::Result<(counterfoil_ledger::Config, File)> {
+    let config = ledger_of(options)?;
+    Ok((config, lock(&options.data_dir.canonicalize()?)?))
+}
+
+/// The ledger of a data folder, for a command that reads its logs itself while others may write them.
+///
+/// # Errors
+/// When the folder is not there.
+pub fn ledger_of(options: &Options) -> anyhow::Result<counterfoil_ledger::Config> {
     let data_dir = options.data_dir.canonicalize();
     let data_dir = data_dir.with_context(|| options.data_dir.display().to_string())?;
-    let lock = lock(&data_dir)?;
     let config = config(options, &data_dir, "ledger", &BTreeMap::new(), &[]);
-    Ok((ledger(config, options, &data_dir), lock))
+    Ok(ledger(config, options, &data_dir))
 }
 
 /// The identity providers that the data folder names.

@@ -26,7 +26,7 @@ use counterfoil_tlog::VerifierKey;
 use tokio::net::TcpListener;
 
 pub use config::{Config, LedgerConfig};
-pub use counterfoil_engine::{EngineError, FsckReport};
+pub use counterfoil_engine::{EngineError, FsckReport, LogStatus};
 pub use offline::{Offline, Progress};
 
 /// Name of the service, its stream, its schema and its principal.

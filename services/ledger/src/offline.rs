@@ -1,9 +1,11 @@
-//! What is done to the logs past the running service: a full check, and bringing back what a database lost.
+//! What is done to the logs past the running service: how they stand, a full check, and bringing back what a database lost.
 
 use std::sync::Arc;
 
 use counterfoil_chassis::{Clock, ProducerKey, StartError};
-use counterfoil_engine::{DirectoryKeys, Engine, EngineError, FsckReport, Publication, Recovered};
+use counterfoil_engine::{
+    DirectoryKeys, Engine, EngineError, FsckReport, LogStatus, Publication, Recovered,
+};
 use counterfoil_tlog::VerifierKey;
 
 use crate::{Config, EngineClock, SERVICE, anchors, engine_options, other, publisher};
@@ -13,7 +15,7 @@ pub type Progress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
 
 /// The logs, opened by an operator.
 ///
-/// On PostgreSQL the service may run meanwhile. SQLite is for one process: stop the service first.
+/// On PostgreSQL the service may run meanwhile. SQLite is for one process that writes: stop the service before recovering.
 #[derive(Debug)]
 pub struct Offline {
     engine: Engine,
@@ -72,6 +74,15 @@ impl Offline {
     /// When there is no such log, or the database cannot be read.
     pub async fn size(&self, tenant: &str) -> Result<u64, EngineError> {
         Ok(self.engine.log(tenant).await?.head().await?.size)
+    }
+
+    /// How a log stands beside its published copy. The service may run meanwhile, on SQLite too.
+    ///
+    /// # Errors
+    /// When there is no such log, the database or the object store cannot be read, or the copy is of another log.
+    pub async fn status(&self, tenant: &str) -> Result<LogStatus, EngineError> {
+        let log = self.engine.log(tenant).await?;
+        log.status(self.copy.as_ref()).await
     }
 
     /// Checks a log in full, with its published copy if there is one.

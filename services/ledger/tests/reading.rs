@@ -169,11 +169,27 @@ both_engines! {
                 ("content-type: application/octet-stream", "immutable")
             };
             assert!(head.contains(kind) && head.contains(cache), "{path}: {head}");
+            let tag = etag(&head);
+            let asked = async |tags: &str| {
+                let condition = format!("if-none-match: {tags}\r\n");
+                http_with(&ledger, &format!("/logs/acme/{path}"), Some(token.expose()), &condition).await
+            };
+            for tags in [tag.clone(), format!("\"x\", W/{tag}"), "*".to_owned()] {
+                let (head, body) = asked(&tags).await;
+                assert!(head.starts_with("HTTP/1.1 304") && body.is_empty(), "{path}: {head}");
+                assert!(head.contains(&tag) && head.contains(cache), "{path}: {head}");
+            }
+            assert_eq!(asked("\"x\"").await.1, *content);
         }
         // Any partial tile that a receipt's checkpoint may need.
         let (head, body) = get("/logs/acme/tile/0/001.p/77").await;
         assert!(head.starts_with("HTTP/1.1 200"));
         assert_eq!(body, files["tile/0/001"][..77 * 32]);
+        // Other bytes, another tag; what nobody may have is refused before it is compared.
+        let (other, _) = get("/logs/acme/tile/0/001.p/76").await;
+        assert_ne!(etag(&other), etag(&head));
+        let (refused, _) = http_with(&ledger, "/logs/acme/checkpoint", None, "if-none-match: *\r\n").await;
+        assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
         // What is not there and what is nobody's look the same.
         let (unknown, body) = get("/logs/nobody/checkpoint").await;
         assert!(unknown.starts_with("HTTP/1.1 404") && body.is_empty(), "{unknown}");
@@ -275,7 +291,21 @@ async fn exported(client: &mut Client, size: u64) -> Files {
 }
 
 /// One request with a connection of its own: head without its date, and body.
+fn etag(head: &str) -> String {
+    let tag = head.lines().find_map(|line| line.strip_prefix("etag: "));
+    tag.unwrap().to_owned()
+}
+
 async fn http(ledger: &Ledger, path: &str, token: Option<&str>) -> (String, Vec<u8>) {
+    http_with(ledger, path, token, "").await
+}
+
+async fn http_with(
+    ledger: &Ledger,
+    path: &str,
+    token: Option<&str>,
+    headers: &str,
+) -> (String, Vec<u8>) {
     let mut stream = tokio::net::TcpStream::connect(ledger.running.address())
         .await
         .unwrap();
@@ -283,7 +313,7 @@ async fn http(ledger: &Ledger, path: &str, token: Option<&str>) -> (String, Vec<
         format!("authorization: Bearer {token}\r\n")
     });
     let request = format!(
-        "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{authorization}\r\n"
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{authorization}{headers}\r\n"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();

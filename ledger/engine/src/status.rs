@@ -1,0 +1,74 @@
+//! How a log stands, for those who operate it.
+
+use counterfoil_evidence::record::decode_entry;
+use counterfoil_tlog::checkpoint;
+
+use crate::{Anchor as _, EngineError, Log, Publication};
+
+/// How a log stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogStatus {
+    /// Entries of the log.
+    pub size: u64,
+    /// Time of the last entry; of the log's creation while there is none.
+    pub recorded_at_ms: i64,
+    /// Entries of the published copy; more than the log has: the database is older than it was.
+    pub published: Option<u64>,
+    /// Time of the oldest entry that is not published.
+    pub unpublished_since_ms: Option<i64>,
+    /// Why nothing is signed for it any more.
+    pub stopped: Option<String>,
+}
+
+impl LogStatus {
+    /// Whether nobody needs to look at it.
+    #[must_use]
+    pub fn is_in_order(&self) -> bool {
+        self.stopped.is_none() && self.published.is_none_or(|size| size <= self.size)
+    }
+}
+
+impl Log {
+    /// How the log stands beside its published copy, if there is one. Reads three rows and a checkpoint; checks nothing.
+    ///
+    /// # Errors
+    /// When the database or the object store cannot be read, or the copy's checkpoint is not this log's.
+    pub async fn status(&self, copy: Option<&Publication>) -> Result<LogStatus, EngineError> {
+        // The copy first: a log that grows meanwhile is not taken to be behind it.
+        let published = match copy {
+            Some(copy) => Some(self.published(copy).await?),
+            None => None,
+        };
+        let head = self.head().await?;
+        let oldest = match published {
+            Some(size) if size < head.size => self.entry(size).await?,
+            _ => None,
+        };
+        let oldest = oldest.map(|stored| decode_entry(&stored.bytes)).transpose();
+        let oldest =
+            oldest.map_err(|error| EngineError::damaged(&self.info().origin, error.to_string()))?;
+        Ok(LogStatus {
+            size: head.size,
+            recorded_at_ms: head.recorded_at_ms,
+            published,
+            unpublished_since_ms: oldest.map(|entry| entry.recorded_at_ms),
+            stopped: self.stopped().await?,
+        })
+    }
+
+    /// Entries of the copy; 0: it was never published.
+    async fn published(&self, copy: &Publication) -> Result<u64, EngineError> {
+        let info = self.info();
+        let newest = copy.newest(info).await;
+        let newest = newest.map_err(|error| EngineError::Publication {
+            step: "read the checkpoint",
+            message: error.reason,
+        })?;
+        let Some(note) = newest else { return Ok(0) };
+        let signed = checkpoint::open(&note, &info.vkey, &[]).map_err(|error| {
+            let reason = format!("the copy's checkpoint is not this log's: {error}");
+            EngineError::damaged(&info.origin, reason)
+        })?;
+        Ok(signed.checkpoint.size)
+    }
+}
