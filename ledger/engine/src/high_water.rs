@@ -64,6 +64,8 @@ impl Anchor for HighWater {
 
     async fn newest(&self, log: &LogInfo) -> Result<Option<Vec<u8>>, AnchorError> {
         match fs::read(self.path(log)) {
+            // Made, and never written: the process was killed in between, or the volume was full.
+            Ok(note) if note.is_empty() => Ok(None),
             Ok(note) => Ok(Some(note)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(AnchorError {

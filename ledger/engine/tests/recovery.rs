@@ -495,3 +495,27 @@ async fn the_high_water_file_is_never_ahead_of_a_commit() {
     }
     assert!(log.head().await.unwrap().size > REGISTRATIONS);
 }
+
+#[tokio::test]
+async fn a_high_water_file_that_was_made_and_never_written_holds_nothing_up() {
+    let database = sqlite();
+    let marks = tempfile::tempdir().unwrap();
+    let anchors =
+        || -> Vec<Arc<dyn Anchor>> { vec![Arc::new(HighWater::open(marks.path()).unwrap())] };
+    let Fixture {
+        engine,
+        log,
+        mut inventory,
+        ..
+    } = fixture_on(open(&database, anchors()).await).await;
+    grow(&database, &log, &mut inventory, 1).await;
+    engine.close().await;
+    // So it is left by a process that was killed between the two, and by a volume that is full.
+    let file = files_below(marks.path()).remove(0);
+    std::fs::write(&file, "").unwrap();
+    let engine = open(&database, anchors()).await;
+    let log = engine.log(TENANT).await.unwrap();
+    grow(&database, &log, &mut inventory, 1).await;
+    let head = log.head().await.unwrap();
+    assert_eq!(std::fs::read_to_string(file).unwrap(), head.checkpoint);
+}
