@@ -183,6 +183,17 @@ mod tests {
     }
 
     #[test]
+    fn a_draft_that_was_left_over_is_no_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = DirectoryKeys::open(directory.path()).unwrap();
+        let draft = keys.path("log").with_extension("0123456789abcdef.new");
+        fs::write(&draft, "PRIVATE+KEY+").unwrap();
+        assert!(keys.find("log").unwrap().is_none());
+        let made = keys.find_or_create("log").unwrap();
+        assert_eq!(keys.find("log").unwrap().unwrap().vkey(), made.vkey());
+    }
+
+    #[test]
     fn a_key_that_others_may_read_is_not_used() {
         let directory = tempfile::tempdir().unwrap();
         let keys = DirectoryKeys::open(directory.path()).unwrap();

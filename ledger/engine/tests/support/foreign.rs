@@ -1,6 +1,8 @@
 //! An exported log as implementations by other authors see it: `signed_note`, `tlog_tiles` and `ct-merkle`.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 use counterfoil_engine::Log;
 use counterfoil_evidence::record::{decode_entry, decode_record};
@@ -24,6 +26,43 @@ impl Exported {
             assert!(files.insert(file.path, file.content).is_none());
         }
         Self { files, order }
+    }
+
+    /// The files of a published copy that its checkpoint stands for.
+    pub(crate) fn published(copy: &Path) -> Self {
+        let note = Note::from_bytes(&fs::read(copy.join("checkpoint")).unwrap()).unwrap();
+        let checkpoint = tlog_tiles::Checkpoint::from_bytes(note.text()).unwrap();
+        let size = checkpoint.size();
+        let bundles = (0..size.div_ceil(256)).map(|n| match size - n * 256 {
+            256.. => format!("tile/entries/{n:03}"),
+            width => format!("tile/entries/{n:03}.p/{width}"),
+        });
+        let tiles = tlog_tiles::Tile::new_tiles(8, 0, size);
+        let order: Vec<String> = bundles
+            .chain(tiles.iter().map(c2sp_path))
+            .chain(["checkpoint".to_owned()])
+            .collect();
+        let files = order.iter().map(|path| {
+            let bytes = fs::read(copy.join(path));
+            (path.clone(), bytes.unwrap_or_else(|_| panic!("no {path}")))
+        });
+        Self {
+            files: files.collect(),
+            order,
+        }
+    }
+
+    /// Whether it is the log that had this root at this size, proved from its tiles.
+    pub(crate) fn extends(&self, size: u64, root: [u8; 32]) -> bool {
+        let note = Note::from_bytes(&self.files["checkpoint"]).unwrap();
+        let newest = tlog_tiles::Checkpoint::from_bytes(note.text()).unwrap();
+        if size == 0 || newest.size() < size {
+            return size == 0;
+        }
+        let reader = tlog_tiles::TileHashReader::new(newest.size(), *newest.hash(), self);
+        let proof = tlog_tiles::prove_tree(newest.size(), size, &reader).unwrap();
+        let root = tlog_tiles::Hash(root);
+        tlog_tiles::check_tree(&proof, newest.size(), *newest.hash(), size, root).is_ok()
     }
 
     /// Verifies signature, tiles, entries, chain and root with other people's code; returns the entries.
