@@ -1,7 +1,9 @@
 //! What a batch does to the logs, worked out in memory. Pure: no I/O, no clock.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::num::NonZero;
+use std::sync::{Arc, LazyLock};
+use std::thread;
 
 use counterfoil_evidence::record::ENTRY_BYTES_MAX;
 use counterfoil_evidence::v1::Entry;
@@ -42,7 +44,7 @@ pub(crate) enum Fate {
 }
 
 /// What the batch does.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Plan {
     /// One a submission, in order; `None` for the submissions of logs that could not be loaded.
     pub(crate) fates: Vec<Option<Vec<Fate>>>,
@@ -62,10 +64,82 @@ pub(crate) struct Grown {
     pub(crate) tree: MerkleTree,
 }
 
-/// Works out a batch.
+/// Fewest records for a thread of their own.
+const SHARE_RECORDS_MIN: usize = 64;
+
+/// How many threads work out a batch at most.
+static SHARES_MAX: LazyLock<usize> =
+    LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get));
+
+/// Works out a batch. Logs do not depend on each other: of a large batch each core takes some.
 pub(crate) fn plan(
     states: &HashMap<LogId, Arc<LogState>>,
     batch: &[BatchItem],
+    known: &KnownRecords,
+    now_ms: i64,
+) -> Result<Plan, EngineError> {
+    let plan_share = |share: &[usize]| {
+        let items: Vec<&BatchItem> = share.iter().filter_map(|at| batch.get(*at)).collect();
+        plan_share(states, &items, known, now_ms)
+    };
+    let shares = shares(batch);
+    let plans: Vec<Result<Plan, EngineError>> = match shares.as_slice() {
+        [share] => vec![plan_share(share)],
+        shares => thread::scope(|scope| {
+            let running: Vec<_> = shares
+                .iter()
+                .map(|share| scope.spawn(|| plan_share(share)))
+                .collect();
+            let ended = running.into_iter().map(thread::ScopedJoinHandle::join);
+            ended
+                .map(|plan| plan.unwrap_or(Err(EngineError::Closed)))
+                .collect()
+        }),
+    };
+    let mut whole = Plan {
+        fates: vec![None; batch.len()],
+        ..Plan::default()
+    };
+    for (share, plan) in shares.iter().zip(plans) {
+        let plan = plan?;
+        for (at, fates) in share.iter().zip(plan.fates) {
+            if let Some(place) = whole.fates.get_mut(*at) {
+                *place = fates;
+            }
+        }
+        whole.commits.extend(plan.commits);
+        whole.grown.extend(plan.grown);
+        whole.judged_by_state.extend(plan.judged_by_state);
+    }
+    whole.commits.sort_unstable_by_key(|commit| commit.log);
+    Ok(whole)
+}
+
+/// The positions of the submissions that are worked out together: those of one log in one share, in their order.
+fn shares(batch: &[BatchItem]) -> Vec<Vec<usize>> {
+    let mut logs: BTreeMap<LogId, (usize, Vec<usize>)> = BTreeMap::new();
+    for (at, item) in batch.iter().enumerate() {
+        let (records, positions) = logs.entry(item.log).or_default();
+        *records += item.records.len();
+        positions.push(at);
+    }
+    let records: usize = logs.values().map(|(records, _)| records).sum();
+    let count = (records / SHARE_RECORDS_MIN).clamp(1, *SHARES_MAX);
+    let mut shares = vec![(0, Vec::new()); count];
+    for (records, positions) in logs.into_values() {
+        if let Some((load, share)) = shares.iter_mut().min_by_key(|(load, _)| *load) {
+            *load += records;
+            share.extend(positions);
+        }
+    }
+    let mut shares: Vec<Vec<usize>> = shares.into_iter().map(|(_, share)| share).collect();
+    shares.retain(|share| !share.is_empty());
+    shares
+}
+
+fn plan_share(
+    states: &HashMap<LogId, Arc<LogState>>,
+    batch: &[&BatchItem],
     known: &KnownRecords,
     now_ms: i64,
 ) -> Result<Plan, EngineError> {
@@ -95,9 +169,7 @@ pub(crate) fn plan(
     }
     let mut plan = Plan {
         fates,
-        commits: Vec::new(),
-        grown: BTreeMap::new(),
-        judged_by_state: Vec::new(),
+        ..Plan::default()
     };
     for (id, log) in growing {
         if log.judged_by_state {
@@ -117,7 +189,7 @@ pub(crate) fn plan(
 /// A key is the one that the log has registered, or that a record of this batch registers.
 fn verify_rest(
     states: &HashMap<LogId, Arc<LogState>>,
-    batch: &[BatchItem],
+    batch: &[&BatchItem],
 ) -> Vec<Vec<Option<[u8; 32]>>> {
     let mut registered_here: HashMap<(LogId, &str), &[u8; 32]> = HashMap::new();
     for item in batch {
@@ -435,4 +507,47 @@ fn key_rows(keys: &KeyBook, mut changed: Vec<String>) -> Vec<KeyRow> {
                 })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(log: i64, records: usize) -> BatchItem {
+        BatchItem {
+            log: LogId(log),
+            records: (0..records).map(|_| Err(Refusal::BadSignature)).collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_of_one_log_is_worked_out_together_and_in_order() {
+        let mut batch: Vec<BatchItem> = (0..300).map(|at| item(at % 7, 1)).collect();
+        batch.push(item(3, 1000));
+        let shares = shares(&batch);
+        assert_eq!(shares.len(), (*SHARES_MAX).min(7));
+        let mut seen = vec![0; batch.len()];
+        let mut share_of = HashMap::new();
+        for (number, share) in shares.iter().enumerate() {
+            for at in share {
+                seen[*at] += 1;
+                let log = batch[*at].log;
+                assert_eq!(*share_of.entry(log).or_insert(number), number, "{log}");
+            }
+            for log in 0..7 {
+                let of_log = share.iter().filter(|at| batch[**at].log == LogId(log));
+                assert!(of_log.is_sorted());
+            }
+        }
+        assert!(seen.iter().all(|times| *times == 1));
+    }
+
+    #[test]
+    fn a_small_batch_is_worked_out_in_one_place() {
+        let batch: Vec<BatchItem> = (0..SHARE_RECORDS_MIN as i64)
+            .map(|at| item(at, 1))
+            .collect();
+        assert_eq!(shares(&batch).len(), 1);
+        assert!(shares(&[]).is_empty());
+    }
 }
