@@ -86,14 +86,48 @@ pub struct TlsConfig {
 
 /// A credential that the process knows by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Written")]
 pub struct StaticCredential {
-    /// Who presents it: "services/inventory" or "operators/admin".
+    /// Who presents it: "services/inventory" or "operators/admin". An administrator is "operators/...": so records name the
+    /// deployment's people, and the verifier knows them by it.
     pub principal: String,
     /// Its roles: "service" or "administrator".
     pub roles: Vec<String>,
     /// File with the token, mode 0600.
     pub token_file: PathBuf,
+}
+
+/// A static credential as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    principal: String,
+    roles: Vec<String>,
+    token_file: PathBuf,
+}
+
+impl TryFrom<Written> for StaticCredential {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let Written {
+            principal,
+            roles,
+            token_file,
+        } = written;
+        let administers = roles.iter().any(|role| role == "administrator");
+        let operator = principal.strip_prefix("operators/");
+        if administers && operator.is_none_or(str::is_empty) {
+            return Err(format!(
+                "an administrator is \"operators/{{operator}}\", and not {principal:?}"
+            ));
+        }
+        Ok(Self {
+            principal,
+            roles,
+            token_file,
+        })
+    }
 }
 
 /// What one caller, and all of them together, can take.
@@ -289,6 +323,27 @@ mod tests {
         .to_string();
         assert!(error.contains("conection_max"), "{error}");
         assert!(error.contains("inventory.toml"), "{error}");
+    }
+
+    #[test]
+    fn an_administrator_that_is_called_otherwise_is_refused() {
+        let of = |principal: &str, role: &str| {
+            parse(&format!(
+                "[service]\ndatabase_url='sqlite://x'\nproducer_key_file='k'\n[[service.credentials]]\n\
+                 principal='{principal}'\nroles=['{role}']\ntoken_file='t'\n"
+            ))
+        };
+        of("operators/admin", "administrator").unwrap();
+        of("services/inventory", "service").unwrap();
+        for principal in [
+            "admin",
+            "operators/",
+            "services/inventory",
+            "principals/ada",
+        ] {
+            let error = of(principal, "administrator").unwrap_err().to_string();
+            assert!(error.contains("\"operators/{operator}\""), "{error}");
+        }
     }
 
     #[test]
