@@ -44,6 +44,14 @@ pub struct Tenant {
     pub correlation_salt: Vec<u8>,
 }
 
+impl Tenant {
+    /// Whether it has left: its log takes nothing more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state == TenantState::Closed
+    }
+}
+
 /// When authority was asked about a tenant, and what it said.
 type Remembered = (Instant, Arc<Tenant>);
 

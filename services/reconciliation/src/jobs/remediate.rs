@@ -42,7 +42,11 @@ pub(super) async fn carry_out(
     key: &RemediationKey,
     unseen_since_ms: i64,
 ) -> Result<(), JobError> {
-    context.tenants.require(&key.tenant).await?;
+    let tenant = context.tenants.require(&key.tenant).await?;
+    if tenant.is_closed() {
+        // Its log takes nothing more, and what is not on record is not done.
+        return Ok(());
+    }
     let Some(job) = Job::take_over(context, key, unseen_since_ms).await? else {
         return Ok(());
     };

@@ -4,13 +4,19 @@
 use counterfoil_chassis::testing::TestDatabase;
 use counterfoil_evidence::v1::AttemptResult;
 use counterfoil_proto::{
-    authority::{ResumeTenantRequest, SuspendTenantRequest},
+    authority::{
+        BeginExitRequest, CloseTenantRequest, RecordEvidencePackRequest, ResumeTenantRequest,
+        SuspendTenantRequest,
+    },
     reconciliation::{ActionState, ExecuteRemediationRequest, RemediationState},
 };
 use tokio::time::timeout;
 
 use super::{Account, TENANT, World, reason, revoke_root, world::PATIENCE};
-use crate::jobs::Step;
+use crate::{
+    jobs::{Step, remediate},
+    model::ids::RemediationKey,
+};
 
 impl World {
     async fn suspend(&self) {
@@ -32,6 +38,38 @@ impl World {
         };
         let mut tenants = self.olga.tenants.clone();
         tenants.resume_tenant(request).await.unwrap();
+    }
+
+    /// Lets the tenant leave and be closed, and waits until the service knows it.
+    async fn close_tenant(&self) {
+        let mut tenants = self.olga.tenants.clone();
+        let request = BeginExitRequest {
+            name: TENANT.into(),
+            reason_code: "leaves".into(),
+            request_id: String::new(),
+        };
+        tenants.begin_exit(request).await.unwrap();
+        let request = RecordEvidencePackRequest {
+            tenant: TENANT.into(),
+            tree_size: 1,
+            root_hash: vec![1; 32],
+            format_code: "bundle".into(),
+            request_id: String::new(),
+        };
+        tenants.record_evidence_pack(request).await.unwrap();
+        let request = CloseTenantRequest {
+            name: TENANT.into(),
+            request_id: String::new(),
+        };
+        tenants.close_tenant(request).await.unwrap();
+        let context = self.context();
+        let tenant = async || context.tenants.require("acme").await.unwrap();
+        let known = async {
+            while !tenant().await.is_closed() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, known).await.unwrap();
     }
 
     /// Waits until the service knows that the tenant is not active any more.
@@ -110,6 +148,25 @@ counterfoil_chassis::both_engines! {
         world.restart().await;
         assert_eq!(world.watch(&planned.name).await.state(), RemediationState::Closed);
         world.audited().await;
+        world.stop().await;
+    }
+
+    /// Closed while it runs: there is nobody left to remove anything for, and no log to tell of it.
+    async fn nobody_goes_on_for_a_tenant_that_is_closed(db: TestDatabase) {
+        let world = World::start(db).await;
+        world.add_source("hr", &[Account("amy", &["crew", "root"])], |_| {}).await;
+        world.review("q3", revoke_root).await;
+        let planned = world.planned().await;
+        world.die_at(Step::Settled);
+        world.execute(&planned.name).await.unwrap();
+        world.died().await;
+        world.close_tenant().await;
+        let id = planned.name.rsplit('/').next().unwrap();
+        let before = world.runner(id).await;
+        let key = RemediationKey { tenant: "acme".into(), remediation: id.into() };
+        remediate::carry_out(world.context(), &key, i64::MAX).await.unwrap();
+        assert_eq!(world.runner(id).await, before, "nobody takes it over");
+        assert_eq!(world.grants_in("hr").len(), 2);
         world.stop().await;
     }
 }
