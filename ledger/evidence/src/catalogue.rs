@@ -130,6 +130,7 @@ catalogue! {
     "R11" SourceRegistered INVENTORY false;
     "R12" SourceSyncSealed INVENTORY false;
     "R13" SnapshotSealed INVENTORY false;
+    "R16" ObjectClassified INVENTORY false;
     "R25" ActionAttempted RECONCILIATION false;
     "R26" EffectVerified RECONCILIATION true;
     "R27" GrantEnded RECONCILIATION true;

@@ -24,6 +24,7 @@ pub mod v1 {
 pub mod catalogue;
 pub mod engagement;
 pub mod leaf;
+pub mod place;
 pub mod record;
 pub mod replay;
 pub mod situation;

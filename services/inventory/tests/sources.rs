@@ -13,6 +13,7 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 
 use calls::{TENANT, source};
 use counterfoil_chassis::{both_engines, testing::TestDatabase};
+use counterfoil_evidence::catalogue::Payload;
 use counterfoil_inventory::config::InventoryConfig;
 use counterfoil_proto::inventory::*;
 use deployment::{Clients, Deployment, name_of, reason};
@@ -169,6 +170,51 @@ both_engines! {
         let refused = create(&ada, "hr", &csv(&own)).await.unwrap_err();
         assert!(refused.message().contains("accounts.csv: wrong header"), "{}", refused.message());
         assert!(!refused.message().contains("hunter2"), "{}", refused.message());
+    }
+
+    /// Whoever could name the place of a source could move it to where their own rights reach.
+    async fn only_the_customer_says_where_a_source_lies(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        let ada = deployment.clients_of(&name_of("ada")).await;
+        let mut request = deployment.create_source("hr", &Estate::small());
+        let asked = request.source.as_mut().unwrap();
+        (asked.environment, asked.tier) = ("prod".into(), "gold".into());
+        let refused = deployment.admin.sources.clone().create_source(request.clone()).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "CALLER_NOT_CUSTOMER"));
+        let mut free = request.clone();
+        free.source.as_mut().unwrap().tier = "for Mara Lind".into();
+        let refused = ada.sources.clone().create_source(free).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains("source.tier"), "{}", refused.message());
+        let created = ada.sources.clone().create_source(request).await.unwrap().into_inner().source.unwrap();
+        assert_eq!((created.environment.as_str(), created.tier.as_str()), ("prod", "gold"));
+
+        let request = ClassifySourceRequest {
+            name: source("hr"),
+            environment: "test".into(),
+            tier: String::new(),
+            request_id: "0195b1f0-0000-7000-8000-000000000001".into(),
+        };
+        // Neither whoever runs the deployment nor an operator holds the permission.
+        let refused = deployment.admin.sources.clone().classify_source(request.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        let none = ClassifySourceRequest { name: source("none"), request_id: String::new(), ..request.clone() };
+        assert_eq!(ada.sources.clone().classify_source(none).await.unwrap_err().code(), Code::NotFound);
+        let first = ada.sources.clone().classify_source(request.clone()).await.unwrap().into_inner();
+        let again = ada.sources.clone().classify_source(request.clone()).await.unwrap().into_inner();
+        assert_eq!(first.receipt.as_ref().map(|one| &one.record_id), again.receipt.as_ref().map(|one| &one.record_id));
+        let other = ClassifySourceRequest { environment: "dev".into(), ..request };
+        assert_eq!(ada.sources.clone().classify_source(other).await.unwrap_err().code(), Code::InvalidArgument);
+        let read = GetSourceRequest { name: source("hr") };
+        let found = ada.sources.clone().get_source(read).await.unwrap().into_inner().source.unwrap();
+        assert_eq!((found.environment.as_str(), found.tier.as_str()), ("test", ""));
+        let logged = calls::logged(&deployment.service).await;
+        let said: Vec<_> = logged.iter().filter_map(|(_, payload)| match payload {
+            Payload::SourceRegistered(one) => Some((one.environment.as_str(), one.tier.as_str())),
+            Payload::ObjectClassified(one) => Some((one.environment.as_str(), one.tier.as_str())),
+            _ => None,
+        }).collect();
+        assert_eq!(said, [("prod", "gold"), ("test", "")]);
     }
 
     /// No removal from a source with totals of its own could ever be verified, so its writer is refused from the start.

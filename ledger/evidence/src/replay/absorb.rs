@@ -183,7 +183,11 @@ fn payload_of(state: &mut State, tallies: &mut Tallies, context: &Context<'_>, p
             *known = known.or(end);
         }
         Payload::PolicyBundlePublished(what) => state.policies.push(At { pos, what }),
-        Payload::SourceRegistered(what) => state.sources.push(At { pos, what }),
+        Payload::SourceRegistered(what) => {
+            state.places.register(pos, &what);
+            state.sources.push(At { pos, what });
+        }
+        Payload::ObjectClassified(what) => state.places.classify(pos, what),
         Payload::SourceSyncSealed(sealed) => {
             let tag = SourceTag::of(&sealed.source);
             let blob = context.blob(media_type::GRANT_SET);

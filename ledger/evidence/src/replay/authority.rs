@@ -1,6 +1,7 @@
 //! Who answers, and who may decide.
 
 use super::CLOCK_SKEW_MS;
+use super::accesses::is_hired;
 use super::check::{Check, Tallies};
 pub(super) use super::policies::rules_for;
 use super::state::{Meta, Pos, State, Sym};
@@ -250,10 +251,14 @@ fn remediations(state: &State, tallies: &mut Tallies) {
     }
     for change in &state.finding_changes {
         if change.state == v1::FindingState::AcceptedRisk {
+            let finding = state.finding_at.get(&change.finding);
+            let finding = finding.and_then(|at| state.findings.get(*at as usize));
+            let source = finding.and_then(|found| state.source_of(found.key.source_tag()));
+            let source = source.map(|source| source.source.as_str());
             let need = Need {
                 pos: change.pos,
                 action: DecisionAction::Except,
-                sources: &[],
+                sources: source.as_slice(),
                 by: Decider::NoService,
                 at_once: true,
             };
@@ -306,6 +311,9 @@ fn right_covers(state: &State, tallies: &mut Tallies, need: &Need<'_>) -> Result
             standing::able(state, holder, need.pos)
                 .map_err(|why| format!("cites a right of {}, who had {why}", below.holder))?;
         }
+        if let Some(holder) = holder {
+            within_reach(state, tallies, need, holder);
+        }
     }
     let Some((root, right)) = chain.last().and_then(|root| match root.source {
         titles::Source::Right(right) => Some((root, right)),
@@ -318,6 +326,18 @@ fn right_covers(state: &State, tallies: &mut Tallies, need: &Need<'_>) -> Result
         None => Err("cites a right whose grantor is no registered principal".to_owned()),
         Some(grantor) => human_of_customer(state, grantor, granted_ms)
             .map_err(|why| format!("cites a right whose grantor {why}")),
+    }
+}
+
+/// Holds somebody of a provider to where the tier of their engagement reaches (I-46).
+fn within_reach(state: &State, tallies: &mut Tallies, need: &Need<'_>, holder: Sym) {
+    if !is_hired(state, holder) {
+        return;
+    }
+    tallies.checked(Check::I46);
+    let reaches = standing::reaches(state, (holder, need.pos), need.sources, need.at_once);
+    if let Err(why) = reaches {
+        tallies.fail(Check::I46, format!("{}: {why}", state.entry(need.pos)));
     }
 }
 

@@ -15,6 +15,7 @@
 //! | `titles`, `two_people`, `emergencies` | rights passed on, four eyes, break-glass (I-13, I-16, I-43, I-82) |
 //! | `governed`, `life` | the tenant and its units (I-12, I-17) |
 //! | `inventory` | syncs and snapshots (I-19, I-20) |
+//! | `places` | who says of which environment and tier a source is (I-46), which rights and tiers are held to (I-13) |
 //! | `review` | decisions (I-25, I-26, I-27, G10) |
 //! | `population`, `current`, `closing` | what was to be reviewed, what had changed, and that all of it was (I-27, I-28, I-32) |
 //! | `recon` | situations (I-58) |
@@ -38,6 +39,7 @@ mod inventory;
 mod ledger;
 mod life;
 mod persistence;
+mod places;
 mod plans;
 mod policies;
 mod population;
@@ -160,6 +162,7 @@ impl Replay {
         credentials::judge(state, tallies);
         providers::judge(state, tallies);
         accesses::judge(state, tallies);
+        places::judge(state, tallies);
         titles::judge(state, tallies);
         two_people::judge(state, tallies);
         emergencies::judge(state, tallies);

@@ -4,6 +4,7 @@
 use super::CLOCK_SKEW_MS;
 use super::accesses::is_hired;
 use super::check::{Check, Tallies};
+use super::places;
 use super::providers::{Counted, Engagement, Moment, Told, by_provider};
 use super::state::{At, Meta, Pos, State, Sym};
 use crate::engagement::{
@@ -56,7 +57,8 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies) {
             tallies.fail(Check::I45, what);
         }
         tallies.checked(Check::I46);
-        tallies.expect(Check::I46, tier_reaches(state, engagement, moment), || {
+        let reaches = tier_reaches(state, engagement, ENVIRONMENT, moment);
+        tallies.expect(Check::I46, reaches, || {
             format!("{}: the tier did not reach the sensitivity", entry())
         });
         tallies.checked(Check::I47);
@@ -221,7 +223,7 @@ fn qualified(
     let profile = first.what.0.profile();
     competent(state, operator, profile, moment)
         .map_err(|topic| format!("no good evidence of {topic}"))?;
-    if !tier_reaches(state, engagement, moment) {
+    if !tier_reaches(state, engagement, ENVIRONMENT, moment) {
         return Err("no tier that reached the sensitivity".to_owned());
     }
     vouched(state, engagement, profile, moment)?;
@@ -330,14 +332,43 @@ fn good_then(
 }
 
 /// Whether the tier reached the sensitivity of the environment; what nobody stated is the highest.
-fn tier_reaches(state: &State, engagement: &Engagement, moment: Moment) -> bool {
+fn tier_reaches(state: &State, engagement: &Engagement, environment: &str, moment: Moment) -> bool {
     let tiers = moment.in_force(state, &engagement.tiers);
     let tier = tiers.into_iter().max().copied().unwrap_or(0);
     let levels = state.providers.levels.iter();
-    let levels = levels.filter(|level| level.what.environment == ENVIRONMENT);
+    let levels = levels.filter(|level| level.what.environment == environment);
     let levels = moment.in_force(state, levels);
     let level = levels.into_iter().map(|level| level.level).min();
     tier >= level.unwrap_or(LEVEL_MAX)
+}
+
+/// Whether the tier of whoever decides reached the sensitivity of where they did; `Err`: of which source it did not. Who is of no
+/// provider may decide everywhere.
+pub(super) fn reaches(
+    state: &State,
+    (holder, pos): (Sym, Pos),
+    sources: &[&str],
+    at_once: bool,
+) -> Result<(), String> {
+    let name = state.names.text(holder);
+    let known = &state.providers;
+    let mut assigned = known.assigned.iter();
+    let assigned = assigned.rfind(|one| one.what.principal == name);
+    let engagement = assigned.and_then(|one| known.engagements.get(&one.what.engagement));
+    let (Some(engagement), Some(meta)) = (engagement, state.meta(pos)) else {
+        return Ok(());
+    };
+    let moment = Moment::of(state, pos);
+    for source in sources {
+        let places = places::in_force(state, source, meta, at_once);
+        let mut places = places.iter();
+        if !places.any(|place| tier_reaches(state, engagement, place.environment(), moment)) {
+            return Err(format!(
+                "the tier of {name} did not reach the sensitivity of where {source} is"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the provider's word for its controls and the customer's look at it were live.

@@ -436,6 +436,7 @@ pub(super) struct State {
     pub(super) policies: Vec<At<v1::PolicyBundlePublished>>,
     pub(super) providers: Providers,
     pub(super) sources: Vec<At<v1::SourceRegistered>>,
+    pub(super) places: super::places::Places,
     pub(super) syncs: BTreeMap<Pos, Sync>,
     pub(super) snapshots: BTreeMap<Pos, v1::SnapshotSealed>,
     pub(super) campaigns: BTreeMap<Sym, Campaign>,

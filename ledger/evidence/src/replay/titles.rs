@@ -2,6 +2,7 @@
 
 use super::CLOCK_SKEW_MS;
 use super::check::{Check, Tallies};
+use super::places;
 use super::state::{Ending, Meta, Pos, State};
 use crate::v1::{self, DecisionAction};
 
@@ -112,12 +113,7 @@ impl<'s> Title<'s> {
                 return Err(format!("cites a right that does not cover {source}"));
             }
         }
-        if !self.tiers.is_empty() || !self.environments.is_empty() {
-            return Err(
-                "cites a right for some tiers or environments, and nothing tells those of a source"
-                    .to_owned(),
-            );
-        }
+        self.reaches(state, meta, sources, at_once)?;
         let at_ms = meta.occurred_ms;
         if at_ms < self.from_ms || at_ms >= self.to_ms {
             return Err("cites a right that was not valid at that time".to_owned());
@@ -131,6 +127,32 @@ impl<'s> Title<'s> {
         }
         ended(self.ended, meta, at_once)
             .map_err(|when| format!("cites a right that had been revoked{when}"))
+    }
+
+    /// Whether it holds in the tiers and environments of all these sources.
+    fn reaches(
+        &self,
+        state: &State,
+        meta: &Meta,
+        sources: &[&str],
+        at_once: bool,
+    ) -> Result<(), String> {
+        if self.tiers.is_empty() && self.environments.is_empty() {
+            return Ok(());
+        }
+        if sources.is_empty() {
+            return Err("cites a right for some tiers or environments for no source".to_owned());
+        }
+        for source in sources {
+            let places = places::in_force(state, source, meta, at_once);
+            let mut places = places.iter();
+            if !places.any(|place| place.is_within(self.tiers, self.environments)) {
+                return Err(format!(
+                    "cites a right for other tiers or environments than those of {source}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The titles from this one down to the right that all rest on, this one first.

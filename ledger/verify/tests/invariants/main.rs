@@ -47,6 +47,7 @@ mod governance;
 mod inventory;
 mod ledger;
 mod lives;
+mod places;
 mod prelude;
 mod providers;
 mod remediation;
@@ -151,6 +152,7 @@ fn every_check_of_the_replay_has_a_forgery_that_breaks_it() {
         providers::FORGERIES,
         governance::FORGERIES,
         lives::FORGERIES,
+        places::FORGERIES,
         inventory::FORGERIES,
         review::FORGERIES,
         remediation::FORGERIES,

@@ -100,6 +100,7 @@ impl Cycle {
             writer_principal: writer(source),
             config_hash: seed(source).to_vec(),
             source_tag: SourceTag::of(source).0.to_vec(),
+            ..v1::SourceRegistered::default()
         };
         self.log
             .append(&Payload::SourceRegistered(registered), Draft::default());

@@ -1,16 +1,14 @@
 //! What people may write: names for people, and codes that may stand in a record.
 
+pub(crate) use counterfoil_evidence::place::{CODE, is_code};
+
 /// Longest name for people, in characters.
 const NAME_CHARS_MAX: usize = 200;
-/// Longest code, in characters.
-const CODE_CHARS_MAX: usize = 64;
 /// Longest identity key, in bytes.
 const IDENTITY_KEY_BYTES_MAX: usize = 512;
 
 /// What a name for people looks like.
 pub(crate) const NAME: &str = "must have 1 to 200 characters, none of them a control character";
-/// What a code looks like.
-pub(crate) const CODE: &str = "must be a code of 1 to 64 of A-Z, a-z, 0-9, '.', '_', '-', '/' and ':': records hold no free text";
 /// What an identity key looks like.
 pub(crate) const IDENTITY_KEY: &str =
     "must have at most 512 bytes, no control character, and no white space at its ends";
@@ -20,12 +18,6 @@ pub(crate) fn is_name(text: &str) -> bool {
     !text.trim().is_empty()
         && text.chars().count() <= NAME_CHARS_MAX
         && !text.chars().any(char::is_control)
-}
-
-/// Whether a text is a code, which may stand in a record.
-pub(crate) fn is_code(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:".contains(&byte);
-    !text.is_empty() && text.len() <= CODE_CHARS_MAX && text.bytes().all(allowed)
 }
 
 /// Whether a text is an identity key as sources know it; empty: none. It is kept as
@@ -44,22 +36,6 @@ pub(crate) fn is_jurisdiction(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_code_has_no_room_for_free_text() {
-        for code in ["SOX-404", "HGB:257", "GDPR/5.1.e", "governance"] {
-            assert!(is_code(code), "{code}");
-        }
-        for text in [
-            "",
-            "Commercial law",
-            "a@b.example\n",
-            "caf\u{e9}",
-            &"x".repeat(65),
-        ] {
-            assert!(!is_code(text), "{text}");
-        }
-    }
 
     #[test]
     fn a_name_is_for_people_and_an_identity_key_for_sources() {

@@ -143,6 +143,7 @@ pub(crate) const COMMANDS: &[Spec] = &[
     spec("emergency", "review", "authority.EmergencyService/ReviewEmergencyUse", &[("name", "emergencies")], &["name", "state"]),
     spec("emergency", "list", "authority.EmergencyService/ListEmergencyAccesses", &[TENANT], &["name", "state", "requester", "approver", "end_time"]),
     spec("source", "create", "inventory.SourceService/CreateSource", &[TENANT, ("source_id", "")], &["name", "kind", "reader_principal", "writer_principal"]),
+    spec("source", "classify", "inventory.SourceService/ClassifySource", &[("name", "sources")], &["name", "environment", "tier"]),
     spec("source", "get", "inventory.SourceService/GetSource", &[("name", "sources")], &[]),
     spec("source", "list", "inventory.SourceService/ListSources", &[TENANT], &["name", "kind", "latest_sync_time", "latest_sync"]),
     spec("sync", "start", "inventory.SourceService/StartSync", &[("source", "sources")], &["name", "state", "source"]),

@@ -36,6 +36,8 @@ pub(super) fn source(row: &SourceRow) -> proto::Source {
         latest_sync_time: time(row.current_ended_ms),
         source_tag: row.tag.0.to_vec(),
         last_attempted_sync: sync(&row.last_attempted_sync).unwrap_or_default(),
+        environment: row.environment.clone(),
+        tier: row.tier.clone(),
     }
 }
 

@@ -10,6 +10,7 @@ mod entities;
 mod grants;
 mod names;
 mod owners;
+mod places;
 mod proofs;
 mod serve;
 mod snapshots;

@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, changes, connection, entities, grants, owners, proofs, snapshots, sources, syncs,
+    Api, changes, connection, entities, grants, owners, places, proofs, snapshots, sources, syncs,
 };
 
 type Answers<T> = BoxStream<'static, Result<T, Status>>;
@@ -50,6 +50,7 @@ macro_rules! serve {
 serve! {
     SourceService {
         sources::create_source(CreateSourceRequest) -> CreateSourceResponse;
+        places::classify_source(ClassifySourceRequest) -> ClassifySourceResponse;
         sources::get_source(GetSourceRequest) -> GetSourceResponse;
         sources::list_sources(ListSourcesRequest) -> ListSourcesResponse;
         connection::get_source_connection(GetSourceConnectionRequest) -> GetSourceConnectionResponse;

@@ -11,7 +11,9 @@ use counterfoil_proto::inventory::{
     ListSourcesRequest, ListSourcesResponse,
 };
 
-use super::{Api, EVIDENCE_PATIENCE, connection::Connection, convert, names::SourceName, one_more};
+use super::{
+    Api, EVIDENCE_PATIENCE, connection::Connection, convert, names::SourceName, one_more, places,
+};
 use crate::store::sources::{self, NewSource, SourceRow};
 
 /// Longest display name in characters.
@@ -40,8 +42,13 @@ pub(super) async fn create_source(
 ) -> Result<CreateSourceResponse, ApiError> {
     let tenant = tenant_field(&request.tenant)?;
     caller.require_tenant(&tenant)?;
-    check_source_id(&request.source_id)?;
     let asked = request.source.clone().unwrap_or_default();
+    if !(asked.environment.is_empty() && asked.tier.is_empty()) {
+        places::require_customer(api, caller, &tenant).await?;
+        places::check_code("source.environment", &asked.environment)?;
+        places::check_code("source.tier", &asked.tier)?;
+    }
+    check_source_id(&request.source_id)?;
     if asked.display_name.chars().count() > DISPLAY_NAME_CHARS_MAX {
         return Err(ApiError::invalid(
             "source.display_name",
@@ -67,6 +74,8 @@ pub(super) async fn create_source(
         reader_principal: format!("connectors/{}/reader", request.source_id),
         writer_principal: connection.writer_principal(&request.source_id),
         display_name: asked.display_name,
+        environment: asked.environment,
+        tier: asked.tier,
         source: request.source_id.clone(),
     };
     let mut tx = api.db.write_tx(&tenant).await?;
@@ -118,6 +127,8 @@ fn record(new: &NewSource, connection: &Connection, caller: &Caller, now_ms: i64
         writer_principal: new.writer_principal.clone(),
         config_hash: connection.config.config_hash().to_vec(),
         source_tag: new.tag.0.to_vec(),
+        environment: new.environment.clone(),
+        tier: new.tier.clone(),
     };
     RecordDraft::new(&payload, caller.actor(), now_ms)
         .subject(source)
@@ -136,6 +147,8 @@ fn row(tenant: &str, source_no: i64, new: NewSource) -> SourceRow {
         writer_principal: new.writer_principal,
         record_id: Vec::new(),
         display_name: new.display_name,
+        environment: new.environment,
+        tier: new.tier,
         current_seq: 0,
         current_sync: None,
         current_ended_ms: None,

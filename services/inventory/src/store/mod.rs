@@ -25,7 +25,7 @@ pub const STILL_THERE: i64 = i64::MAX;
 
 /// The tables of this service.
 pub const MIGRATIONS: Migrations =
-    counterfoil_chassis::migrations!("inventory", "0001_inventory.sql");
+    counterfoil_chassis::migrations!("inventory", "0001_inventory.sql", "0002_places.sql");
 
 /// Reads bytes of a fixed length.
 fn bytes<const N: usize>(row: &AnyRow, column: &'static str) -> Result<[u8; N]> {

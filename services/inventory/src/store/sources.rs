@@ -30,6 +30,10 @@ pub struct SourceRow {
     pub record_id: Vec<u8>,
     /// Name shown to people.
     pub display_name: String,
+    /// Environment; empty: "default".
+    pub environment: String,
+    /// Tier; empty: none.
+    pub tier: String,
     /// The COMPLETE sync that is the inventory; 0 = none.
     pub current_seq: i64,
     /// Its id.
@@ -57,13 +61,17 @@ pub struct NewSource {
     pub writer_principal: String,
     /// Name shown to people.
     pub display_name: String,
+    /// Environment; empty: "default".
+    pub environment: String,
+    /// Tier; empty: none.
+    pub tier: String,
 }
 
 macro_rules! select_source {
     ($rest:literal) => {
         concat!(
             "SELECT s.source_no, s.tenant, s.source, s.tag, s.kind, s.config_json, s.reader_principal, \
-             s.writer_principal, s.record_id, s.display_name, s.current_seq, s.current_sync, \
+             s.writer_principal, s.record_id, s.display_name, s.environment, s.tier, s.current_seq, s.current_sync, \
              c.ended_ms AS current_ended_ms, \
              COALESCE((SELECT w.sync FROM syncs w WHERE w.source_no = s.source_no AND w.state = 1), \
              (SELECT a.sync FROM syncs a WHERE a.source_no = s.source_no AND a.seq IS NOT NULL ORDER BY a.seq DESC LIMIT 1)) \
@@ -86,6 +94,8 @@ fn source(row: &AnyRow) -> Result<SourceRow> {
         writer_principal: row.try_get("writer_principal")?,
         record_id: row.try_get("record_id")?,
         display_name: row.try_get("display_name")?,
+        environment: row.try_get("environment")?,
+        tier: row.try_get("tier")?,
         current_seq: row.try_get("current_seq")?,
         current_sync: row.try_get("current_sync")?,
         current_ended_ms: row.try_get("current_ended_ms")?,
@@ -106,7 +116,8 @@ pub async fn insert(
     let tenant = tx.tenant().to_owned();
     let row = sqlx::query(
         "INSERT INTO sources (tenant, source, tag, kind, config_json, reader_principal, writer_principal, record_id, \
-         created_ms, display_name) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING source_no",
+         created_ms, display_name, environment, tier) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING source_no",
     )
     .bind(tenant)
     .bind(&new.source)
@@ -118,9 +129,34 @@ pub async fn insert(
     .bind(record_id.to_vec())
     .bind(now_ms)
     .bind(&new.display_name)
+    .bind(&new.environment)
+    .bind(&new.tier)
     .fetch_one(tx.conn())
     .await?;
     Ok(row.try_get(0)?)
+}
+
+/// Says anew where a source lies. False: there is none of this id.
+///
+/// # Errors
+/// When the database fails.
+pub async fn classify(
+    tx: &mut WriteTx,
+    source: &str,
+    environment: &str,
+    tier: &str,
+) -> Result<bool> {
+    let tenant = tx.tenant().to_owned();
+    let done = sqlx::query(
+        "UPDATE sources SET environment = $1, tier = $2 WHERE tenant = $3 AND source = $4",
+    )
+    .bind(environment)
+    .bind(tier)
+    .bind(tenant)
+    .bind(source)
+    .execute(tx.conn())
+    .await?;
+    Ok(done.rows_affected() > 0)
 }
 
 /// Whether an id is taken.
@@ -146,6 +182,20 @@ pub async fn get(db: &Database, tenant: &str, id: &str) -> Result<Option<SourceR
         .bind(tenant)
         .bind(id)
         .fetch_optional(db.read(tenant).await?.conn())
+        .await?;
+    row.as_ref().map(source).transpose()
+}
+
+/// The same inside of a transaction, of its tenant.
+///
+/// # Errors
+/// When the database fails.
+pub async fn get_in(tx: &mut WriteTx, id: &str) -> Result<Option<SourceRow>> {
+    let tenant = tx.tenant().to_owned();
+    let row = sqlx::query(select_source!("WHERE s.tenant = $1 AND s.source = $2"))
+        .bind(tenant)
+        .bind(id)
+        .fetch_optional(tx.conn())
         .await?;
     row.as_ref().map(source).transpose()
 }

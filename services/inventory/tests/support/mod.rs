@@ -336,6 +336,8 @@ impl Lab {
             reader_principal: format!("connectors/{id}/reader"),
             writer_principal: format!("connectors/{id}/writer"),
             display_name: id.to_uppercase(),
+            environment: String::new(),
+            tier: String::new(),
         };
         sources::insert(&mut tx, &new, &[1; 16], NOW_MS)
             .await

@@ -1,0 +1,217 @@
+//! Sources of different environments and tiers: what may be decided there under limited rights, and by a provider, forged.
+
+use crate::prelude::*;
+use counterfoil_verify::{Verdict, report};
+
+/// The same log where one source is of "prod" and the other of "test", as the customer says, and all rights are for both.
+fn placed(scene: &mut Scene<'_>) -> Edit {
+    match &mut *scene.payload {
+        Payload::PrincipalRegistered(p) if p.principal == CAROL => {
+            scene.record.occurred_at_ms -= 2 * DAY_MS;
+            Edit::Keep
+        }
+        Payload::SourceRegistered(p) if p.source != OLD => {
+            // Long enough before all that is decided there.
+            scene.record.occurred_at_ms -= DAY_MS;
+            scene.record.actor = CAROL.to_owned();
+            scene.record.accountability = None;
+            let prod = p.source == HR;
+            let (environment, tier) = if prod {
+                ("prod", "gold")
+            } else {
+                ("test", "silver")
+            };
+            p.environment = environment.to_owned();
+            p.tier = tier.to_owned();
+            Edit::Keep
+        }
+        Payload::DecisionRightGranted(p) => {
+            p.environments = codes(&["prod", "test"]);
+            p.tiers = codes(&["gold", "silver"]);
+            Edit::Keep
+        }
+        Payload::DecisionRightProposed(p) => {
+            p.environments = codes(&["prod", "test"]);
+            p.tiers = codes(&["gold", "silver"]);
+            Edit::Keep
+        }
+        Payload::DelegationGranted(p) => {
+            p.environments = codes(&["prod", "test"]);
+            p.tiers = codes(&["gold", "silver"]);
+            Edit::Keep
+        }
+        Payload::EnvironmentSensitivitySet(_) => levels(scene, 2),
+        _ => Edit::Keep,
+    }
+}
+
+fn codes(codes: &[&str]) -> Vec<String> {
+    codes.iter().map(|code| (*code).to_owned()).collect()
+}
+
+/// How sensitive the two environments are.
+fn levels(scene: &Scene<'_>, level: u32) -> Edit {
+    let set = |environment: &str| {
+        let environment = environment.to_owned();
+        let set = v1::EnvironmentSensitivitySet { environment, level };
+        let payload = Payload::EnvironmentSensitivitySet(set);
+        (scene.record.clone(), payload)
+    };
+    Edit::Follow(vec![set("prod"), set("test")])
+}
+
+/// Says anew where a source is, half a day after it was registered.
+fn classified(scene: &Scene<'_>, object: &str, (environment, tier): (&str, &str)) -> Edit {
+    let what = v1::ObjectClassified {
+        object: object.to_owned(),
+        environment: environment.to_owned(),
+        tier: tier.to_owned(),
+    };
+    let mut record = scene.record.clone();
+    record.occurred_at_ms += DAY_MS / 2;
+    Edit::Follow(vec![(record, Payload::ObjectClassified(what))])
+}
+
+/// Changes records of one type in the log with places.
+macro_rules! moved {
+    ($kind:ident, |$record:ident, $payload:ident| $change:expr) => {
+        |scene| {
+            let edit = placed(scene);
+            let $record = &mut *scene.record;
+            if let Payload::$kind($payload) = &mut *scene.payload {
+                $change;
+            }
+            let _ = $record;
+            edit
+        }
+    };
+}
+
+fn reclassified(scene: &mut Scene<'_>, source: &str, place: (&str, &str)) -> Edit {
+    let edit = placed(scene);
+    match &*scene.payload {
+        Payload::SourceRegistered(p) if p.source == source => classified(scene, source, place),
+        _ => edit,
+    }
+}
+
+pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
+    (
+        "I-13",
+        "decisions under a right for one environment in another",
+        moved!(DecisionRightGranted, |_r, p| p.environments =
+            codes(&["prod"])),
+    ),
+    (
+        "I-13",
+        "decisions under a right for one tier in another",
+        moved!(DecisionRightGranted, |_r, p| p.tiers = codes(&["gold"])),
+    ),
+    (
+        "I-13",
+        "decisions under a right for tiers where there is none",
+        moved!(SourceRegistered, |_r, p| p.tier.clear()),
+    ),
+    (
+        "I-13",
+        "decisions under a right for environments where none was named",
+        moved!(SourceRegistered, |_r, p| p.environment.clear()),
+    ),
+    (
+        "I-13",
+        "decisions under a right for where the source had been",
+        |scene| reclassified(scene, LDAP, ("dev", "silver")),
+    ),
+    (
+        "I-13",
+        "a source that is registered again, elsewhere",
+        |scene| {
+            let edit = reclassified(scene, LDAP, ("dev", "silver"));
+            match (edit, &*scene.payload) {
+                (Edit::Follow(mut more), Payload::SourceRegistered(p)) => {
+                    let record = scene.record.clone();
+                    more.push((record, Payload::SourceRegistered(p.clone())));
+                    Edit::Follow(more)
+                }
+                (edit, _) => edit,
+            }
+        },
+    ),
+    (
+        "I-46",
+        "a provider where its tier does not reach",
+        |scene| {
+            let edit = placed(scene);
+            match &*scene.payload {
+                Payload::EnvironmentSensitivitySet(_) => levels(scene, 3),
+                _ => edit,
+            }
+        },
+    ),
+    (
+        "I-46",
+        "a provider where nobody said how sensitive it is",
+        |scene| {
+            let edit = placed(scene);
+            match &*scene.payload {
+                Payload::EnvironmentSensitivitySet(_) => Edit::Keep,
+                _ => edit,
+            }
+        },
+    ),
+    (
+        "I-46",
+        "a source that the deployment says is for tests",
+        moved!(SourceRegistered, |r, _p| r.actor =
+            "operators/admin".to_owned()),
+    ),
+    (
+        "I-46",
+        "a source that the provider says is for tests",
+        moved!(SourceRegistered, |r, _p| r.actor = PROVIDER.to_owned()),
+    ),
+    (
+        "I-46",
+        "a source that nobody registered is for tests",
+        |scene| {
+            let edit = placed(scene);
+            match &*scene.payload {
+                Payload::SourceRegistered(p) if p.source == LDAP => {
+                    classified(scene, "sources/none", ("test", ""))
+                }
+                _ => edit,
+            }
+        },
+    ),
+    (
+        "I-46",
+        "an environment that says more than a code",
+        |scene| reclassified(scene, LDAP, ("for Mara Lind", "")),
+    ),
+];
+
+#[test]
+fn decisions_where_a_right_or_a_tier_does_not_reach_are_seen() {
+    all_fail(FORGERIES);
+}
+
+#[test]
+fn decisions_where_the_customer_lets_them_be_taken_are_good() {
+    let golden = Golden::new();
+    let honest: [(&str, Forgery); 2] = [
+        ("placed", placed),
+        ("moved", |scene| reclassified(scene, LDAP, ("prod", "gold"))),
+    ];
+    for (name, story) in honest {
+        let (root, files) = golden.copy(name);
+        let forger = Forger::new(&files, &golden.keys);
+        forger.rewrite(|scene| Ok(story(scene))).unwrap();
+        let found = golden.verify(&root);
+        assert_eq!(
+            found.verdict,
+            Verdict::Ok,
+            "{name}: {}",
+            report::text(&found)
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! Where sources lie: environment and tier, by which decision rights may be limited. Only the customer says so: who runs the
+//! deployment or works for a provider could otherwise move a source to where their own rights reach.
+
+use counterfoil_chassis::{
+    ApiError, Caller, RecordDraft,
+    idempotency::{self, Begun},
+};
+use counterfoil_evidence::{
+    place::{CODE, is_code},
+    v1,
+};
+use counterfoil_proto::{
+    authority::{GetPrincipalRequest, OrganizationKind, TenantKind},
+    inventory::{ClassifySourceRequest, ClassifySourceResponse},
+};
+
+use super::{Api, EVIDENCE_PATIENCE, convert, names::SourceName};
+use crate::store::sources;
+
+/// Refuses who is not of the customer organisation; in a provider's own tenant, of the provider.
+pub(super) async fn require_customer(
+    api: &Api,
+    caller: &Caller,
+    tenant: &str,
+) -> Result<(), ApiError> {
+    let refused = || {
+        ApiError::permission_denied(
+            "CALLER_NOT_CUSTOMER",
+            "only principals of the customer organisation say of which environment and tier a source is",
+        )
+    };
+    if caller.tenant().is_none() {
+        return Err(refused());
+    }
+    let governing = match api.tenants.require(tenant).await?.kind {
+        TenantKind::Provider => OrganizationKind::Provider,
+        TenantKind::Customer | TenantKind::Unspecified => OrganizationKind::Customer,
+    };
+    let request = GetPrincipalRequest {
+        name: caller.principal().to_owned(),
+    };
+    let answer = api.principals.clone().get_principal(request).await;
+    let answer = answer.map_err(|status| ApiError::from_peer("authority", status))?;
+    let found = answer.into_inner().principal.unwrap_or_default();
+    if found.organization_kind() != governing || found.end_time.is_some() {
+        return Err(refused());
+    }
+    Ok(())
+}
+
+/// Refuses what is neither empty nor a code.
+pub(super) fn check_code(field: &'static str, code: &str) -> Result<(), ApiError> {
+    if code.is_empty() || is_code(code) {
+        return Ok(());
+    }
+    Err(ApiError::invalid(field, CODE))
+}
+
+pub(super) async fn classify_source(
+    api: &Api,
+    caller: &Caller,
+    request: ClassifySourceRequest,
+) -> Result<ClassifySourceResponse, ApiError> {
+    let name = SourceName::parse_field("name", &request.name)?;
+    let tenant = &name.tenant;
+    caller.require_tenant(tenant)?;
+    require_customer(api, caller, tenant).await?;
+    check_code("environment", &request.environment)?;
+    check_code("tier", &request.tier)?;
+    api.tenants.require_active(tenant).await?;
+    let mut tx = api.db.write_tx(tenant).await?;
+    let id = &request.request_id;
+    let fresh = match idempotency::begin(&mut tx, caller, "ClassifySource", id, &request).await? {
+        Begun::Replay(answer) => return settled(api, tenant, answer).await,
+        Begun::Fresh(fresh) => fresh,
+    };
+    let (environment, tier) = (&request.environment, &request.tier);
+    if !sources::classify(&mut tx, &name.source, environment, tier).await? {
+        return Err(ApiError::not_found());
+    }
+    let found = sources::get_in(&mut tx, &name.source).await?;
+    let found = found.ok_or_else(ApiError::not_found)?;
+    let now_ms = api.clock.now_ms();
+    let payload = v1::ObjectClassified {
+        object: format!("sources/{}", name.source),
+        environment: environment.clone(),
+        tier: tier.clone(),
+    };
+    let draft = RecordDraft::new(&payload, caller.actor(), now_ms).subject(payload.object.clone());
+    let emitted = api.outbox.emit(&mut tx, draft).await?;
+    let answer = ClassifySourceResponse {
+        source: Some(convert::source(&found)),
+        receipt: Some(emitted.pending_receipt()),
+    };
+    fresh.store(&mut tx, &answer, now_ms).await?;
+    // If we crash here: the source is where it is said to be with the record of it, or where it was.
+    tx.commit().await?;
+    settled(api, tenant, answer).await
+}
+
+async fn settled(
+    api: &Api,
+    tenant: &str,
+    mut answer: ClassifySourceResponse,
+) -> Result<ClassifySourceResponse, ApiError> {
+    api.outbox
+        .settle(tenant, &mut answer.receipt, EVIDENCE_PATIENCE)
+        .await?;
+    Ok(answer)
+}
