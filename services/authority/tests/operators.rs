@@ -309,6 +309,59 @@ both_engines! {
         world.deployment.replayed("acme").await;
     }
 
+    /// The tier of the engagement is held to the environment of what is decided, not only to whether they come in.
+    async fn b23_an_operators_rights_reach_as_far_as_the_tier_of_the_engagement(db: TestDatabase) {
+        let (world, name) = qualified(db).await;
+        world.activate().await;
+        let mut ada = world.ada.clone();
+        for (environment, level) in [("test", 2), ("prod", 4)] {
+            let request = SetEnvironmentSensitivityRequest {
+                tenant: "tenants/acme".to_owned(),
+                environment: environment.to_owned(),
+                level,
+                request_id: String::new(),
+            };
+            ada.qualifications.set_environment_sensitivity(request).await.unwrap();
+        }
+        let acts_as = world.acts_as(&name).await;
+        let mut wanted = [right("otto", DecisionAction::Review, 30), right("otto", DecisionAction::Review, 30), right("otto", DecisionAction::Review, 30)];
+        for one in &mut wanted {
+            one.grantee.clone_from(&acts_as);
+        }
+        wanted[1].environments = vec!["prod".to_owned()];
+        wanted[2].environments = vec!["prod".to_owned(), "test".to_owned(), "unheard-of".to_owned()];
+        let given = ada.rights.grant_decision_rights(grant(&wanted)).await.unwrap().into_inner();
+        let request = GrantDelegationRequest {
+            tenant: "tenants/acme".to_owned(),
+            delegation: Some(Delegation {
+                delegate: name_of("ben"),
+                source: given.decision_rights[0].name.clone(),
+                valid_to_time: Some(timestamp(NOW_MS + 10 * DAY_MS)),
+                reason_code: "absence".to_owned(),
+                ..Delegation::default()
+            }),
+            request_id: String::new(),
+        };
+        world.otto.clone().delegations.grant_delegation(acting(request, "acme")).await.unwrap();
+        let held = async |principal: &str| {
+            let request = CheckDecisionRightRequest { principal: principal.to_owned(), action: DecisionAction::Review.into() };
+            let mut rights = world.deployment.service.rights.clone();
+            let found = rights.check_decision_right(request).await.unwrap().into_inner();
+            let mut of = found.decision_rights.into_iter().map(|one| one.environments).collect::<Vec<_>>();
+            of.sort();
+            (of, found.reach.map(|reach| reach.environments))
+        };
+        let codes = |codes: &[&str]| codes.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+        let reached = codes(&["default", "test"]);
+        assert_eq!(held(&acts_as).await, (vec![reached.clone(), codes(&["test"])], Some(reached.clone())));
+        // Who decides in their name gets no further than they do, and elsewhere as far as anybody.
+        assert_eq!(held(&name_of("ben")).await, (vec![reached], None));
+        world.rate(&name, 4, 3).await;
+        let everywhere = (vec![codes(&[]), codes(&["prod"]), codes(&["prod", "test", "unheard-of"])], None);
+        assert_eq!(held(&acts_as).await, everywhere);
+        assert_eq!(held(&name_of("ben")).await.0, [codes(&[])]);
+    }
+
     async fn what_an_operator_is_called_at_the_customers_tells_nobody_anything(db: TestDatabase) {
         let world = World::start(Deployment::start(db).await).await;
         let name = world.engage(EngagementProfile::Standard, 60).await;

@@ -12,7 +12,7 @@ use counterfoil_chassis::{
 
 use crate::{
     api::peers::{
-        authority::{Authority, DecisionAction},
+        authority::{Authority, DecisionAction, Standing},
         inventory::Inventory,
     },
     api::streams::Streams,
@@ -21,6 +21,8 @@ use crate::{
     model::{
         campaign::Definition,
         ids::{CampaignKey, Principal},
+        rights::Right,
+        routing::Directory,
     },
     records::{SERVICE, Stamp},
 };
@@ -103,6 +105,31 @@ impl Context {
         })
     }
 
+    /// What a principal may do now, also under rights for some environments and tiers: inventory says where sources lie.
+    pub(crate) async fn standing(
+        &self,
+        tenant: &str,
+        principal: &Principal,
+        action: DecisionAction,
+    ) -> Result<Standing, ApiError> {
+        let mut standing = self.authority.standing(tenant, principal, action).await?;
+        if standing.rights.iter().any(Right::is_limited) {
+            let places = self.inventory.places(tenant).await?;
+            let rights = standing.rights.into_iter();
+            standing.rights = rights.map(|right| right.placed(&places)).collect();
+        }
+        Ok(standing)
+    }
+
+    /// All principals with their rights REVIEW, in the same way.
+    pub(crate) async fn directory(&self, tenant: &str) -> Result<Directory, ApiError> {
+        let directory = self.authority.directory(tenant).await?;
+        if !directory.is_limited() {
+            return Ok(directory);
+        }
+        Ok(directory.placed(&self.inventory.places(tenant).await?))
+    }
+
     /// Who states what happens to a campaign as a whole, and who owns it: the campaign's owner while that is an active human of
     /// the customer, else the tenant's accountable owner (I-11).
     pub(crate) async fn stamp(
@@ -118,8 +145,7 @@ impl Context {
             Mover::Rule => (SERVICE.to_owned(), definition.owner.clone()),
         };
         let (standing, owner) = tokio::try_join!(
-            self.authority
-                .standing(tenant, &asked, DecisionAction::Certify),
+            self.standing(tenant, &asked, DecisionAction::Certify),
             self.authority.person(tenant, &definition.owner),
         )?;
         let right = match mover {

@@ -15,17 +15,48 @@ use counterfoil_evidence::{
     replay::{Blobs, Judgement, Replay, Verdict, prepare},
 };
 use counterfoil_proto::{
+    authority::{
+        CreatePrincipalRequest, DecisionAction, DecisionRight, GrantDecisionRightsRequest,
+        Principal, PrincipalKind,
+    },
     common::{EvidenceState, StreamDisclosuresRequest, stream_disclosures_response::Disclosure},
-    inventory::ListSyncsRequest,
+    inventory::{ClassifySourceRequest, ListSyncsRequest},
     ledger::StreamEntriesRequest,
     recertification::{
-        CampaignState, CloseCampaignRequest, Decision, EndReviewRequest, LapseRule,
-        ReassignItemRequest,
+        Campaign, CampaignState, CloseCampaignRequest, CreateCampaignRequest, Decision,
+        EndReviewRequest, Item, LapseRule, ReassignItemRequest,
     },
 };
 use counterfoil_recertification::Progress;
-use support::{DAY_MS, NOW_MS, PATIENCE, TENANT, World, decision, estate, principal_name};
+use support::{Clients, DAY_MS, NOW_MS, PATIENCE, TENANT, World, decision, estate, principal_name};
 use tokio::time::timeout;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+const HOUR_MS: i64 = 3_600_000;
+
+fn reason(status: &Status) -> String {
+    let details = status.get_error_details();
+    details
+        .error_info()
+        .map(|info| info.reason.clone())
+        .unwrap_or_default()
+}
+
+/// A review of these sources; none: of everything.
+fn campaign_of(sources: &[&str]) -> CreateCampaignRequest {
+    let sources = sources.iter().map(|id| format!("{TENANT}/sources/{id}"));
+    CreateCampaignRequest {
+        tenant: TENANT.into(),
+        campaign: Some(Campaign {
+            display_name: "Quarterly review".into(),
+            fallback_reviewer: principal_name("finn"),
+            sources: sources.collect(),
+            ..Campaign::default()
+        }),
+        ..CreateCampaignRequest::default()
+    }
+}
 
 #[derive(Default)]
 struct Attachments(HashMap<[u8; 32], Vec<u8>>);
@@ -117,9 +148,121 @@ counterfoil_chassis::both_engines! {
         assert!(failed.is_empty(), "{failed:#?}");
         world.stop().await;
     }
+
+    /// I-13: a right for one environment decides in the sources of that environment alone, as they are at that moment, and so do
+    /// routing and giving on.
+    async fn a_right_for_one_environment_decides_nothing_in_another(db: TestDatabase) {
+        let world = World::start(db).await;
+        world.write_source("lab", &estate());
+        world.add_source("lab").await;
+        world.sync("lab").await;
+        world.classify("hr", "prod").await;
+        world.classify("lab", "test").await;
+        let pia = world.for_prod_alone().await;
+        world.clock.advance_ms(HOUR_MS);
+
+        let everything = pia.campaigns.clone().create_campaign(campaign_of(&[])).await.unwrap_err();
+        let elsewhere = pia.campaigns.clone().create_campaign(campaign_of(&["hr", "lab"])).await.unwrap_err();
+        for refused in [everything, elsewhere] {
+            assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "NO_DECISION_RIGHT"));
+        }
+        pia.campaigns.clone().create_campaign(campaign_of(&["hr"])).await.unwrap();
+
+        let mixed = world.define("mixed", |one| one.fallback_reviewer = principal_name("pia")).await;
+        world.stage(&mixed).await.unwrap();
+        world.activate(&mixed).await;
+        // Nobody owns root: it goes to the fallback where that has a right, and elsewhere to the campaign's owner.
+        let [prod, test] = world.roots(&mixed).await;
+        assert_eq!((prod.reviewer.as_str(), test.reviewer.as_str()), (&*principal_name("pia"), &*principal_name("olga")));
+        pia.decide(decision(&prod, Decision::Accept)).await.unwrap();
+        let to_pia = ReassignItemRequest {
+            name: test.name.clone(),
+            reviewer: principal_name("pia"),
+            request_id: String::new(),
+        };
+        let refused = world.olga.reviews.clone().reassign_item(to_pia.clone()).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "NO_DECISION_RIGHT"));
+
+        // What counts is where a source is now, in a campaign that was staged before too.
+        world.classify("hr", "test").await;
+        world.classify("lab", "prod").await;
+        world.clock.advance_ms(HOUR_MS);
+        let refused = pia.decide(decision(&prod, Decision::Revoke)).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "NO_DECISION_RIGHT"));
+        world.olga.reviews.clone().reassign_item(to_pia).await.unwrap();
+        let both = [decision(&prod, Decision::Revoke), decision(&world.reread(&test).await, Decision::Accept)];
+        let results = pia.decide_all(&mixed, both.to_vec(), "").await.unwrap();
+        let reasons: Vec<&str> = results.iter().map(|one| one.reason.as_str()).collect();
+        assert_eq!(reasons, ["NO_DECISION_RIGHT", ""]);
+
+        let judgements = world.judge().await;
+        let failed: Vec<_> = judgements.iter().filter(|one| one.verdict == Verdict::Fail).collect();
+        assert!(failed.is_empty(), "{failed:#?}");
+        world.stop().await;
+    }
 }
 
 impl World {
+    /// The customer says of which environment a source is.
+    async fn classify(&self, source: &str, environment: &str) {
+        let request = ClassifySourceRequest {
+            name: format!("{TENANT}/sources/{source}"),
+            environment: environment.into(),
+            ..ClassifySourceRequest::default()
+        };
+        let mut sources = self.olga.sources.clone();
+        sources.classify_source(request).await.unwrap();
+    }
+
+    /// Pia, who reviews and certifies in "prod" and nowhere else.
+    async fn for_prod_alone(&self) -> Clients {
+        let request = CreatePrincipalRequest {
+            tenant: TENANT.into(),
+            principal_id: "pia".into(),
+            principal: Some(Principal {
+                display_name: "Pia".into(),
+                kind: PrincipalKind::Human.into(),
+                organization: format!("{TENANT}/organizations/acme"),
+                identity_key: "pia@acme.example".into(),
+                roles: vec!["operator".into(), "reviewer".into()],
+                ..Principal::default()
+            }),
+            request_id: String::new(),
+        };
+        let mut principals = self.olga.principals.clone();
+        principals.create_principal(request).await.unwrap();
+        let right = |action: DecisionAction| DecisionRight {
+            grantee: principal_name("pia"),
+            action: action.into(),
+            environments: vec!["prod".into()],
+            valid_to_time: Some(timestamp(NOW_MS + 300 * DAY_MS)),
+            grantor: principal_name("olga"),
+            ..DecisionRight::default()
+        };
+        let request = GrantDecisionRightsRequest {
+            tenant: TENANT.into(),
+            decision_rights: [DecisionAction::Review, DecisionAction::Certify]
+                .map(right)
+                .to_vec(),
+            request_id: String::new(),
+        };
+        let mut rights = self.olga.rights.clone();
+        rights.grant_decision_rights(request).await.unwrap();
+        self.of("pia").await
+    }
+
+    /// The items of what nobody owns, in "hr" and in "lab".
+    async fn roots(&self, campaign: &str) -> [Item; 2] {
+        let items = self.items(campaign).await;
+        ["HR", "LAB"].map(|source| {
+            let of = |item: &&Item| {
+                let shown = item.presentation.as_ref().unwrap();
+                shown.source_display_name == source && shown.entitlement_native_id == "root"
+            };
+            items.iter().find(of).unwrap().clone()
+        })
+    }
+
     async fn close(&self, campaign: &str) {
         let request = CloseCampaignRequest {
             name: campaign.into(),

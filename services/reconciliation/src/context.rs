@@ -11,10 +11,12 @@ use counterfoil_chassis::{
     clock::Clock,
     db::{Database, WriteTx},
     error::ApiError,
+    operators::not_qualified,
     outbox::Outbox,
     pages::Pages,
     tenants::TenantDirectory,
 };
+use counterfoil_evidence::place::Place;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -132,7 +134,8 @@ impl Context {
         Ok(stamp(caller.actor(), now_ms, standing, Vec::new()))
     }
 
-    /// A caller's stamp for a decision, and the rights it may be taken under; `cite` chooses one.
+    /// A caller's stamp for a decision, and the rights it may be taken under, also those for some environments and tiers: inventory
+    /// says where sources lie. `cite` chooses one.
     pub(crate) async fn decision(
         &self,
         tenant: &str,
@@ -143,7 +146,12 @@ impl Context {
         let now_ms = self.clock.now_ms();
         let principal = Self::principal(tenant, caller)?;
         let mut standing = self.authority.standing(tenant, &principal, duty).await?;
-        let rights = std::mem::take(&mut standing.rights);
+        let mut rights = std::mem::take(&mut standing.rights);
+        if rights.iter().any(Right::is_limited) {
+            let places = self.inventory.places(tenant).await?;
+            let placed = rights.into_iter().map(|right| right.placed(&places));
+            rights = placed.collect();
+        }
         if rights.is_empty() {
             return Err(no_right(duty));
         }
@@ -151,6 +159,36 @@ impl Context {
             stamp(principal.as_str(), now_ms, standing, Vec::new()),
             rights,
         ))
+    }
+
+    /// Refuses one of a provider's people where the tier of their engagement does not reach (B23): carrying out needs no right of
+    /// its own.
+    pub(crate) async fn require_reach<'s>(
+        &self,
+        tenant: &str,
+        caller: &Caller,
+        sources: impl IntoIterator<Item = &'s String>,
+    ) -> Result<(), ApiError> {
+        if caller.operator().is_none() {
+            return Ok(());
+        }
+        let principal = Self::principal(tenant, caller)?;
+        let asked = self.authority.standing(tenant, &principal, Duty::Remediate);
+        let Some(reach) = asked.await?.reach else {
+            return Ok(());
+        };
+        let places = self.inventory.places(tenant).await?;
+        let reached = |source: &String| {
+            let found = places.get(&format!("sources/{source}"));
+            found.is_some_and(|(environment, tier)| {
+                let place = Place { environment, tier };
+                reach.iter().any(|one| one == place.environment())
+            })
+        };
+        match sources.into_iter().all(reached) {
+            true => Ok(()),
+            false => Err(not_qualified("TIER_TOO_LOW")),
+        }
     }
 
     /// The service's stamp for what it does on a remediation, with whoever owns and rules the tenant now; as planned when
@@ -168,6 +206,7 @@ impl Context {
             tracing::warn!(%error, "authority does not say who owns the tenant: as planned");
             Standing {
                 rights: Vec::new(),
+                reach: None,
                 owner: remediation.owner.clone(),
                 policy_hash: remediation.policy_hash.clone(),
             }

@@ -18,6 +18,7 @@ mod organizations;
 mod policies;
 mod principals;
 mod qualifications;
+mod reach;
 mod rights;
 mod serve;
 mod settings;

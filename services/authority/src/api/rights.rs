@@ -14,7 +14,7 @@ use super::{
     change::{Asked, Change},
     conditions::Offered,
     convert::{self, DecisionRightName},
-    delegations, emergencies, operators,
+    delegations, emergencies, operators, reach,
 };
 use crate::{
     error::Refusal,
@@ -317,6 +317,7 @@ pub(super) async fn check_decision_right(
     let found = store::principals::get(tx.conn(), &tenant, &id).await?;
     let principal = found.ok_or_else(ApiError::not_found)?;
     let mut rights = Vec::new();
+    let who = (tenant.as_str(), &id);
     if principal.is_active() {
         let own = store::rights::holding(tx.conn(), &tenant, &id, action, now_ms).await?;
         let own = own.iter().filter(|right| right.holds(now_ms));
@@ -327,12 +328,10 @@ pub(super) async fn check_decision_right(
             right: convert::right(&tenant, right),
         }));
         let engine = api.db.engine();
-        let who = (tenant.as_str(), &id);
         rights.extend(delegations::passed_on_to(&mut tx, engine, who, action, now_ms).await?);
-        // Nothing tells the tier or the environment of a source: who holds a right for some decides nothing under it.
-        rights.retain(|one| one.right.tiers.is_empty() && one.right.environments.is_empty());
         rights.extend(emergencies::decides(&mut tx, who, action, now_ms).await?);
     }
+    let (rights, reach) = reach::narrow(tx.conn(), who, rights).await?;
     let owner = store::tenures::first(tx.conn(), &tenant).await?;
     let policy = store::policies::in_force(tx.conn(), &tenant, now_ms).await?;
     drop(tx);
@@ -346,6 +345,7 @@ pub(super) async fn check_decision_right(
     let (rights, conditions) = api.conditions.narrow(policy.as_ref(), act, rights)?;
     Ok(proto::CheckDecisionRightResponse {
         conditions,
+        reach: reach.map(|environments| proto::Reach { environments }),
         decision_rights: rights,
         identity_key: principal.identity_key,
         accountable_owner: owner

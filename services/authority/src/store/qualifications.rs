@@ -428,6 +428,24 @@ pub(crate) async fn environment(
     Ok(Some(level))
 }
 
+/// The environments that are at most so sensitive, as somebody said.
+pub(crate) async fn environments_up_to(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    level: u32,
+) -> Result<Vec<String>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT environment FROM environments WHERE tenant = $1 AND level <= $2 ORDER BY environment",
+    )
+    .bind(tenant)
+    .bind(i64::from(level))
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| row::text(row, "environment"))
+        .collect()
+}
+
 fn read_responsibility(row: &AnyRow) -> Result<Responsibility, sqlx::Error> {
     Ok(Responsibility {
         activity: row::text(row, "activity")?,

@@ -144,7 +144,7 @@ impl Api {
         drop(connection);
         // Taken before authority is asked: a right that it names held at this moment.
         let now_ms = self.context.clock.now_ms();
-        let authority = &self.context.authority;
+        let context = &self.context;
         let excepts = proposals
             .iter()
             .flatten()
@@ -153,13 +153,13 @@ impl Api {
             if !excepts {
                 return Ok(Vec::new());
             }
-            let asked = authority.standing(tenant, &principal, DecisionAction::Except);
+            let asked = context.standing(tenant, &principal, DecisionAction::Except);
             asked.await.map(|standing| standing.rights)
         };
         let (standing, except, policy) = tokio::try_join!(
-            authority.standing(tenant, &principal, DecisionAction::Review),
+            context.standing(tenant, &principal, DecisionAction::Review),
             except,
-            authority.policy(tenant),
+            context.authority.policy(tenant),
         )?;
         Ok(Bench {
             campaign,
@@ -264,7 +264,7 @@ impl Api {
             return Ok(bench.reviewer.principal.clone());
         }
         let tenant = &bench.campaign.definition.key.tenant;
-        let directory = self.context.authority.directory(tenant).await?;
+        let directory = self.context.directory(tenant).await?;
         let fallbacks = routing::fallbacks(&bench.campaign, &bench.stamp.accountable_owner);
         let routable = Routable {
             owner_key: &shown.owner_key,

@@ -257,7 +257,7 @@ impl Api {
                 .stamp(Mover::Caller(caller), &campaign.definition)
                 .await?
         };
-        let directory = self.context.authority.directory(&key.tenant).await?;
+        let directory = self.context.directory(&key.tenant).await?;
         let routable = Routable {
             owner_key: &found.item.owner_key,
             subject_key: &found.item.subject_key,
@@ -287,8 +287,10 @@ impl Api {
     ) -> Result<Stamp, ApiError> {
         let now_ms = self.context.clock.now_ms();
         let action = DecisionAction::Review;
-        let authority = &self.context.authority;
-        let standing = authority.standing(&key.tenant, principal, action).await?;
+        let standing = self
+            .context
+            .standing(&key.tenant, principal, action)
+            .await?;
         let right = rights::covering(&standing.rights, source, now_ms);
         Ok(Stamp {
             actor: caller.actor().to_owned(),

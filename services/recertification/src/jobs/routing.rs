@@ -62,7 +62,7 @@ pub(crate) async fn route_all(
     stamp: &Stamp,
 ) -> Result<(), ApiError> {
     let key = &campaign.definition.key;
-    let directory = context.authority.directory(&key.tenant).await?;
+    let directory = context.directory(&key.tenant).await?;
     let salt = salt(context, &key.tenant).await?;
     let fallbacks = fallbacks(campaign, &stamp.accountable_owner);
     let staged_hash = campaign

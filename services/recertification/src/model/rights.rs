@@ -1,6 +1,13 @@
 //! Decision rights as the authority service answers them: which one covers a decision (I-13).
 
+use std::collections::BTreeMap;
+
+use counterfoil_evidence::place::Place;
+
 use super::ids::{Principal, Source};
+
+/// Where every source lies now: environment and tier, as inventory has them.
+pub(crate) type Places = BTreeMap<Source, (String, String)>;
 
 /// A right of one principal for one action.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,6 +16,10 @@ pub(crate) struct Right {
     pub(crate) sources: Option<Vec<Source>>,
     /// What conditions of the policy take out of all.
     pub(crate) excluded: Vec<Source>,
+    /// Tiers that it is limited to; none: all.
+    pub(crate) tiers: Vec<String>,
+    /// Environments that it is limited to; none: all.
+    pub(crate) environments: Vec<String>,
     /// From when, milliseconds.
     pub(crate) valid_from_ms: i64,
     /// Until when, exclusive, milliseconds.
@@ -39,19 +50,44 @@ impl From<&Right> for Cited {
 }
 
 impl Right {
-    /// Whether it covers the source at that moment.
-    pub(crate) fn covers(&self, source: &Source, now_ms: i64) -> bool {
-        let covered = match &self.sources {
+    /// Whether only the places of sources tell which of them it covers. Until they are known it covers none.
+    pub(crate) fn is_limited(&self) -> bool {
+        !(self.tiers.is_empty() && self.environments.is_empty())
+    }
+
+    /// The same right, limited to the sources that lie where it holds.
+    pub(crate) fn placed(mut self, places: &Places) -> Self {
+        if !self.is_limited() {
+            return self;
+        }
+        let here = places.iter().filter(|(source, (environment, tier))| {
+            let place = Place { environment, tier };
+            place.is_within(&self.tiers, &self.environments) && self.names(source)
+        });
+        self.sources = Some(here.map(|(source, _)| source.clone()).collect());
+        self.tiers.clear();
+        self.environments.clear();
+        self
+    }
+
+    /// Whether the source is in its scope.
+    fn names(&self, source: &Source) -> bool {
+        match &self.sources {
             None => !self.excluded.contains(source),
             Some(sources) => sources.contains(source),
-        };
-        covered && self.holds(now_ms)
+        }
+    }
+
+    /// Whether it covers the source at that moment.
+    pub(crate) fn covers(&self, source: &Source, now_ms: i64) -> bool {
+        !self.is_limited() && self.names(source) && self.holds(now_ms)
     }
 
     /// Whether it covers all of these sources at that moment; none named = every source there is.
     pub(crate) fn covers_all(&self, sources: &[Source], now_ms: i64) -> bool {
         if sources.is_empty() {
-            return self.sources.is_none() && self.excluded.is_empty() && self.holds(now_ms);
+            let whole = self.sources.is_none() && self.excluded.is_empty();
+            return whole && !self.is_limited() && self.holds(now_ms);
         }
         sources.iter().all(|source| self.covers(source, now_ms))
     }
@@ -93,6 +129,8 @@ mod tests {
         Right {
             sources: sources.map(|ids| ids.iter().map(|id| Source::of_id(id)).collect()),
             excluded: Vec::new(),
+            tiers: Vec::new(),
+            environments: Vec::new(),
             valid_from_ms: 10,
             valid_to_ms: 20,
             record_hash: [7; 32],
@@ -133,5 +171,44 @@ mod tests {
             "no source named means every source"
         );
         assert!(right(None).covers_all(&[], 10));
+    }
+
+    #[test]
+    fn a_right_for_some_environments_and_tiers_covers_the_sources_that_lie_there() {
+        let place = |id: &str, environment: &str, tier: &str| {
+            (Source::of_id(id), (environment.to_owned(), tier.to_owned()))
+        };
+        let places = Places::from([
+            place("hr", "prod", "gold"),
+            place("lab", "test", "gold"),
+            place("old", "prod", ""),
+            place("pay", "prod", "gold"),
+        ]);
+        let limited = |scope: Option<&[&str]>| Right {
+            tiers: vec!["gold".to_owned()],
+            environments: vec!["prod".to_owned()],
+            ..right(scope)
+        };
+        let covered = |right: Right| {
+            let all = ["hr", "lab", "old", "pay", "unknown"];
+            let of = |id: &&str| right.covers(&Source::of_id(id), 10);
+            all.into_iter().filter(of).collect::<Vec<_>>()
+        };
+        assert_eq!(covered(limited(None).placed(&places)), ["hr", "pay"]);
+        let some: &[&str] = &["hr", "lab"];
+        assert_eq!(covered(limited(Some(some)).placed(&places)), ["hr"]);
+        let excluding = Right {
+            excluded: vec![Source::of_id("hr")],
+            ..limited(None)
+        };
+        assert_eq!(covered(excluding.placed(&places)), ["pay"]);
+        assert!(covered(limited(None)).is_empty(), "before places are known");
+        for right in [limited(None), limited(None).placed(&places)] {
+            assert!(
+                !right.covers_all(&[], 10),
+                "all sources, also those to come"
+            );
+        }
+        assert!(right(None).placed(&places).covers_all(&[], 10));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::{
     identity,
     ids::{Principal, Source},
-    rights::{self, Right},
+    rights::{self, Places, Right},
 };
 
 /// A principal as the authority service knows them.
@@ -88,6 +88,20 @@ impl Directory {
         }
     }
 
+    /// Whether only the places of sources tell what some of the rights cover.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.review.values().flatten().any(Right::is_limited)
+    }
+
+    /// The same, where the rights are limited to the sources that lie where they hold.
+    pub(crate) fn placed(mut self, places: &Places) -> Self {
+        for held in self.review.values_mut() {
+            let rights = std::mem::take(held).into_iter();
+            *held = rights.map(|right| right.placed(places)).collect();
+        }
+        self
+    }
+
     /// The person with this name.
     pub(crate) fn person(&self, principal: &Principal) -> Option<&Person> {
         self.people.get(principal)
@@ -157,6 +171,8 @@ mod tests {
             on_behalf_of: Vec::new(),
             sources: None,
             excluded: Vec::new(),
+            tiers: Vec::new(),
+            environments: Vec::new(),
             valid_from_ms: 0,
             valid_to_ms: 100,
             record_hash: [1; 32],

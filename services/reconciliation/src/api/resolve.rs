@@ -224,6 +224,9 @@ impl Api {
             let mut connection = self.context.db.read(&key.tenant).await?;
             store::actions::sources(&mut connection, &key).await?
         };
+        self.context
+            .require_reach(&tenant.id, caller, &sources)
+            .await?;
         // The principals of a source may have changed since it was planned.
         self.read_only_sources(&tenant.id, &sources).await?;
 

@@ -71,7 +71,7 @@ impl Authority {
         }
     }
 
-    /// What a principal may do now.
+    /// What a principal may do now. Where sources lie is not asked here.
     pub(crate) async fn standing(
         &self,
         tenant: &str,
@@ -164,7 +164,7 @@ impl Authority {
         }
     }
 
-    /// All principals with their rights REVIEW: two lists, whatever the number of items.
+    /// All principals with their rights REVIEW: two lists, whatever the number of items. Where sources lie is not asked here.
     pub(crate) async fn directory(&self, tenant: &str) -> Result<Directory, ApiError> {
         let people = self.people(tenant).await?;
         let mut review: HashMap<Principal, Vec<Right>> = HashMap::new();
@@ -184,9 +184,7 @@ impl Authority {
                 .into_inner();
             for granted in &answer.decision_rights {
                 let grantee = Principal::of_tenant(tenant, &granted.grantee);
-                // Nothing tells the tier or the environment of a source.
-                let whole = granted.tiers.is_empty() && granted.environments.is_empty();
-                let holds = whole && granted.state() == DecisionRightState::Granted;
+                let holds = granted.state() == DecisionRightState::Granted;
                 if let (true, DecisionAction::Review, Some(grantee)) =
                     (holds, granted.action(), grantee)
                 {
@@ -266,6 +264,8 @@ fn right(tenant: &str, granted: &DecisionRight) -> Result<Right, ApiError> {
             .iter()
             .filter_map(|source| Source::of_tenant(tenant, source))
             .collect(),
+        tiers: granted.tiers.clone(),
+        environments: granted.environments.clone(),
         valid_from_ms: granted
             .valid_from_time
             .as_ref()

@@ -11,8 +11,8 @@ use counterfoil_evidence::leaf::{GrantFlags, GrantKey, GrantLeaf};
 use counterfoil_proto::{
     inventory::{
         BatchGetGrantsRequest, GetSnapshotRequest, GetSourceRequest, GetSyncRequest, Grant,
-        ListEntitlementsRequest, ProveGrantsRequest, StreamSnapshotGrantsRequest,
-        StreamSnapshotGrantsResponse, SyncCompleteness, SyncState,
+        ListEntitlementsRequest, ListSourcesRequest, ProveGrantsRequest,
+        StreamSnapshotGrantsRequest, StreamSnapshotGrantsResponse, SyncCompleteness, SyncState,
         inventory_service_client::InventoryServiceClient,
         source_service_client::SourceServiceClient,
     },
@@ -27,6 +27,7 @@ use crate::model::{
     identity,
     ids::{Snapshot, Source, Sync},
     item::ShownGrant,
+    rights::Places,
 };
 
 /// Most grants in one call.
@@ -80,7 +81,7 @@ impl Inventory {
         Self {
             grants: InventoryServiceClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
-            sources: SourceServiceClient::new(channel),
+            sources: SourceServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
         }
     }
 
@@ -186,6 +187,29 @@ impl Inventory {
             .into_inner()
             .source
             .unwrap_or_default())
+    }
+
+    /// Where every source lies now.
+    pub(crate) async fn places(&self, tenant: &str) -> Result<Places, ApiError> {
+        let mut places = Places::new();
+        let mut page_token = String::new();
+        loop {
+            let request = ListSourcesRequest {
+                tenant: format!("tenants/{tenant}"),
+                page_size: PAGE_SIZE,
+                page_token,
+            };
+            let answer = self.sources.clone().list_sources(request).await;
+            let answer = answer.map_err(refused)?.into_inner();
+            for one in answer.sources {
+                let source = local(Source::of_tenant(tenant, &one.name), "a source")?;
+                places.insert(source, (one.environment, one.tier));
+            }
+            page_token = answer.next_page_token;
+            if page_token.is_empty() {
+                return Ok(places);
+            }
+        }
     }
 
     /// Names for people of a source's entitlements: what a path consists of.

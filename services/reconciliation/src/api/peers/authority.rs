@@ -1,11 +1,13 @@
 //! Authority: who may decide what, who answers for it, and the policy in force.
 
+use std::collections::BTreeMap;
+
 use counterfoil_chassis::{
     client::{MESSAGE_BYTES_MAX, ServiceChannel},
     clock::millis,
     error::ApiError,
 };
-use counterfoil_evidence::leaf::SourceTag;
+use counterfoil_evidence::{leaf::SourceTag, place::Place};
 use counterfoil_proto::authority::{
     CheckDecisionRightRequest, DecisionAction, DecisionRight, GetPolicyRequest,
     GetPrincipalRequest, ListBusinessUnitsRequest, PrincipalKind,
@@ -49,6 +51,10 @@ pub(crate) struct Right {
     sources: Option<Vec<String>>,
     /// What conditions of the policy take out of everywhere.
     excluded: Vec<String>,
+    /// Tiers that it is limited to; none: all.
+    tiers: Vec<String>,
+    /// Environments that it is limited to; none: all.
+    environments: Vec<String>,
     valid_from_ms: i64,
     valid_to_ms: i64,
     /// SHA-256 of its record.
@@ -66,7 +72,38 @@ pub(crate) struct Person {
     pub(crate) identity_key: String,
 }
 
+/// Where every source ("sources/{source}") lies now: environment and tier, as inventory has them.
+pub(crate) type Places = BTreeMap<String, (String, String)>;
+
 impl Right {
+    /// Whether only the places of sources tell which of them it covers. Until they are known it covers none.
+    pub(crate) fn is_limited(&self) -> bool {
+        !(self.tiers.is_empty() && self.environments.is_empty())
+    }
+
+    /// The same right, limited to the sources that lie where it holds.
+    pub(crate) fn placed(mut self, places: &Places) -> Self {
+        if !self.is_limited() {
+            return self;
+        }
+        let here = places.iter().filter(|(source, (environment, tier))| {
+            let place = Place { environment, tier };
+            place.is_within(&self.tiers, &self.environments) && self.names(source)
+        });
+        self.sources = Some(here.map(|(source, _)| source.clone()).collect());
+        self.tiers.clear();
+        self.environments.clear();
+        self
+    }
+
+    /// Whether a source ("sources/{source}") is in its scope.
+    fn names(&self, source: &String) -> bool {
+        match &self.sources {
+            None => !self.excluded.contains(source),
+            Some(known) => known.contains(source),
+        }
+    }
+
     /// Whether it is valid at a moment.
     pub(crate) fn holds_at(&self, now_ms: i64) -> bool {
         self.valid_from_ms <= now_ms && now_ms < self.valid_to_ms
@@ -74,23 +111,18 @@ impl Right {
 
     /// Whether it covers all these sources (bare ids).
     pub(crate) fn covers<'s>(&self, sources: impl IntoIterator<Item = &'s String>) -> bool {
-        let covered = |source: &String| {
-            let source = format!("sources/{source}");
-            match &self.sources {
-                None => !self.excluded.contains(&source),
-                Some(known) => known.contains(&source),
-            }
-        };
-        sources.into_iter().all(covered)
+        let covered = |source: &String| self.names(&format!("sources/{source}"));
+        !self.is_limited() && sources.into_iter().all(covered)
     }
 
     /// Whether it covers the source with this tag.
     pub(crate) fn covers_tag(&self, tag: SourceTag) -> bool {
         let named = |known: &Vec<String>| known.iter().any(|source| SourceTag::of(source) == tag);
-        match &self.sources {
+        let covered = match &self.sources {
             None => !named(&self.excluded),
             Some(known) => named(known),
-        }
+        };
+        !self.is_limited() && covered
     }
 }
 
@@ -99,6 +131,8 @@ impl Right {
 pub(crate) struct Standing {
     /// The rights asked for that hold now.
     pub(crate) rights: Vec<Right>,
+    /// Environments that it gets to at all; `None`: all.
+    pub(crate) reach: Option<Vec<String>>,
     /// The tenant's accountable owner.
     pub(crate) owner: Principal,
     /// Hash of the policy in force.
@@ -116,7 +150,7 @@ impl Authority {
         }
     }
 
-    /// What a principal may do now.
+    /// What a principal may do now. Where sources lie is not asked here.
     pub(crate) async fn standing(
         &self,
         tenant: &str,
@@ -140,6 +174,7 @@ impl Authority {
                 .iter()
                 .map(|granted| right(tenant, granted))
                 .collect::<Result<_, _>>()?,
+            reach: answer.reach.map(|reach| reach.environments),
             owner: owner(tenant, &answer.accountable_owner)?,
             policy_hash: answer.policy_hash,
         })
@@ -162,6 +197,7 @@ impl Authority {
         let first = units.first().map_or("", |unit| unit.owner.as_str());
         Ok(Standing {
             rights: Vec::new(),
+            reach: None,
             owner: owner(tenant, first)?,
             policy_hash,
         })
@@ -242,6 +278,8 @@ fn right(tenant: &str, granted: &DecisionRight) -> Result<Right, ApiError> {
             .iter()
             .filter_map(|source| local_name(tenant, source))
             .collect(),
+        tiers: granted.tiers.clone(),
+        environments: granted.environments.clone(),
         valid_from_ms: from.map_or(Some(0), millis).unwrap_or(i64::MAX),
         valid_to_ms: to.and_then(millis).unwrap_or(0),
         record_hash: digest(PEER, &granted.record_hash)?,

@@ -10,13 +10,13 @@ use counterfoil_chassis::{
 use counterfoil_evidence::leaf::{GRANT_LEAF_LEN, GrantKey, GrantLeaf, SourceTag};
 use counterfoil_proto::inventory::{
     BatchGetGrantsRequest, GetSnapshotRequest, GetSourceConnectionRequest, GetSourceRequest, Grant,
-    ProveGrantsRequest, StartSyncRequest, StreamSnapshotGrantsRequest, Sync, SyncCompleteness,
-    SyncPurpose, SyncState, WatchSyncRequest, inventory_service_client::InventoryServiceClient,
-    source_service_client::SourceServiceClient,
+    ListSourcesRequest, ProveGrantsRequest, StartSyncRequest, StreamSnapshotGrantsRequest, Sync,
+    SyncCompleteness, SyncPurpose, SyncState, WatchSyncRequest,
+    inventory_service_client::InventoryServiceClient, source_service_client::SourceServiceClient,
 };
 use tonic::Code;
 
-use super::{digest, refused};
+use super::{authority::Places, digest, refused};
 use crate::model::{
     ids::local_name,
     target::{Connection, GrantFacts, Principals, Proof, Proofs, Snapshot, SyncEnd},
@@ -26,6 +26,8 @@ const PEER: &str = "inventory";
 
 /// Grants that inventory answers at once.
 pub(crate) const BATCH: usize = 1000;
+
+const PAGE_SIZE: i32 = 1000;
 
 /// Asks the inventory service. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -134,6 +136,29 @@ impl Inventory {
             found.extend(facts);
         }
         Ok(found)
+    }
+
+    /// Where every source lies now.
+    pub(crate) async fn places(&self, tenant: &str) -> Result<Places, ApiError> {
+        let mut places = Places::new();
+        let mut page_token = String::new();
+        loop {
+            let request = ListSourcesRequest {
+                tenant: format!("tenants/{tenant}"),
+                page_size: PAGE_SIZE,
+                page_token,
+            };
+            let answer = self.sources.clone().list_sources(request).await;
+            let answer = answer.map_err(refused(PEER))?.into_inner();
+            for one in answer.sources {
+                let source = local_name(tenant, &one.name).ok_or_else(|| malformed("source"))?;
+                places.insert(source, (one.environment, one.tier));
+            }
+            page_token = answer.next_page_token;
+            if page_token.is_empty() {
+                return Ok(places);
+            }
+        }
     }
 
     /// Who reads and who writes a source.

@@ -5,6 +5,7 @@ mod audit;
 mod crash;
 mod cycle;
 mod paused;
+mod places;
 mod plans;
 mod replicas;
 mod rereads;

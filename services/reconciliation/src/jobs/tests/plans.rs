@@ -19,7 +19,7 @@ use super::{Account, DAY_MS, TENANT, World, reason, revoke_root};
 
 impl World {
     /// Another principal of the customer, who operates.
-    async fn add_human(&self, id: &str, identity_key: &str) {
+    pub(super) async fn add_human(&self, id: &str, identity_key: &str) {
         let request = CreatePrincipalRequest {
             tenant: TENANT.into(),
             principal_id: id.into(),
