@@ -274,6 +274,48 @@ fn a_provider_takes_its_own_log_away_and_both_sides_hold_together() {
     suite.stop().unwrap().success().unwrap();
 }
 
+/// Carrying out needs no decision right, so the tier is asked for there too.
+#[test]
+fn b23_an_operator_carries_nothing_out_where_the_tier_of_the_provider_does_not_reach() {
+    let (suite, folder) = services();
+    let steps = Steps::new(&suite, TENANT).unwrap();
+    let planned = steps.ask(&["remediation", "list"]).unwrap();
+    let name = text(&planned, "/remediations/0/name").unwrap();
+    let token = folder
+        .path()
+        .join("data/keys/provider-northgate-operator.token");
+    let operator = ["--token-file", token.to_str().unwrap()];
+    let operator = [&operator[..], &["--acting-for", TENANT]].concat();
+    let execute = || {
+        let call = [&["remediation", "execute", &name][..], &operator].concat();
+        steps.attempt_as_deployment(&call).unwrap().errors
+    };
+    let sensitivity = |level: &str| {
+        let set = ["engagement", "sensitivity", "--environment", "prod"];
+        let set = [&set[..], &["--level", level]].concat();
+        steps.ask(&set).unwrap();
+    };
+    // The sources are of "prod": tier 3 reaches level 3, and what was carried out is not carried out again.
+    assert!(execute().contains("REMEDIATION_STATE"), "{}", execute());
+    sensitivity("4");
+    let refused = execute();
+    assert!(refused.contains("OPERATOR_NOT_QUALIFIED"), "{refused}");
+    // The customer's own people are of no tier.
+    let own = steps.attempt(&["remediation", "execute", &name]).unwrap();
+    assert!(own.errors.contains("REMEDIATION_STATE"), "{}", own.errors);
+    for source in ["hr-saas", "payments-db"] {
+        let moved = ["source", "classify", source, "--environment", "test"];
+        steps.ask(&moved).unwrap();
+    }
+    let refused = execute();
+    assert!(refused.contains("OPERATOR_NOT_QUALIFIED"), "{refused}");
+    for source in ["hr-saas", "payments-db"] {
+        steps.ask(&["source", "classify", source]).unwrap();
+    }
+    assert!(execute().contains("REMEDIATION_STATE"), "{}", execute());
+    suite.stop().unwrap().success().unwrap();
+}
+
 #[test]
 fn receipts_are_accepted_by_the_tools_of_others() {
     let (suite, folder) = services();

@@ -146,6 +146,12 @@ pub struct Source {
     pub id: String,
     /// Its name for people.
     pub display_name: String,
+    /// Environment that it is of; empty: "default".
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub environment: String,
+    /// Tier that it is of; empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tier: String,
     /// The connector's settings; a relative `directory` is relative to the estate's own.
     #[serde(flatten)]
     pub connector: toml::Table,

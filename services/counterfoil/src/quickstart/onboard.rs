@@ -14,7 +14,9 @@ use counterfoil_proto::{
         PublishPolicyRequest, RetentionRule, SetBusinessUnitOwnerRequest, SetEscalationPathRequest,
         SetRetentionPolicyRequest, TenantState,
     },
-    inventory::{CreateSourceRequest, ListSourcesRequest, Source},
+    inventory::{
+        ClassifySourceRequest, CreateSourceRequest, GetSourceRequest, ListSourcesRequest, Source,
+    },
 };
 use prost_types::Timestamp;
 use tonic::Code;
@@ -419,6 +421,38 @@ impl Player<'_> {
             self.story.tell(&format!(
                 "{} is connected: read as {}, changed as {}.",
                 source.display_name, created.reader_principal, created.writer_principal
+            ));
+        }
+        self.classify_sources().await
+    }
+
+    /// The customer says of which environment and tier the sources are: whoever connects them to the machine may not.
+    async fn classify_sources(&self) -> anyhow::Result<()> {
+        let mut sources = self.customer()?.sources()?;
+        for wanted in &self.estate.sources {
+            let name = format!("{}/sources/{}", self.tenant(), wanted.id);
+            let request = GetSourceRequest { name: name.clone() };
+            let known = sources.get_source(request).await.map_err(explain)?;
+            let known = known.into_inner().source.unwrap_or_default();
+            if (&known.environment, &known.tier) == (&wanted.environment, &wanted.tier) {
+                continue;
+            }
+            let request = ClassifySourceRequest {
+                name,
+                environment: wanted.environment.clone(),
+                tier: wanted.tier.clone(),
+                request_id: request_id(),
+            };
+            sources.classify_source(request).await.map_err(explain)?;
+            let or = |code: &str, unnamed: &str| match code {
+                "" => unnamed.to_owned(),
+                named => named.to_owned(),
+            };
+            self.story.tell(&format!(
+                "{} is of environment {} and {}.",
+                wanted.display_name,
+                or(&wanted.environment, "default"),
+                or(&wanted.tier, "no tier")
             ));
         }
         Ok(())

@@ -1,6 +1,8 @@
 //! The provider of an estate: a tenant of its own, an engagement that the customer approves, and an operator who runs the syncs under
 //! it once they have shown what they can.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, bail};
 use counterfoil_chassis::secrets;
 use counterfoil_proto::authority::{
@@ -302,7 +304,7 @@ impl Player<'_> {
         Ok(found.map(|found| found.refusal))
     }
 
-    /// The customer rates the provider, says how sensitive its environment is, and looks whether the provider can do it.
+    /// The customer rates the provider, says how sensitive its environments are, and looks whether the provider can do it.
     async fn rate(&self, engagement: &str) -> anyhow::Result<()> {
         let mut qualifications = self.customer()?.qualifications()?;
         let request = SetPartnerTierRequest {
@@ -313,14 +315,23 @@ impl Player<'_> {
         };
         let set = qualifications.set_partner_tier(request).await;
         set.map_err(explain)?;
-        let request = SetEnvironmentSensitivityRequest {
-            tenant: self.tenant(),
-            environment: "default".to_owned(),
-            level: 3,
-            request_id: request_id(),
-        };
-        let set = qualifications.set_environment_sensitivity(request).await;
-        set.map_err(explain)?;
+        let named = self
+            .estate
+            .sources
+            .iter()
+            .map(|source| &*source.environment);
+        let named = named.filter(|environment| !environment.is_empty());
+        let environments: BTreeSet<&str> = named.chain(["default"]).collect();
+        for environment in environments {
+            let request = SetEnvironmentSensitivityRequest {
+                tenant: self.tenant(),
+                environment: environment.to_owned(),
+                level: 3,
+                request_id: request_id(),
+            };
+            let set = qualifications.set_environment_sensitivity(request).await;
+            set.map_err(explain)?;
+        }
         let request = CompleteReassessmentRequest {
             engagement: engagement.to_owned(),
             result: ReassessmentResult::Passed.into(),
