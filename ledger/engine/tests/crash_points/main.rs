@@ -16,6 +16,7 @@
 //! | C9 the database is from a backup, or gone | [`Life::Restored`], [`Life::Lost`]: `Recover`, `GoOn`, `InsertLog` |
 //! | C10 a page is torn or flipped | no step of ours fails: `reading.rs` damages every table, `recovery.rs` every file of a copy |
 //! | C11 two sequencers | [`Life::Rival`]: another process has moved both heads; `Begin`, `Write`, `Commit` of who comes second |
+//! | C11 a head that fell back under a running process | `reading.rs`: there the compare is alone, no entry stands in the way |
 //! | C12 the disk is full | `Write` and `Commit` without effect; on SQLite also really: the process may write no larger files |
 //!
 //! A kill strikes when a point is reached, before its step: the kill after a step is the one at the next point.
