@@ -544,7 +544,8 @@ mod tests {
 
     #[test]
     fn a_small_batch_is_worked_out_in_one_place() {
-        let batch: Vec<BatchItem> = (0..SHARE_RECORDS_MIN as i64)
+        let batch: Vec<BatchItem> = (0..)
+            .take(SHARE_RECORDS_MIN)
             .map(|at| item(at, 1))
             .collect();
         assert_eq!(shares(&batch).len(), 1);
