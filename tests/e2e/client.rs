@@ -5,7 +5,7 @@ use std::path::Path;
 
 use counterfoil_tests::evidence::Evidence;
 use counterfoil_tests::foreign::CHECKERS;
-use counterfoil_tests::process::Suite;
+use counterfoil_tests::process::{Process, Suite, counterfoil};
 use counterfoil_tests::report::{verify, verify_with};
 use counterfoil_tests::steps::{CAMPAIGN, Steps, list, number, text};
 use counterfoil_tlog::hash::leaf_hash;
@@ -310,9 +310,35 @@ fn b23_an_operator_carries_nothing_out_where_the_tier_of_the_provider_does_not_r
     let refused = execute();
     assert!(refused.contains("OPERATOR_NOT_QUALIFIED"), "{refused}");
     for source in ["hr-saas", "payments-db"] {
-        steps.ask(&["source", "classify", source]).unwrap();
+        let back = ["source", "classify", source, "--environment", "default"];
+        steps.ask(&back).unwrap();
     }
     assert!(execute().contains("REMEDIATION_STATE"), "{}", execute());
+    suite.stop().unwrap().success().unwrap();
+}
+
+#[test]
+fn what_the_customer_said_of_a_source_stays_when_the_estate_is_played_again() {
+    let (suite, folder) = services();
+    let steps = Steps::new(&suite, TENANT).unwrap();
+    let moved = ["source", "classify", "hr-saas", "--environment", "test"];
+    steps.ask(&moved).unwrap();
+    drop(steps);
+    suite.stop().unwrap().success().unwrap();
+    let data_dir = folder.path().join("data");
+    let again = counterfoil(&data_dir, &["quickstart"]).unwrap();
+    let again = Process::start(again).unwrap().finish().unwrap();
+    again.success().unwrap();
+    let suite = Suite::start(&data_dir).unwrap();
+    let steps = Steps::new(&suite, TENANT).unwrap();
+    let found = steps.ask(&["source", "list"]).unwrap();
+    let sources = list(&found, "/sources").unwrap();
+    let hr = sources.iter().find(|one| {
+        let name = one["name"].as_str().unwrap();
+        name.ends_with("/hr-saas")
+    });
+    assert_eq!(hr.unwrap()["environment"], "test", "{found}");
+    drop(steps);
     suite.stop().unwrap().success().unwrap();
 }
 

@@ -186,13 +186,17 @@ both_engines! {
         let refused = ada.sources.clone().create_source(free).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);
         assert!(refused.message().contains("source.tier"), "{}", refused.message());
+        // Whoever works the process registers none: a second source of one target would lie wherever they say, or in "default".
+        let operator = deployment.clients_of(&name_of("msp")).await;
+        let refused = operator.sources.clone().create_source(deployment.create_source("hr-again", &Estate::small()));
+        assert_eq!(refused.await.unwrap_err().code(), Code::PermissionDenied);
         let created = ada.sources.clone().create_source(request).await.unwrap().into_inner().source.unwrap();
         assert_eq!((created.environment.as_str(), created.tier.as_str()), ("prod", "gold"));
 
         let request = ClassifySourceRequest {
             name: source("hr"),
-            environment: "test".into(),
-            tier: String::new(),
+            environment: Some("test".into()),
+            tier: Some(String::new()),
             request_id: "0195b1f0-0000-7000-8000-000000000001".into(),
         };
         // Neither whoever runs the deployment nor an operator holds the permission.
@@ -203,18 +207,22 @@ both_engines! {
         let first = ada.sources.clone().classify_source(request.clone()).await.unwrap().into_inner();
         let again = ada.sources.clone().classify_source(request.clone()).await.unwrap().into_inner();
         assert_eq!(first.receipt.as_ref().map(|one| &one.record_id), again.receipt.as_ref().map(|one| &one.record_id));
-        let other = ClassifySourceRequest { environment: "dev".into(), ..request };
+        let other = ClassifySourceRequest { environment: Some("dev".into()), ..request };
         assert_eq!(ada.sources.clone().classify_source(other).await.unwrap_err().code(), Code::InvalidArgument);
         let read = GetSourceRequest { name: source("hr") };
         let found = ada.sources.clone().get_source(read).await.unwrap().into_inner().source.unwrap();
         assert_eq!((found.environment.as_str(), found.tier.as_str()), ("test", ""));
+        // What is not spoken of stays.
+        let request = ClassifySourceRequest { name: source("hr"), tier: Some("silver".into()), ..Default::default() };
+        let found = ada.sources.clone().classify_source(request).await.unwrap().into_inner().source.unwrap();
+        assert_eq!((found.environment.as_str(), found.tier.as_str()), ("test", "silver"));
         let logged = calls::logged(&deployment.service).await;
         let said: Vec<_> = logged.iter().filter_map(|(_, payload)| match payload {
             Payload::SourceRegistered(one) => Some((one.environment.as_str(), one.tier.as_str())),
             Payload::ObjectClassified(one) => Some((one.environment.as_str(), one.tier.as_str())),
             _ => None,
         }).collect();
-        assert_eq!(said, [("prod", "gold"), ("test", "")]);
+        assert_eq!(said, [("prod", "gold"), ("test", ""), ("test", "silver")]);
     }
 
     /// No removal from a source with totals of its own could ever be verified, so its writer is refused from the start.

@@ -207,7 +207,7 @@ impl World {
     async fn classify(&self, source: &str, environment: &str) {
         let request = ClassifySourceRequest {
             name: format!("{TENANT}/sources/{source}"),
-            environment: environment.into(),
+            environment: Some(environment.into()),
             ..ClassifySourceRequest::default()
         };
         let mut sources = self.olga.sources.clone();

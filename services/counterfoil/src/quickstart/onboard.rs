@@ -426,7 +426,8 @@ impl Player<'_> {
         self.classify_sources().await
     }
 
-    /// The customer says of which environment and tier the sources are: whoever connects them to the machine may not.
+    /// The customer says of which environment and tier the sources are: whoever connects them to the machine may not. What it has said
+    /// since of a source stays.
     async fn classify_sources(&self) -> anyhow::Result<()> {
         let mut sources = self.customer()?.sources()?;
         for wanted in &self.estate.sources {
@@ -434,13 +435,14 @@ impl Player<'_> {
             let request = GetSourceRequest { name: name.clone() };
             let known = sources.get_source(request).await.map_err(explain)?;
             let known = known.into_inner().source.unwrap_or_default();
-            if (&known.environment, &known.tier) == (&wanted.environment, &wanted.tier) {
+            let is_said = !(known.environment.is_empty() && known.tier.is_empty());
+            if is_said || wanted.environment.is_empty() && wanted.tier.is_empty() {
                 continue;
             }
             let request = ClassifySourceRequest {
                 name,
-                environment: wanted.environment.clone(),
-                tier: wanted.tier.clone(),
+                environment: Some(wanted.environment.clone()),
+                tier: Some(wanted.tier.clone()),
                 request_id: request_id(),
             };
             sources.classify_source(request).await.map_err(explain)?;

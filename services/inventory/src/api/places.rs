@@ -65,8 +65,8 @@ pub(super) async fn classify_source(
     let tenant = &name.tenant;
     caller.require_tenant(tenant)?;
     require_customer(api, caller, tenant).await?;
-    check_code("environment", &request.environment)?;
-    check_code("tier", &request.tier)?;
+    check_code("environment", request.environment())?;
+    check_code("tier", request.tier())?;
     api.tenants.require_active(tenant).await?;
     let mut tx = api.db.write_tx(tenant).await?;
     let id = &request.request_id;
@@ -74,17 +74,21 @@ pub(super) async fn classify_source(
         Begun::Replay(answer) => return settled(api, tenant, answer).await,
         Begun::Fresh(fresh) => fresh,
     };
-    let (environment, tier) = (&request.environment, &request.tier);
-    if !sources::classify(&mut tx, &name.source, environment, tier).await? {
-        return Err(ApiError::not_found());
-    }
     let found = sources::get_in(&mut tx, &name.source).await?;
-    let found = found.ok_or_else(ApiError::not_found)?;
+    let mut found = found.ok_or_else(ApiError::not_found)?;
+    // What is not spoken of stays: a forgotten flag must not move a source to where everybody's rights reach.
+    if let Some(environment) = &request.environment {
+        found.environment.clone_from(environment);
+    }
+    if let Some(tier) = &request.tier {
+        found.tier.clone_from(tier);
+    }
+    sources::classify(&mut tx, &name.source, &found.environment, &found.tier).await?;
     let now_ms = api.clock.now_ms();
     let payload = v1::ObjectClassified {
         object: format!("sources/{}", name.source),
-        environment: environment.clone(),
-        tier: tier.clone(),
+        environment: found.environment.clone(),
+        tier: found.tier.clone(),
     };
     let draft = RecordDraft::new(&payload, caller.actor(), now_ms).subject(payload.object.clone());
     let emitted = api.outbox.emit(&mut tx, draft).await?;

@@ -140,23 +140,16 @@ pub async fn insert(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn classify(
-    tx: &mut WriteTx,
-    source: &str,
-    environment: &str,
-    tier: &str,
-) -> Result<bool> {
+pub async fn classify(tx: &mut WriteTx, source: &str, environment: &str, tier: &str) -> Result<()> {
     let tenant = tx.tenant().to_owned();
-    let done = sqlx::query(
-        "UPDATE sources SET environment = $1, tier = $2 WHERE tenant = $3 AND source = $4",
-    )
-    .bind(environment)
-    .bind(tier)
-    .bind(tenant)
-    .bind(source)
-    .execute(tx.conn())
-    .await?;
-    Ok(done.rows_affected() > 0)
+    sqlx::query("UPDATE sources SET environment = $1, tier = $2 WHERE tenant = $3 AND source = $4")
+        .bind(environment)
+        .bind(tier)
+        .bind(tenant)
+        .bind(source)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
 }
 
 /// Whether an id is taken.

@@ -18,8 +18,8 @@ impl World {
     async fn classify(&self, source: &str, environment: &str, tier: &str) {
         let request = ClassifySourceRequest {
             name: format!("{TENANT}/sources/{source}"),
-            environment: environment.into(),
-            tier: tier.into(),
+            environment: Some(environment.into()),
+            tier: Some(tier.into()),
             request_id: String::new(),
         };
         let mut sources = self.olga.sources.clone();
