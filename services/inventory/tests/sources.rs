@@ -188,8 +188,9 @@ both_engines! {
         assert!(refused.message().contains("source.tier"), "{}", refused.message());
         // Whoever works the process registers none: a second source of one target would lie wherever they say, or in "default".
         let operator = deployment.clients_of(&name_of("msp")).await;
-        let refused = operator.sources.clone().create_source(deployment.create_source("hr-again", &Estate::small()));
-        assert_eq!(refused.await.unwrap_err().code(), Code::PermissionDenied);
+        let again = deployment.create_source("hr-again", &Estate::small());
+        let refused = operator.sources.clone().create_source(again).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
         let created = ada.sources.clone().create_source(request).await.unwrap().into_inner().source.unwrap();
         assert_eq!((created.environment.as_str(), created.tier.as_str()), ("prod", "gold"));
 
