@@ -187,7 +187,7 @@ both_engines! {
         assert_eq!(refused.code(), Code::InvalidArgument);
         assert!(refused.message().contains("source.tier"), "{}", refused.message());
         // Whoever works the process registers none: a second source of one target would lie wherever they say, or in "default".
-        let operator = deployment.clients_of(&name_of("msp")).await;
+        let operator = deployment.clients_of(&name_of("olga")).await;
         let again = deployment.create_source("hr-again", &Estate::small());
         let refused = operator.sources.clone().create_source(again).await.unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied);

@@ -380,6 +380,7 @@ pub async fn create_tenant(admin: &mut Clients) {
     for (id, roles, organization) in [
         ("ada", &["tenant-administrator", "operator"][..], "customer"),
         ("aud", &["auditor"], "customer"),
+        ("olga", &["operator"], "customer"),
         ("msp", &["operator"], "provider"),
     ] {
         let request = CreatePrincipalRequest {
