@@ -97,6 +97,11 @@ fn finding(state: &mut State, tallies: &mut Tallies, pos: Pos, opened: &v1::Find
         return;
     };
     let name = state.names.intern(&opened.finding);
+    // Who decided on it decided on what was opened first.
+    if state.finding_at.contains_key(&name) {
+        tallies.fail(Check::I58, format!("entry {pos} opens a finding again"));
+        return;
+    }
     let run = state.names.intern(&opened.recon_run);
     let at = u32::try_from(state.findings.len()).unwrap_or(u32::MAX);
     state.findings.push(Finding {

@@ -310,6 +310,14 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
         "a finding of no run",
         on!(FindingOpened, |_r, p| p.recon_run.push('x')),
     ),
+    (
+        "I-58",
+        "a finding that is opened twice",
+        |scene| match &*scene.payload {
+            Payload::FindingOpened(p) => followed_by(scene, Payload::FindingOpened(p.clone())),
+            _ => Edit::Keep,
+        },
+    ),
     ("I-58", "an approval that nobody gave", |scene| {
         if let Payload::ReconRunSealed(mut p) = scene.payload.clone() {
             let mut set = scene.blob(media_type::AUTHORIZED_SET).unwrap();
