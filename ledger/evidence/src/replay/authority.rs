@@ -5,7 +5,7 @@ use super::accesses::is_hired;
 use super::check::{Check, Tallies};
 pub(super) use super::policies::rules_for;
 use super::state::{Meta, Pos, State, Sym};
-use super::{standing, titles};
+use super::{places, standing, titles};
 use crate::catalogue::RECORD_TYPES;
 use crate::v1::{self, Decision, DecisionAction, OrganizationKind, PrincipalKind};
 
@@ -116,6 +116,9 @@ struct Need<'n> {
     /// Whether it was told as soon as it was decided: then nothing that the log had long before can have come after it. What a
     /// long step tells at its end is of when it began.
     at_once: bool,
+    /// Whether it is of all sources, those to come among them. How sensitive these are, nobody can know then: the tier of somebody of
+    /// a provider is held to them when the campaign is staged and closed.
+    to_come: bool,
 }
 
 /// Who may decide something: a registered principal in any case.
@@ -155,6 +158,7 @@ fn decisions(state: &State, tallies: &mut Tallies) {
             sources: &[source],
             by: Decider::Human,
             at_once: true,
+            to_come: false,
         };
         covered(state, tallies, &need);
     }
@@ -201,8 +205,11 @@ fn ends_by_rule(state: &State, campaign: &super::state::Campaign, pos: Pos) -> b
 fn campaigns(state: &State, tallies: &mut Tallies) {
     for campaign in state.campaigns.values() {
         let sources = campaign_sources(state, campaign);
+        let defined = campaign.defined.as_ref();
+        let defined_all = defined.filter(|defined| defined.what.sources.is_empty());
+        let defined_all = defined_all.map(|defined| defined.pos);
         let records = [
-            campaign.defined.as_ref().map(|defined| defined.pos),
+            defined.map(|defined| defined.pos),
             campaign.staged.as_ref().map(|staged| staged.pos),
             campaign.closed.as_ref().map(|closed| closed.pos),
         ];
@@ -216,6 +223,7 @@ fn campaigns(state: &State, tallies: &mut Tallies) {
                 sources: &sources,
                 by: Decider::Any,
                 at_once: false,
+                to_come: defined_all == Some(pos),
             };
             covered(state, tallies, &need);
         }
@@ -245,6 +253,7 @@ fn remediations(state: &State, tallies: &mut Tallies) {
                 sources: &sources,
                 by: Decider::Any,
                 at_once: true,
+                to_come: false,
             };
             covered(state, tallies, &need);
         }
@@ -261,6 +270,7 @@ fn remediations(state: &State, tallies: &mut Tallies) {
                 sources: source.as_slice(),
                 by: Decider::NoService,
                 at_once: true,
+                to_come: false,
             };
             covered(state, tallies, &need);
         }
@@ -335,7 +345,13 @@ fn within_reach(state: &State, tallies: &mut Tallies, need: &Need<'_>, holder: S
         return;
     }
     tallies.checked(Check::I46);
-    let reaches = standing::reaches(state, (holder, need.pos), need.sources, need.at_once);
+    let mut sources = need.sources.to_vec();
+    if need.to_come
+        && let Some(meta) = state.meta(need.pos)
+    {
+        sources.retain(|source| !places::in_force(state, source, meta, need.at_once).is_empty());
+    }
+    let reaches = standing::reaches(state, (holder, need.pos), &sources, need.at_once);
     if let Err(why) = reaches {
         tallies.fail(Check::I46, format!("{}: {why}", state.entry(need.pos)));
     }

@@ -3,7 +3,7 @@
 //! Places and decisions are on streams of different services, so which place counted is told by the log as far as it can tell: what
 //! was said within the clocks' skew of a decision may or may not have counted for it, and either is good.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::CLOCK_SKEW_MS;
 use super::check::{Check, Tallies};
@@ -42,10 +42,15 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies) {
     if state.governed.of_provider() {
         return;
     }
+    registered_once(state, tallies);
     for said in state.places.0.values() {
         for (nth, one) in said.iter().enumerate() {
             let what = &one.what;
-            if nth == 0 && what.environment.is_empty() && what.tier.is_empty() {
+            let mut sources = state.sources.iter();
+            let known =
+                sources.any(|source| source.pos <= one.pos && source.what.source == what.object);
+            // A registration need not say where the source is; what comes before it must not stand in for it.
+            if nth == 0 && known && what.environment.is_empty() && what.tier.is_empty() {
                 continue;
             }
             tallies.checked(Check::I46);
@@ -54,15 +59,24 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies) {
                     format!("{} of {} {why}", state.entry(one.pos), what.object)
                 });
             };
-            let mut sources = state.sources.iter();
-            let known =
-                sources.any(|source| source.pos <= one.pos && source.what.source == what.object);
             expect(known, "is of a source that was not registered");
             let codes = [&what.environment, &what.tier];
             let codes = codes.iter().all(|code| code.is_empty() || is_code(code));
             expect(codes, "has an environment or a tier that is no code");
             expect(by_the_customer(state, one.pos), "is not by the customer");
         }
+    }
+}
+
+/// Only the first registration of a source says where it is: another would be somebody's word that does not count.
+fn registered_once(state: &State, tallies: &mut Tallies) {
+    let mut names = HashSet::new();
+    for source in &state.sources {
+        let new = names.insert(&source.what.source);
+        tallies.expect(Check::I46, new, || {
+            let name = &source.what.source;
+            format!("{} registers {name} again", state.entry(source.pos))
+        });
     }
 }
 

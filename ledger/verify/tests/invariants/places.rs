@@ -1,7 +1,12 @@
 //! Sources of different environments and tiers: what may be decided there under limited rights, and by a provider, forged.
 
+use std::collections::BTreeMap;
+
+use counterfoil_evidence::leaf::SourceTag;
+use counterfoil_verify::{Verdict, Verification, report};
+
 use crate::prelude::*;
-use counterfoil_verify::{Verdict, report};
+use crate::support::cycle;
 
 /// The same log where one source is of "prod" and the other of "test", as the customer says, and all rights are for both.
 fn placed(scene: &mut Scene<'_>) -> Edit {
@@ -185,6 +190,39 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     ),
     (
         "I-46",
+        "a word before its registration that hides where a source is",
+        |scene| {
+            let edit = placed(scene);
+            match &*scene.payload {
+                Payload::SourceRegistered(p) if p.source == HR => {
+                    let what = v1::ObjectClassified {
+                        object: LDAP.to_owned(),
+                        ..v1::ObjectClassified::default()
+                    };
+                    followed_by(scene, Payload::ObjectClassified(what))
+                }
+                _ => edit,
+            }
+        },
+    ),
+    (
+        "I-46",
+        "an empty registration before that which says where a source is",
+        |scene| {
+            let edit = placed(scene);
+            match &mut *scene.payload {
+                Payload::SourceRegistered(p) if p.source == LDAP => {
+                    let said = p.clone();
+                    p.environment.clear();
+                    p.tier.clear();
+                    followed_by(scene, Payload::SourceRegistered(said))
+                }
+                _ => edit,
+            }
+        },
+    ),
+    (
+        "I-46",
         "an environment that says more than a code",
         |scene| reclassified(scene, LDAP, ("for Mara Lind", "")),
     ),
@@ -213,5 +251,89 @@ fn decisions_where_the_customer_lets_them_be_taken_are_good() {
             "{name}: {}",
             report::text(&found)
         );
+    }
+}
+
+#[test]
+fn a_provider_may_review_all_sources_also_those_that_are_registered_after_it_was_asked() {
+    Golden::of(cycle::build_with_a_later_source(60)).is_good();
+}
+
+/// Two findings are opened in the log with places, and one more under another name, first of one source and then of others; after the
+/// first, the risk is accepted under a right for "prod".
+fn risk_accepted(golden: &Golden, name: &str, opened_of: &[&str]) -> Verification {
+    let (root, files) = golden.copy(name);
+    let (mut right, mut known) = (Vec::new(), BTreeMap::new());
+    let mut limited = |scene: &mut Scene<'_>| {
+        let edit = placed(scene);
+        match &mut *scene.payload {
+            Payload::DecisionRightProposed(p) => {
+                p.action = v1::DecisionAction::Except.into();
+                p.environments = codes(&["prod"]);
+            }
+            Payload::DecisionRightGranted(p) if !p.proposal_record_hash.is_empty() => {
+                p.action = v1::DecisionAction::Except.into();
+                p.environments = codes(&["prod"]);
+            }
+            // Comes right after that right.
+            Payload::DelegationGranted(_) => right.clone_from(&scene.record.prev_record_hash),
+            Payload::FindingOpened(p) if p.situation() != v1::Situation::Residual => {
+                let source = [HR, LDAP].into_iter();
+                let mut source =
+                    source.filter(|source| p.grant_key.starts_with(&tag_of_source(source)));
+                let source = source.next().unwrap();
+                let moved = v1::FindingOpened {
+                    finding: "findings/moved".to_owned(),
+                    ..p.clone()
+                };
+                let new = known.insert(source, moved).is_none();
+                if new && known.len() == 2 {
+                    return Edit::Follow(accepted_once(scene, &known, &right, opened_of));
+                }
+            }
+            _ => {}
+        }
+        edit
+    };
+    let forger = Forger::new(&files, &golden.keys);
+    forger.rewrite(|scene| Ok(limited(scene))).unwrap();
+    golden.verify(&root)
+}
+
+fn tag_of_source(source: &str) -> [u8; 8] {
+    SourceTag::of(source).0
+}
+
+fn accepted_once(
+    scene: &Scene<'_>,
+    known: &BTreeMap<&str, v1::FindingOpened>,
+    right: &[u8],
+    opened_of: &[&str],
+) -> Vec<(v1::Record, Payload)> {
+    let opened = opened_of.iter().map(|source| known[source].clone());
+    let opened = opened.map(|opened| (scene.record.clone(), Payload::FindingOpened(opened)));
+    let mut more: Vec<_> = opened.collect();
+    let mut record = scene.record.clone();
+    record.actor = ALICE.to_owned();
+    accountability(&mut record).authority = right.to_vec();
+    let accepted = v1::FindingDispositioned {
+        finding: "findings/moved".to_owned(),
+        state: v1::FindingState::AcceptedRisk.into(),
+        until_ms: record.occurred_at_ms + DAY_MS,
+        evidence_record_hash: Vec::new(),
+    };
+    more.insert(1, (record, Payload::FindingDispositioned(accepted)));
+    more
+}
+
+#[test]
+fn a_risk_is_accepted_where_its_finding_was_opened_first() {
+    let golden = Golden::new();
+    let found = risk_accepted(&golden, "within", &[HR]);
+    assert_eq!(found.verdict, Verdict::Ok, "{}", report::text(&found));
+    for (name, opened_of) in [("beyond", &[LDAP][..]), ("moved", &[LDAP, HR])] {
+        let found = risk_accepted(&golden, name, opened_of);
+        let caught = found.failed().any(|check| check.is("I-13"));
+        assert!(caught, "{name}: {}", report::text(&found));
     }
 }

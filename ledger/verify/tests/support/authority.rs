@@ -168,7 +168,24 @@ fn policy(log: &mut LogBuilder) -> Vec<u8> {
     hash.to_vec()
 }
 
+/// A right to certify whatever there is, once the tenant is active.
+pub fn right_to_certify(log: &mut LogBuilder, grantee: &str) -> Vec<u8> {
+    let by = Draft {
+        actor: CAROL,
+        ..Draft::default()
+    };
+    right_by(log, (grantee, DecisionAction::Certify, &["*"]), by)
+}
+
 fn right(log: &mut LogBuilder, grantee: &str, action: DecisionAction, scope: &[&str]) -> Vec<u8> {
+    right_by(log, (grantee, action, scope), Draft::default())
+}
+
+fn right_by(
+    log: &mut LogBuilder,
+    (grantee, action, scope): (&str, DecisionAction, &[&str]),
+    by: Draft<'_>,
+) -> Vec<u8> {
     let granted = v1::DecisionRightGranted {
         right: format!("{grantee}-{action:?}"),
         grantee: grantee.to_owned(),
@@ -179,7 +196,7 @@ fn right(log: &mut LogBuilder, grantee: &str, action: DecisionAction, scope: &[&
         grantor: CAROL.to_owned(),
         ..v1::DecisionRightGranted::default()
     };
-    log.append(&Payload::DecisionRightGranted(granted), Draft::default())
+    log.append(&Payload::DecisionRightGranted(granted), by)
         .to_vec()
 }
 

@@ -8,7 +8,7 @@ use counterfoil_evidence::v1::{self, SyncMode, SyncPurpose, SyncState};
 use counterfoil_tlog::hash::leaf_hash;
 use counterfoil_tlog::merkle;
 
-use super::authority::{HOUR_MS, Rights, onboard};
+use super::authority::{HOUR_MS, PROVIDER, Rights, onboard, right_to_certify};
 use super::estate::{HR, LDAP, OLD, Source};
 use super::log::{Draft, LogBuilder, seed};
 use super::{provider, remediation, review};
@@ -32,6 +32,8 @@ pub struct Cycle {
     pub rights: Rights,
     pub hr: Source,
     pub ldap: Source,
+    /// Whether the review is of all sources, and already defined: then there is none that cannot be read.
+    pub of_all: bool,
     syncs: u32,
     epoch: (u64, u64),
     /// Open obligations: id and hash of the opening record.
@@ -56,12 +58,35 @@ pub fn build_with_hidden_return(grants: usize) -> LogBuilder {
     sealed(play(grants, true))
 }
 
+/// A cycle in which the provider's operator defines the review of all sources an hour before the last of them is registered.
+pub fn build_with_a_later_source(grants: usize) -> LogBuilder {
+    let mut cycle = begin(grants);
+    cycle.of_all = true;
+    let right = right_to_certify(&mut cycle.log, PROVIDER);
+    cycle.register(HR);
+    provider::define(&mut cycle.log, cycle.rights.assigned);
+    review::define(&mut cycle, (PROVIDER, right), Vec::new());
+    cycle.log.tick(HOUR_MS);
+    cycle.register(LDAP);
+    cycle.seal_epoch();
+    sealed(finish(cycle, false))
+}
+
 fn sealed(mut cycle: Cycle) -> LogBuilder {
     cycle.seal_epoch();
     cycle.log
 }
 
 fn play(grants: usize, hidden_return: bool) -> Cycle {
+    let mut cycle = begin(grants);
+    for source in [HR, LDAP, OLD] {
+        cycle.register(source);
+    }
+    cycle.seal_epoch();
+    finish(cycle, hidden_return)
+}
+
+fn begin(grants: usize) -> Cycle {
     let mut log = LogBuilder::new();
     let rights = onboard(&mut log);
     let mut cycle = Cycle {
@@ -69,18 +94,21 @@ fn play(grants: usize, hidden_return: bool) -> Cycle {
         rights,
         hr: Source::new(HR, grants),
         ldap: Source::new(LDAP, grants),
+        of_all: false,
         syncs: 0,
         epoch: (1, 0),
         open: BTreeMap::new(),
     };
     provider::look_in(&mut cycle.log, cycle.rights.assigned);
-    for source in [HR, LDAP, OLD] {
-        cycle.register(source);
-    }
-    cycle.seal_epoch();
+    cycle
+}
+
+fn finish(mut cycle: Cycle, hidden_return: bool) -> Cycle {
     let hr = cycle.sync(&cycle.hr.clone(), SyncPurpose::Inventory);
     let ldap = cycle.sync(&cycle.ldap.clone(), SyncPurpose::Inventory);
-    cycle.partial_sync();
+    if !cycle.of_all {
+        cycle.partial_sync();
+    }
     let snapshot = cycle.snapshot(&[&hr, &ldap]);
     let reviewed = review::run(&mut cycle, &snapshot, &ldap);
     remediation::run(&mut cycle, &reviewed, hidden_return);
@@ -174,17 +202,20 @@ impl Cycle {
             })
             .collect();
         sources.sort_by(|a, b| a.source_tag.cmp(&b.source_tag));
-        let record = v1::SnapshotSealed {
+        let mut record = v1::SnapshotSealed {
             snapshot: format!("snapshots/{}", self.log.size()),
             grant_count: sources.iter().map(|source| source.set_count).sum(),
             snapshot_root: snapshot_root(&sources),
             sources,
-            missing_sources: vec![v1::MissingSource {
+            missing_sources: Vec::new(),
+        };
+        if !self.of_all {
+            record.missing_sources.push(v1::MissingSource {
                 source: OLD.to_owned(),
                 source_tag: SourceTag::of(OLD).0.to_vec(),
                 reason: "partial".to_owned(),
-            }],
-        };
+            });
+        }
         let hash = self
             .log
             .append(&Payload::SnapshotSealed(record.clone()), Draft::default());

@@ -171,6 +171,10 @@ const LIST_ITEMS: (&str, &str) = (
     "items.get",
     "/counterfoil.recertification.v1.ReviewService/ListItems",
 );
+const CREATE_CAMPAIGN: (&str, &str) = (
+    "campaigns.create",
+    "/counterfoil.recertification.v1.CampaignService/CreateCampaign",
+);
 const DECIDE: (&str, &str) = (
     "items.decide",
     "/counterfoil.recertification.v1.ReviewService/DecideItem",
@@ -202,6 +206,11 @@ pub fn look_in(log: &mut LogBuilder, assigned: [u8; 32]) {
 /// An access for one decision.
 pub fn decide(log: &mut LogBuilder, assigned: [u8; 32]) {
     access(log, "recertification", assigned, DECIDE);
+}
+
+/// An access to define a campaign.
+pub fn define(log: &mut LogBuilder, assigned: [u8; 32]) {
+    access(log, "recertification", assigned, CREATE_CAMPAIGN);
 }
 
 /// An access to other services, an hour after everything was said.

@@ -44,7 +44,10 @@ pub fn root_of(blob: &[u8], leaf_len: usize) -> (Vec<u8>, u64) {
 }
 
 pub fn run(cycle: &mut Cycle, snapshot: &Snapshot, ldap: &Sealed) -> Reviewed {
-    define(cycle);
+    if !cycle.of_all {
+        let by = (CAROL, cycle.rights.certify.clone());
+        define(cycle, by, vec![HR.to_owned(), LDAP.to_owned()]);
+    }
     let population = stage(cycle, snapshot);
     let routed: Vec<Routed> = population
         .iter()
@@ -115,10 +118,11 @@ fn change(cycle: &mut Cycle, leaf: GrantLeaf) {
     cycle.sync(&source, SyncPurpose::Inventory);
 }
 
-fn define(cycle: &mut Cycle) {
+/// The campaign is defined by somebody under their right.
+pub fn define(cycle: &mut Cycle, (actor, authority): (&str, Vec<u8>), sources: Vec<String>) {
     let defined = v1::CampaignDefined {
         campaign: CAMPAIGN.to_owned(),
-        sources: vec![HR.to_owned(), LDAP.to_owned()],
+        sources,
         privileged_only: false,
         include_inherited: false,
         lapse_rule: LapseRule::RetainAsDebt.into(),
@@ -127,11 +131,10 @@ fn define(cycle: &mut Cycle) {
         fallback_reviewer: ALICE.to_owned(),
         due_ms: cycle.log.now_ms + DAY_MS,
     };
-    let authority = cycle.rights.certify.clone();
     cycle.log.append(
         &Payload::CampaignDefined(defined),
         Draft {
-            actor: CAROL,
+            actor,
             authority,
             commitments: vec![("display_name", b"Q4 review".to_vec())],
             ..Draft::default()
