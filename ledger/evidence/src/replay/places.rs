@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::CLOCK_SKEW_MS;
+use super::accesses::is_hired;
 use super::check::{Check, Tallies};
 use super::state::{At, Meta, Pos, State};
 use crate::place::{Place, is_code};
@@ -51,6 +52,17 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies) {
                 sources.any(|source| source.pos <= one.pos && source.what.source == what.object);
             // A registration need not say where the source is; what comes before it must not stand in for it.
             if nth == 0 && known && what.environment.is_empty() && what.tier.is_empty() {
+                // But then it is in "default", which every tier reaches: not for a provider to choose.
+                let hired = state
+                    .meta(one.pos)
+                    .is_some_and(|meta| is_hired(state, meta.actor));
+                tallies.expect(Check::I46, !hired, || {
+                    format!(
+                        "{} of {} is by a provider",
+                        state.entry(one.pos),
+                        what.object
+                    )
+                });
                 continue;
             }
             tallies.checked(Check::I46);

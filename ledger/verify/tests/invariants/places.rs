@@ -177,6 +177,11 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     ),
     (
         "I-46",
+        "a source that the provider registers, where every tier reaches",
+        on!(SourceRegistered, |r, _p| r.actor = PROVIDER.to_owned()),
+    ),
+    (
+        "I-46",
         "a source that nobody registered is for tests",
         |scene| {
             let edit = placed(scene);
