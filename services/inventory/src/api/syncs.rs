@@ -49,7 +49,11 @@ pub(super) async fn start_sync(
         return Err(ApiError::invalid("not_before_time", rule));
     }
     let source = api.source(&name.tenant, &name.source).await?;
-    api.tenants.require(&name.tenant).await?;
+    if api.tenants.require(&name.tenant).await?.is_closed() {
+        // It has left: nobody of it is there to ask for it, and its log takes nothing more.
+        let message = "the tenant is closed: its sources are not read any more";
+        return Err(ApiError::failed_precondition("TENANT_NOT_ACTIVE", message));
+    }
     let mut tx = api.db.write_tx(&name.tenant).await?;
     let id = &request.request_id;
     let fresh = match idempotency::begin(&mut tx, caller, "StartSync", id, &request).await? {

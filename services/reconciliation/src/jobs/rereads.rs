@@ -168,6 +168,10 @@ fn may_read(context: &Context, due: &Due, now_ms: i64) -> bool {
 /// Reads a source once for all that is owed there by now.
 async fn reread(context: &Context, due: &Due) -> Result<Done, JobError> {
     let (tenant, source) = (due.tenant.as_str(), due.source.as_str());
+    if context.tenants.require(tenant).await?.is_closed() {
+        // It has left: its sources are nobody's to read, and its log takes nothing more.
+        return Ok(Done::default());
+    }
     let not_before_ms = context.clock.now_ms();
     let mut owed: BTreeMap<String, Vec<Obligation>> = BTreeMap::new();
     let db = &context.db;

@@ -8,13 +8,14 @@ use counterfoil_proto::{
         BeginExitRequest, CloseTenantRequest, RecordEvidencePackRequest, ResumeTenantRequest,
         SuspendTenantRequest,
     },
+    inventory::{ListSyncsRequest, StartSyncRequest},
     reconciliation::{ActionState, ExecuteRemediationRequest, RemediationState},
 };
 use tokio::time::timeout;
 
 use super::{Account, TENANT, World, reason, revoke_root, world::PATIENCE};
 use crate::{
-    jobs::{Step, remediate},
+    jobs::{Progress, Step, remediate},
     model::ids::RemediationKey,
 };
 
@@ -70,6 +71,19 @@ impl World {
             }
         };
         timeout(PATIENCE, known).await.unwrap();
+    }
+
+    /// How often a source was read, or is to be.
+    async fn syncs(&self, source: &str) -> usize {
+        let request = ListSyncsRequest {
+            tenant: TENANT.into(),
+            source: format!("{TENANT}/sources/{source}"),
+            page_size: 1000,
+            page_token: String::new(),
+        };
+        let mut sources = self.of_service("reconciliation").sources;
+        let answer = sources.list_syncs(request).await.unwrap();
+        answer.into_inner().syncs.len()
     }
 
     /// Waits until the service knows that the tenant is not active any more.
@@ -167,6 +181,29 @@ counterfoil_chassis::both_engines! {
         remediate::carry_out(world.context(), &key, i64::MAX).await.unwrap();
         assert_eq!(world.runner(id).await, before, "nobody takes it over");
         assert_eq!(world.grants_in("hr").len(), 2);
+        world.stop().await;
+    }
+
+    /// Closed after it ended: what was removed is nobody's to read any more, and no log tells that it was not.
+    async fn nothing_is_read_again_for_a_tenant_that_is_closed(db: TestDatabase) {
+        let world = World::start(db).await;
+        world.removed().await;
+        world.close_tenant().await;
+        let before = (world.syncs("hr").await, world.last_records().await);
+        world.clock.advance_ms(3_900_000);
+        assert_eq!(world.jobs().run_once().await.unwrap(), Progress::default());
+        assert_eq!((world.syncs("hr").await, world.last_records().await), before);
+        // Nor for any other service that asks, as soon as inventory knows it.
+        let request = StartSyncRequest { source: format!("{TENANT}/sources/hr"), ..StartSyncRequest::default() };
+        let mut sources = world.of_service("recertification").sources;
+        let refused = async {
+            loop {
+                if let Err(refused) = sources.start_sync(request.clone()).await {
+                    break refused;
+                }
+            }
+        };
+        assert_eq!(reason(&timeout(PATIENCE, refused).await.unwrap()), "TENANT_NOT_ACTIVE");
         world.stop().await;
     }
 }

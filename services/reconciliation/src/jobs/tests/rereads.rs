@@ -14,7 +14,7 @@ use super::{Account, DAY_MS, World, revoke_root, world::PATIENCE};
 
 impl World {
     /// A removal that is proved, with re-reads due after a minute and after an hour.
-    async fn removed(&self) -> String {
+    pub(super) async fn removed(&self) -> String {
         self.add_source(
             "hr",
             &[Account("amy", &["crew", "root"]), Account("bob", &["root"])],

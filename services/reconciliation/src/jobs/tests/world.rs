@@ -311,6 +311,25 @@ impl World {
         )
     }
 
+    /// Clients of a service.
+    pub(super) fn of_service(&self, service: &str) -> Clients {
+        let principal = format!("services/{service}");
+        let (token, _) = testing::credential(self.folder.path(), &principal, "service");
+        Clients::new(&self.urls, token)
+    }
+
+    /// The last record that each service has written, whether the ledger has it or not.
+    pub(super) async fn last_records(&self) -> Vec<Vec<[u8; 16]>> {
+        let mut last = Vec::new();
+        for service in ["inventory", "recertification", "reconciliation"] {
+            let url = self.database.url(service);
+            let db = Database::connect(&url, service).await.unwrap();
+            last.push(store::last_record(&db, "acme").await);
+            db.close().await;
+        }
+        last
+    }
+
     /// Folder of a source's files.
     pub(super) fn files(&self, source: &str) -> PathBuf {
         let folder = self.folder.path().join("estates").join(source);
