@@ -6,9 +6,10 @@ use std::{
 };
 
 use counterfoil_chassis::{
-    auth::Caller, clock::Clock, db::Database, error::ApiError, outbox::Outbox, pages::Pages,
-    tenants::TenantDirectory,
+    auth::Caller, clock::Clock, db::Database, error::ApiError, operators::not_qualified,
+    outbox::Outbox, pages::Pages, tenants::TenantDirectory,
 };
+use counterfoil_evidence::place::Place;
 
 use crate::{
     api::peers::{
@@ -20,7 +21,7 @@ use crate::{
     jobs::staging::Stagings,
     model::{
         campaign::Definition,
-        ids::{CampaignKey, Principal},
+        ids::{CampaignKey, Principal, Source},
         rights::Right,
         routing::Directory,
     },
@@ -119,6 +120,29 @@ impl Context {
             standing.rights = rights.map(|right| right.placed(&places)).collect();
         }
         Ok(standing)
+    }
+
+    /// Refuses one of a provider's people where the tier of their engagement does not reach (B23): choosing who decides there needs
+    /// no right of its own.
+    pub(crate) async fn require_reach(
+        &self,
+        tenant: &str,
+        caller: &Caller,
+        standing: &Standing,
+        source: &Source,
+    ) -> Result<(), ApiError> {
+        let (Some(_), Some(reach)) = (caller.operator(), &standing.reach) else {
+            return Ok(());
+        };
+        let places = self.inventory.places(tenant).await?;
+        let reached = places.get(source).is_some_and(|(environment, tier)| {
+            let place = Place { environment, tier };
+            reach.iter().any(|one| one == place.environment())
+        });
+        match reached {
+            true => Ok(()),
+            false => Err(not_qualified("TIER_TOO_LOW")),
+        }
     }
 
     /// All principals with their rights REVIEW, in the same way.

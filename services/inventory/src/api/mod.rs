@@ -24,7 +24,10 @@ use counterfoil_chassis::{
     disclosure::Disclosures, pages::Pages, server::MESSAGE_BYTES_MAX, tenants::TenantDirectory,
 };
 use counterfoil_proto::{
-    authority::principal_service_client::PrincipalServiceClient,
+    authority::{
+        decision_right_service_client::DecisionRightServiceClient,
+        principal_service_client::PrincipalServiceClient,
+    },
     inventory::{
         inventory_service_server::InventoryServiceServer,
         source_service_server::SourceServiceServer,
@@ -54,6 +57,7 @@ pub(crate) struct Api {
     pages: Pages,
     tenants: TenantDirectory,
     principals: PrincipalServiceClient<ServiceChannel>,
+    rights: DecisionRightServiceClient<ServiceChannel>,
     rules: Arc<dyn RuleBook>,
     bell: Bell,
     config: InventoryConfig,
@@ -76,6 +80,8 @@ impl Api {
             pages: chassis.pages.clone(),
             tenants,
             principals: PrincipalServiceClient::new(chassis.authority()?),
+            rights: DecisionRightServiceClient::new(chassis.authority()?)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
             rules,
             bell,
             sets: Arc::new(proofs::SetCache::new(config.proof_cache_bytes)),

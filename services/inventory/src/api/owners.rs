@@ -15,6 +15,7 @@ use tonic::Code;
 use super::{
     Api, EVIDENCE_PATIENCE,
     names::{self, AccountName, EntitlementName},
+    places,
 };
 use crate::{
     model::facts::Id,
@@ -64,6 +65,11 @@ pub(super) async fn set_owner(
         return Err(ApiError::invalid("owner", "is of another tenant"));
     }
     api.tenants.require_active(&object.tenant).await?;
+    if caller.operator().is_some() {
+        let environment = listing::environment(&api.db, &object.tenant, object.kind, &object.id);
+        let environment = environment.await?.ok_or_else(ApiError::not_found)?;
+        places::require_reach(api, caller, &environment).await?;
+    }
     let owner_key = owner_key(api, &owner).await?;
     let mut tx = api.db.write_tx(&object.tenant).await?;
     let id = &request.request_id;

@@ -4,13 +4,17 @@
 use counterfoil_chassis::{
     ApiError, Caller, RecordDraft,
     idempotency::{self, Begun},
+    operators::not_qualified,
 };
 use counterfoil_evidence::{
-    place::{CODE, is_code},
+    place::{CODE, Place, is_code},
     v1,
 };
 use counterfoil_proto::{
-    authority::{GetPrincipalRequest, OrganizationKind, TenantKind},
+    authority::{
+        CheckDecisionRightRequest, DecisionAction, GetPrincipalRequest, OrganizationKind,
+        TenantKind,
+    },
     inventory::{ClassifySourceRequest, ClassifySourceResponse},
 };
 
@@ -46,6 +50,37 @@ pub(super) async fn require_customer(
         return Err(refused());
     }
     Ok(())
+}
+
+/// Refuses one of a provider's people where the tier of their engagement does not reach (B23). Who owns what lies there is asked
+/// to decide on it, and saying so needs no right of its own.
+pub(super) async fn require_reach(
+    api: &Api,
+    caller: &Caller,
+    environment: &str,
+) -> Result<(), ApiError> {
+    let request = CheckDecisionRightRequest {
+        principal: caller.principal().to_owned(),
+        // Any: how far they get is the same for all.
+        action: DecisionAction::Review.into(),
+    };
+    let answer = api.rights.clone().check_decision_right(request).await;
+    let answer = answer.map_err(|status| ApiError::from_peer("authority", status))?;
+    let Some(reach) = answer.into_inner().reach else {
+        return Ok(());
+    };
+    let place = Place {
+        environment,
+        ..Place::default()
+    };
+    match reach
+        .environments
+        .iter()
+        .any(|one| one == place.environment())
+    {
+        true => Ok(()),
+        false => Err(not_qualified("TIER_TOO_LOW")),
+    }
 }
 
 /// Refuses what is neither empty nor a code.

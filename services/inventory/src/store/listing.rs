@@ -160,23 +160,45 @@ pub async fn list_entitlements(
     rows.iter().map(listed).collect()
 }
 
+/// Finds an account or entitlement of the current inventory by tenant and id, and says where its source lies.
+const fn environment_sql(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Account => {
+            "SELECT s.environment FROM accounts x JOIN sources s ON s.source_no = x.source_no WHERE x.tenant = $1 AND x.account = $2 \
+             AND x.first_seq <= s.current_seq AND x.gone_seq > s.current_seq"
+        }
+        Kind::Entitlement => {
+            "SELECT s.environment FROM entitlements x JOIN sources s ON s.source_no = x.source_no WHERE x.tenant = $1 \
+             AND x.entitlement = $2 AND x.first_seq <= s.current_seq AND x.gone_seq > s.current_seq"
+        }
+    }
+}
+
+/// The environment of the source that has an account or entitlement now; empty: none was named. `None`: no source has it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn environment(
+    db: &Database,
+    tenant: &str,
+    kind: Kind,
+    id: &Id,
+) -> Result<Option<String>> {
+    let row = sqlx::query(environment_sql(kind))
+        .bind(tenant)
+        .bind(id.to_vec())
+        .fetch_optional(db.read(tenant).await?.conn())
+        .await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
 /// Whether an account or entitlement of the current inventory has this id.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn is_there(tx: &mut WriteTx, kind: Kind, id: &Id) -> Result<bool> {
-    let sql = match kind {
-        Kind::Account => {
-            "SELECT 1 FROM accounts x JOIN sources s ON s.source_no = x.source_no WHERE x.tenant = $1 AND x.account = $2 \
-             AND x.first_seq <= s.current_seq AND x.gone_seq > s.current_seq"
-        }
-        Kind::Entitlement => {
-            "SELECT 1 FROM entitlements x JOIN sources s ON s.source_no = x.source_no WHERE x.tenant = $1 \
-             AND x.entitlement = $2 AND x.first_seq <= s.current_seq AND x.gone_seq > s.current_seq"
-        }
-    };
     let tenant = tx.tenant().to_owned();
-    let row = sqlx::query(sql)
+    let row = sqlx::query(environment_sql(kind))
         .bind(tenant)
         .bind(id.to_vec())
         .fetch_optional(tx.conn())

@@ -291,6 +291,9 @@ impl Api {
             .context
             .standing(&key.tenant, principal, action)
             .await?;
+        self.context
+            .require_reach(&key.tenant, caller, &standing, source)
+            .await?;
         let right = rights::covering(&standing.rights, source, now_ms);
         Ok(Stamp {
             actor: caller.actor().to_owned(),

@@ -9,6 +9,7 @@
 
 mod estate;
 mod gate;
+mod provider;
 mod tenant;
 
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
@@ -26,8 +27,10 @@ use counterfoil_proto::{
     authority::{
         IssueTokenRequest, decision_right_service_client::DecisionRightServiceClient,
         delegation_service_client::DelegationServiceClient,
+        engagement_service_client::EngagementServiceClient,
         policy_service_client::PolicyServiceClient,
         principal_service_client::PrincipalServiceClient,
+        qualification_service_client::QualificationServiceClient,
         tenant_service_client::TenantServiceClient,
     },
     common::disclosure_service_client::DisclosureServiceClient,
@@ -48,6 +51,7 @@ use tokio::net::TcpListener;
 
 pub(crate) use estate::{Grant, estate};
 pub(crate) use gate::Gate;
+pub(crate) use provider::acting;
 pub(crate) use tenant::decision;
 
 /// The tenant of the tests.
@@ -67,6 +71,8 @@ pub(crate) struct Clients {
     pub(crate) principals: PrincipalServiceClient<ServiceChannel>,
     pub(crate) rights: DecisionRightServiceClient<ServiceChannel>,
     pub(crate) delegations: DelegationServiceClient<ServiceChannel>,
+    pub(crate) engagements: EngagementServiceClient<ServiceChannel>,
+    pub(crate) qualifications: QualificationServiceClient<ServiceChannel>,
     pub(crate) sources: SourceServiceClient<ServiceChannel>,
     pub(crate) inventory: InventoryServiceClient<ServiceChannel>,
     pub(crate) campaigns: CampaignServiceClient<ServiceChannel>,
@@ -330,6 +336,8 @@ fn clients(urls: &BTreeMap<&'static str, String>, token: &Token) -> Clients {
         principals: PrincipalServiceClient::new(to("authority")),
         rights: DecisionRightServiceClient::new(to("authority")),
         delegations: DelegationServiceClient::new(to("authority")),
+        engagements: EngagementServiceClient::new(to("authority")),
+        qualifications: QualificationServiceClient::new(to("authority")),
         sources: SourceServiceClient::new(to("inventory")),
         inventory: InventoryServiceClient::new(to("inventory")),
         campaigns: CampaignServiceClient::new(to("recertification")),

@@ -42,6 +42,8 @@ pub(crate) struct Standing {
     pub(crate) identity_key: String,
     /// The rights asked for that hold now.
     pub(crate) rights: Vec<Right>,
+    /// Environments that it gets to at all; `None`: all.
+    pub(crate) reach: Option<Vec<String>>,
     /// The tenant's accountable owner.
     pub(crate) accountable_owner: Principal,
     /// Hash of the policy in force.
@@ -104,6 +106,7 @@ impl Authority {
         Ok(Standing {
             identity_key: answer.identity_key,
             rights,
+            reach: answer.reach.map(|reach| reach.environments),
             accountable_owner,
             policy_hash: answer.policy_hash,
         })
