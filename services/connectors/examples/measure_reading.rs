@@ -1,6 +1,6 @@
 //! Measures the CSV connector: reading, counting and revoking on synthetic files. Prints one JSON line.
 //!
-//! `cargo run --release -p counterfoil-connectors --example measure -- 1000000`
+//! `cargo run --release -p counterfoil-connectors --example measure_reading -- 1000000`
 
 use std::fmt::Write as _;
 use std::fs;
