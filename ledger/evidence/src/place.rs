@@ -1,6 +1,24 @@
 //! Where a source lies: the same for who decides on it and for who verifies that they might.
 
+use std::collections::BTreeMap;
+
 pub use crate::engagement::ENVIRONMENT;
+
+/// Where each source lies: environment and tier, either empty where none was named.
+pub type Places<S> = BTreeMap<S, (String, String)>;
+
+/// The sources that lie where a right that is limited to these tiers and environments holds.
+pub fn within<'p, S>(
+    places: &'p Places<S>,
+    tiers: &'p [String],
+    environments: &'p [String],
+) -> impl Iterator<Item = &'p S> {
+    let here = places.iter().filter(|(_, (environment, tier))| {
+        let place = Place { environment, tier };
+        place.is_within(tiers, environments)
+    });
+    here.map(|(source, _)| source)
+}
 
 /// Longest code, in characters.
 const CODE_CHARS_MAX: usize = 64;
@@ -24,12 +42,19 @@ impl<'p> Place<'p> {
         }
     }
 
+    /// Whether somebody gets here who gets to these environments and to no others, not even where there are none.
+    #[must_use]
+    pub fn is_reached(&self, environments: &[String]) -> bool {
+        let environment = self.environment();
+        environments.iter().any(|one| one == environment)
+    }
+
     /// Whether a right that is limited to these tiers and environments, where there are any, holds here.
     #[must_use]
     pub fn is_within(&self, tiers: &[String], environments: &[String]) -> bool {
-        let of = |codes: &[String], code: &str| codes.iter().any(|one| one == code);
-        (tiers.is_empty() || (!self.tier.is_empty() && of(tiers, self.tier)))
-            && (environments.is_empty() || of(environments, self.environment()))
+        let of_tier = || !self.tier.is_empty() && tiers.iter().any(|one| one == self.tier);
+        (tiers.is_empty() || of_tier())
+            && (environments.is_empty() || self.is_reached(environments))
     }
 }
 
@@ -69,6 +94,19 @@ mod tests {
         assert!(prod.is_within(&codes(&["gold"]), &codes(&["test", "prod"])));
         assert!(!prod.is_within(&codes(&["gold"]), &codes(&["test"])));
         assert!(!prod.is_within(&codes(&["silver"]), &codes(&["prod"])));
+        assert!(unnamed.is_reached(&codes(&["default"])) && prod.is_reached(&codes(&["prod"])));
+        assert!(!prod.is_reached(&codes(&["default"])) && !unnamed.is_reached(&[]));
+        let place = |environment: &str, tier: &str| (environment.to_owned(), tier.to_owned());
+        let places = BTreeMap::from([("hr", place("", "")), ("pay", place("prod", "gold"))]);
+        let here = |tiers: &[&str], environments: &[&str]| {
+            let (tiers, environments) = (codes(tiers), codes(environments));
+            within(&places, &tiers, &environments)
+                .copied()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(here(&["gold"], &[]), ["pay"]);
+        assert_eq!(here(&[], &["default"]), ["hr"]);
+        assert_eq!(here(&[], &[]), ["hr", "pay"]);
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl Context {
         let places = self.inventory.places(tenant).await?;
         let reached = places.get(source).is_some_and(|(environment, tier)| {
             let place = Place { environment, tier };
-            reach.iter().any(|one| one == place.environment())
+            place.is_reached(reach)
         });
         match reached {
             true => Ok(()),

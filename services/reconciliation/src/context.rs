@@ -182,7 +182,7 @@ impl Context {
             let found = places.get(&format!("sources/{source}"));
             found.is_some_and(|(environment, tier)| {
                 let place = Place { environment, tier };
-                reach.iter().any(|one| one == place.environment())
+                place.is_reached(&reach)
             })
         };
         match sources.into_iter().all(reached) {

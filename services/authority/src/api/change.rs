@@ -253,7 +253,7 @@ impl Api {
         if found.is_some_and(|one| !one.is_active()) {
             return Err(ApiError::unauthenticated());
         }
-        // Whoever acts as an operator has presented a credential of their own tenant, which is looked at there.
+        // Whoever acts as an operator has presented a credential of their own tenant, which was looked at when they were let in.
         if let Some(credential) = caller.credential() {
             let now_ms = self.clock.now_ms();
             let own = tokens::in_force(tx.conn(), (&tenant, &id), credential, now_ms).await?;

@@ -73,11 +73,7 @@ pub(super) async fn require_reach(
         environment,
         ..Place::default()
     };
-    match reach
-        .environments
-        .iter()
-        .any(|one| one == place.environment())
-    {
+    match place.is_reached(&reach.environments) {
         true => Ok(()),
         false => Err(not_qualified("TIER_TOO_LOW")),
     }

@@ -136,7 +136,7 @@ pub async fn insert(
     Ok(row.try_get(0)?)
 }
 
-/// Says anew where a source lies. False: there is none of this id.
+/// Says anew where a source of the tenant lies.
 ///
 /// # Errors
 /// When the database fails.

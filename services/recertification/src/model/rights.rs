@@ -1,13 +1,11 @@
 //! Decision rights as the authority service answers them: which one covers a decision (I-13).
 
-use std::collections::BTreeMap;
-
-use counterfoil_evidence::place::Place;
+use counterfoil_evidence::place;
 
 use super::ids::{Principal, Source};
 
 /// Where every source lies now: environment and tier, as inventory has them.
-pub(crate) type Places = BTreeMap<Source, (String, String)>;
+pub(crate) type Places = place::Places<Source>;
 
 /// A right of one principal for one action.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,11 +58,9 @@ impl Right {
         if !self.is_limited() {
             return self;
         }
-        let here = places.iter().filter(|(source, (environment, tier))| {
-            let place = Place { environment, tier };
-            place.is_within(&self.tiers, &self.environments) && self.names(source)
-        });
-        self.sources = Some(here.map(|(source, _)| source.clone()).collect());
+        let here = place::within(places, &self.tiers, &self.environments);
+        let named = here.filter(|source| self.names(source));
+        self.sources = Some(named.cloned().collect());
         self.tiers.clear();
         self.environments.clear();
         self

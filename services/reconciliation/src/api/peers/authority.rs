@@ -1,13 +1,11 @@
 //! Authority: who may decide what, who answers for it, and the policy in force.
 
-use std::collections::BTreeMap;
-
 use counterfoil_chassis::{
     client::{MESSAGE_BYTES_MAX, ServiceChannel},
     clock::millis,
     error::ApiError,
 };
-use counterfoil_evidence::{leaf::SourceTag, place::Place};
+use counterfoil_evidence::{leaf::SourceTag, place};
 use counterfoil_proto::authority::{
     CheckDecisionRightRequest, DecisionAction, DecisionRight, GetPolicyRequest,
     GetPrincipalRequest, ListBusinessUnitsRequest, PrincipalKind,
@@ -73,7 +71,7 @@ pub(crate) struct Person {
 }
 
 /// Where every source ("sources/{source}") lies now: environment and tier, as inventory has them.
-pub(crate) type Places = BTreeMap<String, (String, String)>;
+pub(crate) type Places = place::Places<String>;
 
 impl Right {
     /// Whether only the places of sources tell which of them it covers. Until they are known it covers none.
@@ -86,11 +84,9 @@ impl Right {
         if !self.is_limited() {
             return self;
         }
-        let here = places.iter().filter(|(source, (environment, tier))| {
-            let place = Place { environment, tier };
-            place.is_within(&self.tiers, &self.environments) && self.names(source)
-        });
-        self.sources = Some(here.map(|(source, _)| source.clone()).collect());
+        let here = place::within(places, &self.tiers, &self.environments);
+        let named = here.filter(|source| self.names(source));
+        self.sources = Some(named.cloned().collect());
         self.tiers.clear();
         self.environments.clear();
         self
