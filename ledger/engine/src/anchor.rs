@@ -34,6 +34,12 @@ pub trait Anchor: Debug + Send + Sync + 'static {
     /// When it cannot be asked.
     async fn newest(&self, log: &LogInfo) -> Result<Option<Vec<u8>>, AnchorError>;
 
+    /// When it was told of that checkpoint, milliseconds, if it knows; a moment after the log's own time then. A hint for searching.
+    fn newest_at_ms(&self, log: &LogInfo) -> Option<i64> {
+        let _ = log;
+        None
+    }
+
     /// Is told of every checkpoint after its commit and before anybody gets it. It must be quick; by default nothing is done.
     fn remember(&self, log: &LogInfo, checkpoint: &str) {
         let _ = (log, checkpoint);

@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
+use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
 use counterfoil_tlog::hash::sha256;
@@ -73,6 +74,12 @@ impl Anchor for HighWater {
                 reason: error.to_string(),
             }),
         }
+    }
+
+    fn newest_at_ms(&self, log: &LogInfo) -> Option<i64> {
+        let changed = fs::metadata(self.path(log)).and_then(|file| file.modified());
+        let since = changed.ok()?.duration_since(UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_millis()).ok()
     }
 
     fn remember(&self, log: &LogInfo, checkpoint: &str) {

@@ -12,7 +12,8 @@
 //! - A stream has no gaps, and each of its records names the one before.
 //! - Which key may write which stream follows from the log's own records, never from configuration.
 //!
-//! - [`Log::publish`] copies a log to an object store, [`Log::recover`] brings back from there what the database lost.
+//! - [`Log::publish`] copies a log to an object store, [`Log::recover`] brings back from there what the database lost, and
+//!   [`Log::recover_from`] also what only the producers have ([`KeptRecords`]).
 //!
 //! Not here: callers, permissions, gRPC, HTTP, anchoring, witnesses, epochs.
 
@@ -26,6 +27,7 @@ mod export;
 mod faults;
 mod fsck;
 mod high_water;
+mod kept;
 mod key_book;
 mod keys;
 mod log;
@@ -47,6 +49,7 @@ pub use export::{Export, ExportedFile};
 pub use faults::{FaultPoint, Faults, NoFaults, Verdict};
 pub use fsck::{FsckProblem, FsckReport};
 pub use high_water::HighWater;
+pub use kept::{KeptReceipt, KeptRecord, KeptRecords, RecordList};
 pub use keys::{DirectoryKeys, KeyError, LogKeys};
 pub use log::{EntryFilter, Log, Pending};
 pub use model::{

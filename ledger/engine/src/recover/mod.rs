@@ -1,4 +1,7 @@
-//! Bringing back what a database lost, from the published copy: bit for bit, or not at all.
+//! Bringing back what a database lost, from the published copy and from the producers' outboxes: bit for bit, or not at all.
+
+mod place;
+mod tail;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +15,7 @@ use counterfoil_tlog::{Checkpoint, Hash, checkpoint};
 use crate::admission::admit;
 use crate::anchor;
 use crate::faults::{self, FaultPoint};
+use crate::kept::KeptRecords;
 use crate::model::{LogInfo, SignedRecord};
 use crate::sequencer::{BatchItem, Fate, Grown, KnownRecords, plan, read_state};
 use crate::state::LogState;
@@ -34,24 +38,73 @@ pub struct Recovered {
 type Copied = (Entry, Hash);
 
 impl Log {
-    /// Appends again what the copy has and the database has not, as it was: every record is judged as if it were new, every entry and
-    /// the checkpoint must come out with the same bytes. All of it becomes durable at once. Then the log may be written again, if it
-    /// had been stopped.
-    ///
-    /// `progress` is told how many entries are done, and of how many. Other processes may serve the log meanwhile; they cannot write it.
+    /// [`Self::recover_from`] the published copy alone.
     ///
     /// # Errors
-    /// [`EngineError::Damaged`] when the copy is of another log, or when the database's own part is damaged: then nothing was changed;
-    /// also when an anchor knows of more than the copy had: then the copy's part is back, and the log is still not written.
+    /// As there; also when the log was never published.
     pub async fn recover(
         &self,
         copy: &Publication,
         progress: &mut (dyn FnMut(u64, u64) + Send),
     ) -> Result<Recovered, EngineError> {
+        self.recover_from(Some(copy), &[], progress).await
+    }
+
+    /// Appends again what the copy has and the database has not, as it was: every record is judged as if it were new, every entry and
+    /// the checkpoint must come out with the same bytes. All of it becomes durable at once.
+    ///
+    /// Then the same with what the copy has not, up to the newest head that an anchor or a producer's receipt knows, from the records
+    /// that the producers have kept. Their receipts say where each was; a record whose receipt was lost is fitted in where it leads to
+    /// what was signed. All of it becomes durable at once, when it is proved to be that very head.
+    ///
+    /// Then the log may be written again, if it had been stopped.
+    ///
+    /// `progress` is told how many entries are done, and of how many. Other processes may serve the log meanwhile; they cannot write it.
+    ///
+    /// # Errors
+    /// [`EngineError::Damaged`] when the copy is of another log, when the database's own part is damaged, when an anchor knows of more
+    /// than all of them have, or when a record is not what was signed: the reason names the entries. What the copy had is back then if
+    /// it was whole; of the producers' nothing is written; and the log is still not written by others.
+    pub async fn recover_from(
+        &self,
+        copy: Option<&Publication>,
+        kept: &[Arc<dyn KeptRecords>],
+        progress: &mut (dyn FnMut(u64, u64) + Send),
+    ) -> Result<Recovered, EngineError> {
         let (shared, info) = (self.shared(), self.shared_info());
+        let (before, _) = shared.store.head(info).await?;
+        let goal = match copy {
+            Some(copy) => goal(info, copy).await?,
+            None => None,
+        };
+        if goal.is_none() && kept.is_empty() {
+            return Err(EngineError::damaged(&info.origin, "it was never published"));
+        }
+        if let Some((copy, goal)) = copy.zip(goal) {
+            self.recover_copy(copy, &goal, progress).await?;
+        }
+        if !kept.is_empty() {
+            self.recover_tail(kept, progress).await?;
+        }
+        anchor::check_all(shared, info).await?;
+        // If we crash here: all is back and the log is still stopped, until the next attempt finds that nothing is missing.
         let faults = shared.faults.as_ref();
+        faults::step(faults, FaultPoint::GoOn, shared.store.go_on(info)).await?;
+        let (now, _) = shared.store.head(info).await?;
+        Ok(Recovered {
+            from: before.size,
+            size: now.size,
+        })
+    }
+
+    async fn recover_copy(
+        &self,
+        copy: &Publication,
+        goal: &(Vec<u8>, Checkpoint),
+        progress: &mut (dyn FnMut(u64, u64) + Send),
+    ) -> Result<(), EngineError> {
+        let (shared, info) = (self.shared(), self.shared_info());
         let (head, frontier) = shared.store.head(info).await?;
-        let goal = goal(info, copy).await?;
         if head.size < goal.1.size {
             let state = read_state(shared, info, &head, &frontier).await?;
             let mut rebuild = shared.store.rebuild(info).await?;
@@ -63,30 +116,57 @@ impl Log {
                 ));
             }
             // If we crash here: nothing was changed, and the next attempt starts over.
+            let faults = shared.faults.as_ref();
             faults::step(faults, FaultPoint::Recover, rebuild.commit()).await?;
         }
         let (now, _) = shared.store.head(info).await?;
         anchor::check(shared, info, &now, "the published copy", &goal.0).await?;
-        anchor::check_all(shared, info).await?;
-        // If we crash here: all is back and the log is still stopped, until the next attempt finds that nothing is missing.
-        faults::step(faults, FaultPoint::GoOn, shared.store.go_on(info)).await?;
-        Ok(Recovered {
-            from: head.size,
-            size: now.size,
-        })
+        Ok(())
+    }
+
+    async fn recover_tail(
+        &self,
+        kept: &[Arc<dyn KeptRecords>],
+        progress: &mut (dyn FnMut(u64, u64) + Send),
+    ) -> Result<(), EngineError> {
+        let (shared, info) = (self.shared(), self.shared_info());
+        let Some(newest) = tail::newest(shared, info, kept).await? else {
+            return Ok(());
+        };
+        let (head, frontier) = shared.store.head(info).await?;
+        if head.size < newest.head.size {
+            let state = read_state(shared, info, &head, &frontier).await?;
+            let mut rebuild = shared.store.rebuild(info).await?;
+            let grown = tail::replay(kept, state, &newest, &mut rebuild, progress).await?;
+            if (grown.size, grown.root) != (newest.head.size, newest.head.root) {
+                return Err(EngineError::damaged(
+                    &info.origin,
+                    "the producers' records do not lead to the newest head that was signed",
+                ));
+            }
+            // If we crash here: nothing was changed, and the next attempt starts over.
+            let faults = shared.faults.as_ref();
+            faults::step(faults, FaultPoint::Recover, rebuild.commit()).await?;
+        }
+        let (now, _) = shared.store.head(info).await?;
+        let who = "the newest head that was signed";
+        anchor::check(shared, info, &now, who, &newest.note).await?;
+        Ok(())
     }
 }
 
-/// The copy's checkpoint: its bytes, and what it says.
-async fn goal(info: &LogInfo, copy: &Publication) -> Result<(Vec<u8>, Checkpoint), EngineError> {
+/// The copy's checkpoint: its bytes, and what it says. `None`: the log was never published.
+async fn goal(
+    info: &LogInfo,
+    copy: &Publication,
+) -> Result<Option<(Vec<u8>, Checkpoint)>, EngineError> {
     let damaged = |reason: String| EngineError::damaged(&info.origin, reason);
-    let note = copy
-        .checkpoint(&info.tenant)
-        .await?
-        .ok_or_else(|| damaged("it was never published".to_owned()))?;
+    let Some(note) = copy.checkpoint(&info.tenant).await? else {
+        return Ok(None);
+    };
     let signed = checkpoint::open(&note, &info.vkey, &[])
         .map_err(|error| damaged(format!("the copy's checkpoint is not this log's: {error}")))?;
-    Ok((note, signed.checkpoint))
+    Ok(Some((note, signed.checkpoint)))
 }
 
 async fn replay(
