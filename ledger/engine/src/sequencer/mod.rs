@@ -158,6 +158,9 @@ impl Sequencer {
             .filter_map(|log| Some((log.id, Arc::clone(self.states.get(&log.id)?))))
             .collect();
         let known = self.look_up(&states, items, thorough).await?;
+        if let Some(log) = found_beyond(&states, &known) {
+            return Err(Again::Reload(log));
+        }
         let now_ms = self.shared.clock.now_ms();
         let mut plan = {
             let work = Arc::clone(items);
@@ -364,6 +367,16 @@ impl Sequencer {
         }
         Ok(outcomes)
     }
+}
+
+/// A log of which a record was found beyond its state: another process has appended it since the state was read, and nothing that
+/// this state can prove holds it.
+fn found_beyond(states: &HashMap<LogId, Arc<LogState>>, known: &KnownRecords) -> Option<LogId> {
+    let found = known.iter().find(|(log, records)| {
+        let size = states.get(log).map_or(u64::MAX, |state| state.size);
+        records.values().any(|record| record.index >= size)
+    });
+    found.map(|(log, _)| *log)
 }
 
 /// Receipts of new entries by log and position.
