@@ -6,12 +6,16 @@
 //!
 //! [c2sp.org/tlog-tiles]: https://c2sp.org/tlog-tiles
 
+use std::fs::{File, OpenOptions};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use counterfoil_tlog::tile::{TILE_WIDTH, TileKind, TilePath, entry_bundles_for, tiles_for};
 use futures::{StreamExt as _, TryStreamExt as _};
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, path::Path};
+use object_store::{
+    ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, UpdateVersion, path::Path,
+};
 
 use crate::anchor::{self, Anchor, AnchorError};
 use crate::faults::{self, FaultPoint};
@@ -23,11 +27,22 @@ const AT_ONCE: usize = 16;
 
 const CHECKPOINT: &str = "checkpoint";
 
+/// How often publishing starts over because another process publishes meanwhile.
+const ATTEMPTS: usize = 6;
+
 /// Where logs are published: a log's files are below `{prefix}/{tenant}/`.
 #[derive(Debug, Clone)]
 pub struct Publication {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
+    /// Whose lock is a process's turn to replace a checkpoint.
+    turns: Option<Arc<PathBuf>>,
+}
+
+/// A copy's checkpoint as it was read: what is put in its place must not replace another one.
+struct Found {
+    note: Vec<u8>,
+    version: UpdateVersion,
 }
 
 /// What one run of publishing did.
@@ -48,6 +63,17 @@ impl Publication {
         Self {
             store,
             prefix: Path::from(prefix),
+            turns: None,
+        }
+    }
+
+    /// With a file whose lock processes take in turns to replace a checkpoint: for a local folder, which cannot replace a file only if
+    /// nobody else has. The file is made if it is not there. A store that can compare needs none.
+    #[must_use]
+    pub fn in_turns(self, lock: impl Into<PathBuf>) -> Self {
+        Self {
+            turns: Some(Arc::new(lock.into())),
+            ..self
         }
     }
 
@@ -116,10 +142,77 @@ impl Publication {
         }
     }
 
-    async fn replace(&self, log: &LogInfo, file: &str, bytes: Vec<u8>) -> Result<(), EngineError> {
-        let path = self.path(&log.tenant, file);
-        let put = self.store.put(&path, PutPayload::from(bytes)).await;
-        put.map(drop).map_err(|error| failed("write", file, &error))
+    /// The newest published checkpoint, to be replaced by a newer one.
+    async fn found(&self, tenant: &str) -> Result<Option<Found>, EngineError> {
+        let failed = |error| failed("read", CHECKPOINT, &error);
+        match self.store.get(&self.path(tenant, CHECKPOINT)).await {
+            Ok(found) => {
+                let version = UpdateVersion {
+                    e_tag: found.meta.e_tag.clone(),
+                    version: found.meta.version.clone(),
+                };
+                let note = found.bytes().await.map_err(failed)?.to_vec();
+                Ok(Some(Found { note, version }))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Puts a checkpoint in the place of the one that was found; `false`: another process has put one there since.
+    ///
+    /// A process that was stopped for a while would otherwise take the copy back to an older size, of which partial tiles may have been
+    /// swept away.
+    async fn advance(
+        &self,
+        log: &LogInfo,
+        found: Option<&Found>,
+        note: Vec<u8>,
+    ) -> Result<bool, EngineError> {
+        let path = self.path(&log.tenant, CHECKPOINT);
+        let mode = found.map_or(PutMode::Create, |found| {
+            PutMode::Update(found.version.clone())
+        });
+        let payload = PutPayload::from(note.clone());
+        match self.store.put_opts(&path, payload, mode.into()).await {
+            Ok(_) => Ok(true),
+            Err(
+                object_store::Error::Precondition { .. }
+                | object_store::Error::AlreadyExists { .. },
+            ) => Ok(false),
+            Err(object_store::Error::NotImplemented { .. }) => {
+                let turn = self.turn().await?;
+                let there = self.checkpoint(&log.tenant).await?;
+                let is_found = there.as_ref() == found.map(|found| &found.note);
+                if is_found {
+                    let put = self.store.put(&path, PutPayload::from(note)).await;
+                    put.map_err(|error| failed("write", CHECKPOINT, &error))?;
+                }
+                drop(turn);
+                Ok(is_found)
+            }
+            Err(error) => Err(failed("write", CHECKPOINT, &error)),
+        }
+    }
+
+    /// Waits for this process's turn, which ends when the file is closed: also by the process's end.
+    async fn turn(&self) -> Result<Option<File>, EngineError> {
+        let Some(path) = self.turns.clone() else {
+            return Ok(None);
+        };
+        let wait = tokio::task::spawn_blocking(move || {
+            let mut file = OpenOptions::new();
+            let file = file.create(true).truncate(false).write(true);
+            let file = file.open(path.as_path())?;
+            file.lock()?;
+            Ok(file)
+        });
+        let turn = wait.await.map_err(|_| EngineError::Closed)?;
+        turn.map(Some)
+            .map_err(|error: std::io::Error| EngineError::Publication {
+                step: "wait for a turn",
+                message: error.to_string(),
+            })
     }
 }
 
@@ -155,20 +248,33 @@ impl Log {
     /// # Errors
     /// [`EngineError::Publication`] when the store fails: publish again; [`EngineError::Damaged`] when the copy is another log's.
     pub async fn publish(&self, to: &Publication) -> Result<Published, EngineError> {
-        let published = self.try_publish(to).await;
-        if let Err(error @ EngineError::Damaged { .. }) = &published {
-            self.stop(error).await?;
+        for _ in 0..ATTEMPTS {
+            match self.try_publish(to).await {
+                Ok(None) => {}
+                Ok(Some(published)) => return Ok(published),
+                Err(error) => {
+                    if let EngineError::Damaged { .. } = &error {
+                        self.stop(&error).await?;
+                    }
+                    return Err(error);
+                }
+            }
         }
-        published
+        Err(EngineError::Publication {
+            step: "publish",
+            message: "other processes keep publishing the same log".to_owned(),
+        })
     }
 
-    async fn try_publish(&self, to: &Publication) -> Result<Published, EngineError> {
+    /// `None`: another process has published meanwhile.
+    async fn try_publish(&self, to: &Publication) -> Result<Option<Published>, EngineError> {
         let info = self.info();
-        let from = match to.checkpoint(&info.tenant).await? {
+        let found = to.found(&info.tenant).await?;
+        let from = match &found {
             None => 0,
-            Some(note) => {
+            Some(Found { note, .. }) => {
                 let head = self.head().await?;
-                let seen = anchor::check(self.shared(), info, &head, &to.name(), &note).await?;
+                let seen = anchor::check(self.shared(), info, &head, &to.name(), note).await?;
                 seen.size
             }
         };
@@ -176,11 +282,11 @@ impl Log {
         let head = self.head().await?;
         let nothing_new = from == head.size && from > 0;
         if nothing_new {
-            return Ok(Published {
+            return Ok(Some(Published {
                 from,
                 size: from,
                 written: 0,
-            });
+            }));
         }
         let mut written = 0;
         let bundles: Vec<TilePath> = entry_bundles_for(from, head.size).collect();
@@ -194,18 +300,20 @@ impl Log {
         }
         // If we crash here: the copy is as old as before and valid; the next run finds the files there and goes on.
         let checkpoint = head.checkpoint.clone().into_bytes();
-        let replace = to.replace(info, CHECKPOINT, checkpoint);
-        self.fault(FaultPoint::PublishCheckpoint, replace).await?;
+        let advance = to.advance(info, found.as_ref(), checkpoint);
+        if !self.fault(FaultPoint::PublishCheckpoint, advance).await? {
+            return Ok(None);
+        }
         // If we crash here: the next run reads how far the copy is from the copy.
         let sweep = self.sweep(to, from, head.size);
         if let Err(error) = self.fault(FaultPoint::Sweep, sweep).await {
             tracing::warn!(origin = info.origin, %error, "partial tiles that nobody needs stay published");
         }
-        Ok(Published {
+        Ok(Some(Published {
             from,
             size: head.size,
             written: written + 1,
-        })
+        }))
     }
 
     /// Writes tiles of one kind, several at once; how many were not there.

@@ -6,6 +6,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use counterfoil_engine::{
     Published, Verdict,
 };
 use futures::TryStreamExt as _;
+use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload, path::Path};
 use support::foreign::Exported;
@@ -401,4 +403,53 @@ async fn an_anchor_out_of_reach_stops_no_log_and_one_of_another_key_does() {
         matches!(&refused, Err(EngineError::Damaged { reason, .. }) if reason.contains("not this log's")),
         "{refused:?}"
     );
+}
+
+/// Stands still before the copy's checkpoint is written, once.
+#[derive(Debug)]
+struct StandStill(Mutex<Option<(Sender<()>, Receiver<()>)>>);
+
+impl Faults for StandStill {
+    fn at(&self, point: FaultPoint) -> Verdict {
+        if point == FaultPoint::PublishCheckpoint
+            && let Some((reached, go_on)) = self.0.lock().unwrap().take()
+        {
+            reached.send(()).unwrap();
+            go_on.recv().unwrap();
+        }
+        Verdict::Proceed
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_was_stopped_while_publishing_never_takes_the_copy_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let local = LocalFileSystem::new_with_prefix(folder.path()).unwrap();
+    let local = Publication::new(Arc::new(local), "logs").in_turns(folder.path().join("turns"));
+    for publication in [memory().1, local] {
+        let database = sqlite();
+        let ((reached, is_reached), (go_on, may_go_on)) = (channel(), channel());
+        let faults = StandStill(Mutex::new(Some((reached, may_go_on))));
+        let options = EngineOptions {
+            faults: Arc::new(faults),
+            ..EngineOptions::default()
+        };
+        let slow = fixture_on(database.open_with(options).await).await;
+        let fast = database.open().await.log(TENANT).await.unwrap();
+        let mut inventory = slow.inventory.clone();
+        let to = publication.clone();
+        let publishing = tokio::spawn(async move { slow.log.publish(&to).await });
+        tokio::task::spawn_blocking(move || is_reached.recv().unwrap())
+            .await
+            .unwrap();
+        grow(&fast, &mut inventory, 300).await;
+        let size = REGISTRATIONS + 300;
+        assert_eq!(fast.publish(&publication).await.unwrap().size, size);
+        go_on.send(()).unwrap();
+        assert_eq!(publishing.await.unwrap().unwrap().from, size);
+        let found = fast.fsck_with(Some(&publication), &mut |_, _| {}).await;
+        assert!(found.unwrap().is_clean());
+        let again = fast.publish(&publication).await.unwrap();
+        assert_eq!((again.from, again.written), (size, 0));
+    }
 }

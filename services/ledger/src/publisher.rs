@@ -4,6 +4,7 @@
 //! all of them, and compares each log with its copy before anybody writes to it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ const ENTRIES_AT_ONCE: u64 = 256;
 /// Logs that are published at once.
 const LOGS_AT_ONCE: usize = 16;
 const INTERVAL_SECONDS: u32 = 60;
+/// In a folder of published copies: the file whose lock replicas take in turns. It holds nothing.
+const TURNS: &str = ".turns";
 
 /// Why logs cannot be published there.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +51,8 @@ pub(crate) fn open(url: &str) -> Result<Publication, BadUrl> {
         let store =
             LocalFileSystem::new_with_prefix(folder).map_err(|error| bad(error.to_string()))?;
         // Acknowledged is durable, as with S3.
-        return Ok(Publication::new(Arc::new(store.with_fsync(true)), ""));
+        let publication = Publication::new(Arc::new(store.with_fsync(true)), "");
+        return Ok(publication.in_turns(Path::new(folder).join(TURNS)));
     }
     let Some((_, prefix)) = url
         .strip_prefix("s3://")
