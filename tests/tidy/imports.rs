@@ -50,7 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that only tests are made of; nothing may import them.
-const TESTS: [&str; 2] = ["tests", "bench"];
+const TESTS: [&str; 3] = ["tests", "bench", "campaigns"];
 
 /// What an auditor has to trust: nothing may be added to it.
 const TLOG_DEPENDENCIES: [&str; 5] = [
