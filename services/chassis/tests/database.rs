@@ -219,3 +219,31 @@ async fn two_schemas_of_one_postgresql_do_not_see_each_other() {
         .await;
     assert!(missing.is_err());
 }
+
+/// As the ledger's engine makes its tables: with a policy that knows no tenant.
+const APART: &str = "CREATE TABLE plans (plan_no BIGINT PRIMARY KEY, tenant TEXT NOT NULL);
+    ALTER TABLE plans ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE plans FORCE ROW LEVEL SECURITY;
+    CREATE POLICY plan_numbered ON plans USING (plan_no = 7);";
+
+#[tokio::test]
+async fn a_table_with_policies_of_its_own_keeps_those_alone() {
+    let db = TestDatabase::new(Engine::Postgres).await;
+    let make = async |sql: &'static str| {
+        let mut tx = db.write_tx("acme").await.unwrap();
+        sqlx::raw_sql(sql).execute(tx.conn()).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    make(APART).await;
+    // Also where an older version added its own: a statement that names no tenant would fail on them.
+    make("CREATE POLICY counterfoil_tenant ON plans USING (tenant = current_setting('counterfoil.tenant'));").await;
+    // A migration opens the wall and puts it up again.
+    db.migrate(&[ITEMS]).await;
+    let sql = "SELECT polname::text FROM pg_policy WHERE polrelid = 'plans'::regclass";
+    let mut tx = db.write_tx("acme").await.unwrap();
+    let policies: Vec<String> = sqlx::query_scalar(sql).fetch_all(tx.conn()).await.unwrap();
+    assert_eq!(policies, ["plan_numbered"]);
+    let sql = "SELECT COUNT(*) FROM pg_class WHERE oid = 'plans'::regclass AND relforcerowsecurity";
+    let forced: i64 = sqlx::query_scalar(sql).fetch_one(tx.conn()).await.unwrap();
+    assert_eq!(forced, 1);
+}

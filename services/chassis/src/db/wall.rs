@@ -14,6 +14,8 @@ use super::DatabaseError;
 
 /// The tables of a schema that are not walled in yet: "name", and the condition that a row must meet.
 ///
+/// A table with policies of its own is its maker's ([`FORCE`]).
+///
 /// A table without a `tenant` column belongs to whom its parent belongs to: the tenant's table whose one-column primary key
 /// it has. Parents never change hands, so the look-up cannot race. A table with neither is the deployment's. One with the keys of
 /// several parents has several rows here.
@@ -21,7 +23,9 @@ const OPEN: &str = "
     WITH tables AS (
         SELECT c.oid, c.relname::text AS name, c.relrowsecurity AND c.relforcerowsecurity AS walled,
                EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tenant' AND NOT a.attisdropped)
-                   AS own
+                   AS own,
+               EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid
+                   AND p.polname NOT IN ('counterfoil_tenant', 'counterfoil_everything')) AS apart
         FROM pg_class c WHERE c.relnamespace = $1::regnamespace AND c.relkind IN ('r', 'p')
     ), keys AS (
         SELECT t.name AS parent, a.attname::text AS key
@@ -32,8 +36,29 @@ const OPEN: &str = "
     SELECT t.name, CASE WHEN t.own THEN '' ELSE k.parent END, COALESCE(k.key, '')
     FROM tables t LEFT JOIN keys k ON NOT t.own AND EXISTS
         (SELECT 1 FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attname::text = k.key AND NOT a.attisdropped)
-    WHERE NOT t.walled AND (t.own OR k.parent IS NOT NULL)
+    WHERE NOT t.walled AND NOT t.apart AND (t.own OR k.parent IS NOT NULL)
     ORDER BY 1, 2";
+
+/// Forces row-level security again, after [`lower`], on the tables that have policies of their own, such as the ledger's logs, and takes
+/// away ours: policies add up, and one that names the tenant fails where no tenant is named.
+const FORCE: &str = "
+    DO $$
+    DECLARE
+        part RECORD;
+    BEGIN
+        FOR part IN
+            SELECT c.oid::regclass AS name FROM pg_class c
+            WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND c.relrowsecurity
+            AND EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid
+                AND p.polname NOT IN ('counterfoil_tenant', 'counterfoil_everything'))
+            AND (NOT c.relforcerowsecurity OR EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid
+                AND p.polname IN ('counterfoil_tenant', 'counterfoil_everything')))
+        LOOP
+            EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', part.name);
+            EXECUTE format('DROP POLICY IF EXISTS counterfoil_tenant ON %s', part.name);
+            EXECUTE format('DROP POLICY IF EXISTS counterfoil_everything ON %s', part.name);
+        END LOOP;
+    END $$";
 
 /// Refuses a table that could belong to whom either of two parents belongs to.
 fn require_one_parent(open: &[(String, String, String)]) -> Result<(), DatabaseError> {
@@ -55,6 +80,7 @@ pub(super) async fn raise(
     connection: &mut AnyConnection,
     schema: &str,
 ) -> Result<(), DatabaseError> {
+    sqlx::raw_sql(FORCE).execute(&mut *connection).await?;
     let open: Vec<(String, String, String)> = sqlx::query_as(OPEN)
         .bind(schema)
         .fetch_all(&mut *connection)
