@@ -149,3 +149,47 @@ async fn two_processes_append_to_one_log_and_never_fork_it() {
         assert!(first.log.fsck().await.unwrap().is_clean());
     }
 }
+
+#[tokio::test]
+async fn a_beginning_that_is_cancelled_costs_nothing_but_itself() {
+    use sqlx::Connection as _;
+    let database = support::postgres();
+    let fixture = fixture_on(database.open().await).await;
+    let (log, mut inventory) = (fixture.log, fixture.inventory);
+    let mut other = sqlx::AnyConnection::connect(&database.url).await.unwrap();
+    let mut administrator = sqlx::AnyConnection::connect(&database.url).await.unwrap();
+    for round in 0..3 {
+        let hold = "BEGIN; SELECT 1 FROM log_heads FOR UPDATE";
+        sqlx::raw_sql(hold).execute(&mut other).await.unwrap();
+        let records = vec![inventory.next(&ownership(round), &[])];
+        let appending = {
+            let (log, records) = (log.clone(), records.clone());
+            tokio::spawn(async move { log.append(records).await })
+        };
+        // Who waits for the other's lock is cancelled, as an administrator or a deadlock would.
+        let cancel = "SELECT COUNT(pg_cancel_backend(pid)) FROM pg_stat_activity \
+                      WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        loop {
+            let cancelled: i64 = sqlx::query_scalar(cancel)
+                .fetch_one(&mut administrator)
+                .await
+                .unwrap();
+            if cancelled > 0 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let failed = appending.await.unwrap();
+        assert!(
+            matches!(failed, Err(EngineError::Storage { .. })),
+            "{failed:?}"
+        );
+        sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+        // Every connection that is used from now on is in order.
+        for _ in 0..8 {
+            receipts(log.append(records.clone()).await.unwrap());
+            log.head().await.unwrap();
+        }
+    }
+    assert!(log.fsck().await.unwrap().is_clean());
+}

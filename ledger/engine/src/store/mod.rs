@@ -10,6 +10,7 @@ mod rows;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::pool::PoolConnection;
@@ -23,6 +24,8 @@ use crate::{EngineError, LogId};
 
 /// Connections for reading.
 const READERS: u32 = 4;
+/// Connections for writing, on PostgreSQL.
+const WRITERS: u32 = 2;
 
 /// What differs between the engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,30 @@ pub(crate) struct Store {
     write: AnyPool,
     read: AnyPool,
     dialect: Dialect,
+    suspect_writers: Suspects,
+    suspect_readers: Suspects,
+}
+
+/// Connections of a pool that are not used again. A beginning that fails after its `BEGIN`, because it was cancelled while it waited for
+/// another writer, leaves its connection in a failed transaction; the pool does not know, and would hand it out again and again.
+#[derive(Debug, Clone, Default)]
+struct Suspects(Arc<AtomicU32>);
+
+impl Suspects {
+    /// Which connection it was is not told, and it may come back to the pool a moment later: of those that are used next, twice as many
+    /// as there can be are replaced.
+    fn all(&self) {
+        self.0.store(2 * READERS.max(WRITERS), Ordering::Relaxed);
+    }
+
+    /// Whether the connection that is about to be used is one of them.
+    fn take_one(&self) -> bool {
+        let less = |left: u32| left.checked_sub(1);
+        let taken = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        taken.is_ok()
+    }
 }
 
 impl Store {
@@ -62,16 +89,19 @@ impl Store {
         };
         let writers = match dialect {
             Dialect::Sqlite => 1,
-            Dialect::Postgres => 2,
+            Dialect::Postgres => WRITERS,
         };
         let setup = setup(dialect, schema)?;
         migrate(owner_url.unwrap_or(url), &setup, dialect, schema).await?;
-        let write = pool(url, &setup, writers).await?;
-        let read = pool(url, &setup, READERS).await?;
+        let (suspect_writers, suspect_readers) = (Suspects::default(), Suspects::default());
+        let write = pool(url, &setup, writers, &suspect_writers).await?;
+        let read = pool(url, &setup, READERS, &suspect_readers).await?;
         Ok(Self {
             write,
             read,
             dialect,
+            suspect_writers,
+            suspect_readers,
         })
     }
 
@@ -117,7 +147,7 @@ async fn migrate(
     };
     // A table of its own: the service around the engine keeps its migrations in the same database.
     migrator.dangerous_set_table_name("log_migrations");
-    let pool = pool(url, setup, 1).await?;
+    let pool = pool(url, setup, 1, &Suspects::default()).await?;
     if dialect == Dialect::Postgres {
         let there: i64 =
             sqlx::query_scalar("SELECT COUNT(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'log_migrations'")
@@ -182,6 +212,7 @@ impl Store {
             Dialect::Postgres => {
                 let begin = format!("BEGIN READ ONLY; SET LOCAL counterfoil.logs = '{log}'");
                 let begun = self.read.begin_with(AssertSqlSafe(begin)).await;
+                let begun = begun.inspect_err(|_| self.suspect_readers.all());
                 Reading::Transaction(begun.map_err(failed)?)
             }
         })
@@ -213,10 +244,19 @@ async fn set(connection: &mut AnyConnection, name: &str, value: &str) -> Result<
         .map(drop)
 }
 
-async fn pool(url: &str, setup: &Arc<str>, connections: u32) -> Result<AnyPool, EngineError> {
-    let setup = Arc::clone(setup);
+async fn pool(
+    url: &str,
+    setup: &Arc<str>,
+    connections: u32,
+    suspects: &Suspects,
+) -> Result<AnyPool, EngineError> {
+    let (setup, suspects) = (Arc::clone(setup), suspects.clone());
     AnyPoolOptions::new()
         .max_connections(connections)
+        .before_acquire(move |_, _| {
+            let good = !suspects.take_one();
+            Box::pin(async move { Ok(good) })
+        })
         .after_connect(move |connection, _| {
             let setup = AssertSqlSafe(Arc::clone(&setup));
             Box::pin(async move {
