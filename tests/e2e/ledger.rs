@@ -195,6 +195,53 @@ fn a_lost_database_comes_back_from_the_published_copy_with_the_keys() {
 }
 
 #[test]
+fn what_was_never_published_comes_back_from_the_outboxes() {
+    let (suite, folder) = services();
+    let data_dir = folder.path().join("data");
+    let size = publish(&suite);
+    let steps = Steps::new(&suite, TENANT).unwrap();
+    let exported = steps.ask(&["bundle", "export", TENANT]).unwrap();
+    let trust = text(&exported, "/trust").unwrap();
+    drop(steps);
+    suite.stop().unwrap().success().unwrap();
+    // The disk with the database is lost, and that of the copy with it.
+    fs::remove_file(data_dir.join("ledger.sqlite")).unwrap();
+    fs::remove_dir_all(data_dir.join("published")).unwrap();
+    // A service's outbox is out of reach at first.
+    let (there, away) = (
+        data_dir.join("inventory.sqlite"),
+        folder.path().join("inventory.sqlite"),
+    );
+    fs::rename(&there, &away).unwrap();
+    let refused = offline(&data_dir, &["ledger", "recover", TENANT]);
+    assert!(
+        !refused.status.success() && refused.output.contains("no producer has a receipt for"),
+        "{}",
+        refused.output
+    );
+    fs::rename(&away, &there).unwrap();
+    let report = offline(&data_dir, &["ledger", "recover"]).json().unwrap();
+    let back = row(&report, TENANT);
+    assert_eq!(back["had"], 0, "{report}");
+    assert!(back["has"].as_u64() >= Some(size), "{report}");
+    offline(&data_dir, &["ledger", "fsck", "--without-copy"])
+        .success()
+        .unwrap();
+    let suite = Suite::start(&data_dir).unwrap();
+    let steps = Steps::new(&suite, TENANT).unwrap();
+    let exported = steps.ask(&["bundle", "export", TENANT]).unwrap();
+    // The trust that was pinned before the loss still holds.
+    let report = verify(
+        Path::new(&text(&exported, "/bundle").unwrap()),
+        Path::new(&trust),
+    )
+    .unwrap();
+    assert_eq!(report.exit, 0, "{report:?}");
+    drop(steps);
+    suite.stop().unwrap().success().unwrap();
+}
+
+#[test]
 fn a_log_is_published_to_s3_and_a_foreign_file_there_stops_it() {
     let store = ObjectStore::start("evidence").unwrap();
     let (suite, folder) = services();

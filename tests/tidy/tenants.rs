@@ -17,6 +17,11 @@ const READ_EVERYTHING: &[(&str, usize, &str)] = &[
         "records wait for the ledger, whoever wrote them",
     ),
     (
+        "services/chassis/src/outbox/kept.rs",
+        1,
+        "an operator recovers all logs, at the machine and past the services",
+    ),
+    (
         "services/authority/src/api/tokens.rs",
         1,
         "whose a token is, only the token says",

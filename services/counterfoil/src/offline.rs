@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use counterfoil_chassis::{clock::timestamp, config};
+use counterfoil_chassis::{clock::timestamp, config, outbox::KeptOutbox};
 use counterfoil_ledger::{EngineError, FsckReport, LogStatus, Offline};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::cli::{Output, server_args, table};
-use crate::up;
+use crate::{serve, up};
 
 /// Logs whose published copies are asked at once.
 const STATUSES_AT_ONCE: usize = 16;
@@ -60,8 +60,23 @@ pub fn commands() -> [Command; 3] {
             "Size of each log and of its published copy, the oldest entry that is not published, and why a log was stopped. Exit status 0: all are in order",
         )),
         common(Command::new("recover").about(
-            "Bring back what the database lost, from the published copy, bit for bit; a log that was stopped goes on if nothing contradicts it",
-        )),
+            "Bring back what the database lost, bit for bit: from the published copy, then from the producers' outboxes; a log that was \
+             stopped goes on if nothing contradicts it",
+        ))
+        .arg(
+            Arg::new("producer")
+                .long("producer")
+                .value_name("SERVICE=FILE")
+                .action(ArgAction::Append)
+                .help("Configuration of a service whose outbox is read; the embedded default reads those of its data folder"),
+        )
+        .arg(
+            Arg::new("records")
+                .long("records")
+                .value_name("FILE")
+                .action(ArgAction::Append)
+                .help("Records with their receipts that a producer without an outbox has kept, one JSON object a line"),
+        ),
     ]
 }
 
@@ -96,7 +111,14 @@ pub async fn run(
     if name == "fsck" && arguments.get_flag("without-copy") {
         config.ledger.publish_url = None;
     }
-    let logs = Offline::open(&config).await?;
+    let mut logs = Offline::open(&config).await?;
+    if recover {
+        let embedded = !arguments.contains_id("config");
+        let outboxes = outboxes(arguments, embedded, &options).await?;
+        let files = arguments.get_many::<String>("records").unwrap_or_default();
+        let files: Vec<PathBuf> = files.map(PathBuf::from).collect();
+        logs = logs.with_producers(outboxes, &files)?;
+    }
     let tenants = tenants(arguments, &logs, recover).await?;
     let outcome = match name {
         "status" => Ok(status_of_all(&logs, &tenants).await),
@@ -112,6 +134,33 @@ pub async fn run(
     outcome.show(output.copied().unwrap_or(Output::Table))
 }
 
+/// The outboxes of the services that are named, or of those in the data folder.
+async fn outboxes(
+    arguments: &ArgMatches,
+    embedded: bool,
+    options: &impl Fn(&ArgMatches, bool) -> anyhow::Result<up::Options>,
+) -> anyhow::Result<Vec<KeptOutbox>> {
+    let mut urls = Vec::new();
+    if embedded {
+        urls = up::producers_of(&options(arguments, true)?)?;
+    }
+    for named in arguments.get_many::<String>("producer").unwrap_or_default() {
+        let (service, file) = named
+            .split_once('=')
+            .with_context(|| format!("{named:?} is not SERVICE=FILE"))?;
+        urls.push((
+            service.to_owned(),
+            serve::database_url(service, Path::new(file))?,
+        ));
+    }
+    let mut outboxes = Vec::new();
+    for (service, url) in urls {
+        let opened = KeptOutbox::open(&url, &service).await;
+        outboxes.push(opened.with_context(|| format!("the outbox of {service}"))?);
+    }
+    Ok(outboxes)
+}
+
 async fn tenants(
     arguments: &ArgMatches,
     logs: &Offline,
@@ -125,13 +174,12 @@ async fn tenants(
     if !named.is_empty() {
         return Ok(named);
     }
-    let mut all = logs.tenants().await?;
-    if recover {
-        // What was never published cannot be recovered; what the database does not know any more can.
-        all = logs.published().await?;
-        all.sort();
-    }
-    Ok(all)
+    // What the database does not know any more can be recovered too.
+    Ok(if recover {
+        logs.recoverable().await?
+    } else {
+        logs.tenants().await?
+    })
 }
 
 /// What became of each log.

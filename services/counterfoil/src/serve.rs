@@ -26,6 +26,21 @@ pub fn check(service: &str, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Address of the database that a service's configuration names.
+///
+/// # Errors
+/// As [`check`].
+pub fn database_url(service: &str, file: &Path) -> anyhow::Result<String> {
+    let config = match service {
+        "authority" => config::load::<counterfoil_authority::Config>(file)?.service,
+        "inventory" => config::load::<counterfoil_inventory::Config>(file)?.service,
+        "recertification" => config::load::<counterfoil_recertification::Config>(file)?.service,
+        "reconciliation" => config::load::<counterfoil_reconciliation::Config>(file)?.service,
+        other => bail!("{other:?} has no outbox"),
+    };
+    Ok(config.database_url)
+}
+
 /// Runs one service until the process is asked to end, or it fails. `started` is told where it listens.
 ///
 /// # Errors

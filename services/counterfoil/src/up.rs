@@ -243,6 +243,24 @@ pub fn ledger_of(options: &Options) -> anyhow::Result<counterfoil_ledger::Config
     Ok(ledger(config, options, &data_dir))
 }
 
+/// The databases of the services in a data folder that have an outbox, by the service's name; without those that never ran.
+///
+/// # Errors
+/// When the folder is not there.
+pub fn producers_of(options: &Options) -> anyhow::Result<Vec<(String, String)>> {
+    let data_dir = options.data_dir.canonicalize();
+    let data_dir = data_dir.with_context(|| options.data_dir.display().to_string())?;
+    let mut found = Vec::new();
+    for service in SERVICES.into_iter().filter(|name| *name != "ledger") {
+        let config = config(options, &data_dir, service, &BTreeMap::new(), &[]);
+        let file = data_dir.join(format!("{service}.sqlite"));
+        if options.database_url.is_some() || file.exists() {
+            found.push((service.to_owned(), config.database_url));
+        }
+    }
+    Ok(found)
+}
+
 /// The identity providers that the data folder names.
 fn issuers(file: &Path) -> anyhow::Result<Vec<counterfoil_authority::IssuerConfig>> {
     #[derive(serde::Deserialize)]

@@ -8,10 +8,12 @@ mod api;
 mod config;
 mod copies;
 mod error;
+mod journal;
 mod logs;
 mod model;
 mod offline;
 mod publisher;
+mod records_file;
 mod statement;
 mod store;
 
@@ -28,6 +30,7 @@ use tokio::net::TcpListener;
 pub use config::{Config, LedgerConfig};
 pub use counterfoil_engine::{EngineError, FsckReport, LogStatus};
 pub use offline::{Offline, Progress};
+pub use records_file::RecordsFileError;
 
 /// Name of the service, its stream, its schema and its principal.
 pub const SERVICE: &str = "ledger";
@@ -83,6 +86,7 @@ async fn open(
 ) -> Result<(Chassis, logs::Logs), StartError> {
     let keys = DirectoryKeys::open(config.log_keys_dir()).map_err(other)?;
     let options = engine_options(&config, anchors);
+    let journal = journal::Journal::new(&config.high_water_dir());
     let setup = Setup {
         service: SERVICE,
         config: config.service,
@@ -97,7 +101,7 @@ async fn open(
     let engine = Engine::open(url, Arc::new(keys), clock, options)
         .await
         .map_err(other)?;
-    let logs = logs::Logs::new(parts(&chassis, engine).await?);
+    let logs = logs::Logs::new(parts(&chassis, engine, journal).await?);
     Ok((chassis, logs))
 }
 
@@ -127,7 +131,11 @@ fn engine_options(config: &Config, anchors: Vec<Arc<dyn Anchor>>) -> EngineOptio
     options
 }
 
-async fn parts(chassis: &Chassis, engine: Engine) -> Result<logs::Parts, StartError> {
+async fn parts(
+    chassis: &Chassis,
+    engine: Engine,
+    journal: journal::Journal,
+) -> Result<logs::Parts, StartError> {
     let schema_hash = counterfoil_evidence::schema_hash();
     let descriptor_set = counterfoil_evidence::DESCRIPTOR_SET;
     store::insert_schema(&chassis.db, &schema_hash, descriptor_set)
@@ -145,6 +153,7 @@ async fn parts(chassis: &Chassis, engine: Engine) -> Result<logs::Parts, StartEr
             signer: key.record_signer(),
             schema_hash,
         },
+        journal,
     })
 }
 

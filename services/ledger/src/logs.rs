@@ -21,6 +21,7 @@ use tokio::sync::Mutex;
 
 use crate::SERVICE;
 use crate::error::LedgerError;
+use crate::journal::Journal;
 use crate::model::epoch::{self, OpenObligations};
 use crate::model::producer::Producer;
 use crate::statement::{Statement, Writer};
@@ -50,6 +51,7 @@ struct Inner {
     registrar: VerifierKey,
     own: Producer,
     writer: Writer,
+    journal: Journal,
     locks: Vec<Mutex<()>>,
 }
 
@@ -61,6 +63,7 @@ pub(crate) struct Parts {
     pub(crate) deployment: String,
     pub(crate) registrar: VerifierKey,
     pub(crate) writer: Writer,
+    pub(crate) journal: Journal,
 }
 
 impl Logs {
@@ -79,6 +82,7 @@ impl Logs {
             registrar: parts.registrar,
             own,
             writer: parts.writer,
+            journal: parts.journal,
             locks: (0..LOCKS).map(|_| Mutex::default()).collect(),
         };
         Self {
@@ -198,7 +202,7 @@ impl Logs {
         log: &Log,
         mut statements: Vec<Statement>,
     ) -> Result<Vec<Receipt>, LedgerError> {
-        let origin = &log.info().origin;
+        let (inner, origin) = (&self.inner, &log.info().origin);
         for _ in 0..ATTEMPTS {
             let mut missing = Vec::new();
             for statement in statements {
@@ -214,19 +218,23 @@ impl Logs {
                 return Ok(Vec::new());
             }
             let mut last = log.stream_head(SERVICE).await?;
-            let now_ms = self.inner.clock.now_ms();
+            let now_ms = inner.clock.now_ms();
             let mut records = Vec::with_capacity(missing.len());
             for statement in &missing {
-                let record = self.inner.writer.write(origin, &last, statement, now_ms);
+                let record = inner.writer.write(origin, &last, statement, now_ms);
                 last = StreamHead {
                     last_seq: last.last_seq + 1,
                     last_record_hash: record_hash(&record.record),
                 };
                 records.push(record);
             }
-            let outcomes = log.append(records).await?;
+            inner.journal.keep(origin, &records);
+            let outcomes = log.append(records.clone()).await?;
             match outcomes.into_iter().collect::<Result<Vec<_>, _>>() {
-                Ok(receipts) => return Ok(receipts),
+                Ok(receipts) => {
+                    inner.journal.place(origin, &records, &receipts);
+                    return Ok(receipts);
+                }
                 // Another replica was faster, with the same statements or with others.
                 Err(
                     Refusal::SequenceGap { .. }
@@ -242,6 +250,12 @@ impl Logs {
             }
         }
         Err(LedgerError::Contended)
+    }
+
+    /// Takes note that the copy of a log has so many entries.
+    pub(crate) async fn published(&self, log: &Log, size: u64) {
+        let _held = self.lock(&log.info().tenant).await;
+        self.inner.journal.shorten(&log.info().origin, size);
     }
 
     /// Seals the next epoch up to the present size.

@@ -1,13 +1,21 @@
 //! What is done to the logs past the running service: how they stand, a full check, and bringing back what a database lost.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use counterfoil_chassis::outbox::KeptOutbox;
 use counterfoil_chassis::{Clock, ProducerKey, StartError};
 use counterfoil_engine::{
-    DirectoryKeys, Engine, EngineError, FsckReport, LogStatus, Publication, Recovered,
+    DirectoryKeys, Engine, EngineError, FsckReport, KeptReceipt, KeptRecord, KeptRecords,
+    LogStatus, Publication, RecordList, Recovered, SignedRecord,
 };
-use counterfoil_tlog::VerifierKey;
+use counterfoil_evidence::record::decode_record;
+use counterfoil_tlog::{Hash, VerifierKey};
 
+use crate::journal::Journal;
+use crate::records_file::{self, Kept, RecordsFileError};
 use crate::{Config, EngineClock, SERVICE, anchors, engine_options, other, publisher};
 
 /// Told how many entries are done, and of how many.
@@ -22,6 +30,9 @@ pub struct Offline {
     copy: Option<Publication>,
     deployment: String,
     registrar: VerifierKey,
+    journal: Journal,
+    outboxes: Vec<KeptOutbox>,
+    files: Vec<Kept>,
 }
 
 impl Offline {
@@ -46,7 +57,27 @@ impl Offline {
             copy,
             deployment: service.deployment.clone(),
             registrar: VerifierKey::parse(&key.vkey()).map_err(other)?,
+            journal: Journal::new(&config.high_water_dir()),
+            outboxes: Vec::new(),
+            files: Vec::new(),
         })
+    }
+
+    /// Recovers also from the outboxes of services, and from files of records that producers without one have kept
+    /// (`services/ledger/README.md` says what is in them).
+    ///
+    /// # Errors
+    /// When a file is not one of records.
+    pub fn with_producers(
+        mut self,
+        outboxes: Vec<KeptOutbox>,
+        files: &[PathBuf],
+    ) -> Result<Self, RecordsFileError> {
+        for file in files {
+            self.files.extend(records_file::read(file)?);
+        }
+        self.outboxes.extend(outboxes);
+        Ok(self)
     }
 
     /// The tenants that have a log in the database.
@@ -57,15 +88,21 @@ impl Offline {
         self.engine.tenants().await
     }
 
-    /// The tenants that have a published log; none where nothing is published.
+    /// The tenants whose logs can be recovered, if anything of them is lost: those that the database knows, those that are published,
+    /// and those that the producers wrote for.
     ///
     /// # Errors
-    /// When the object store cannot be read.
-    pub async fn published(&self) -> Result<Vec<String>, EngineError> {
-        match &self.copy {
-            Some(copy) => copy.tenants().await,
-            None => Ok(Vec::new()),
+    /// When database, object store or an outbox cannot be read.
+    pub async fn recoverable(&self) -> Result<Vec<String>, EngineError> {
+        let mut all: BTreeSet<String> = self.engine.tenants().await?.into_iter().collect();
+        if let Some(copy) = &self.copy {
+            all.extend(copy.tenants().await?);
         }
+        for outbox in &self.outboxes {
+            let tenants = outbox.tenants().await;
+            all.extend(tenants.map_err(|error| unreadable(outbox, &error))?);
+        }
+        Ok(all.into_iter().collect())
     }
 
     /// Entries of a tenant's log.
@@ -98,29 +135,111 @@ impl Offline {
         log.fsck_with(self.copy.as_ref(), progress).await
     }
 
-    /// Brings a log to what its published copy has.
+    /// Brings a log to what its published copy has, and then to what was signed last, from the producers' records and this service's
+    /// own journal.
     ///
     /// # Errors
-    /// See [`counterfoil_engine::Log::recover`].
+    /// See [`counterfoil_engine::Log::recover_from`].
     pub async fn recover(
         &self,
         tenant: &str,
         progress: Progress<'_>,
     ) -> Result<Recovered, EngineError> {
         let origin = format!("{}/t/{tenant}", self.deployment);
-        let copy = self.copy.as_ref().ok_or_else(|| EngineError::Publication {
-            step: "recover",
-            message: "ledger.publish_url is not set: there is no copy to recover from".to_owned(),
-        })?;
+        let kept = self.kept(tenant, &origin)?;
         let log = self
             .engine
             .lost_log(tenant, &origin, &self.registrar)
             .await?;
-        log.recover(copy, progress).await
+        log.recover_from(self.copy.as_ref(), &kept, progress).await
     }
 
-    /// Closes the database.
+    /// What is kept of the records of a log.
+    fn kept(&self, tenant: &str, origin: &str) -> Result<Vec<Arc<dyn KeptRecords>>, EngineError> {
+        let failed = |message: String| EngineError::Storage {
+            step: "read kept records",
+            message,
+        };
+        let mut records = self
+            .journal
+            .read(origin)
+            .map_err(|error| failed(error.to_string()))?;
+        let of_log = |(kept, _): &&Kept| {
+            let record = decode_record(&kept.signed.record);
+            record.is_ok_and(|record| record.log_origin == origin)
+        };
+        records.extend(self.files.iter().filter(of_log).cloned());
+        let lists = RecordList::sort(records).map_err(failed)?;
+        let mut all: Vec<Arc<dyn KeptRecords>> = Vec::new();
+        for list in lists {
+            all.push(Arc::new(list));
+        }
+        for outbox in &self.outboxes {
+            all.push(Arc::new(OfTenant {
+                outbox: outbox.clone(),
+                tenant: tenant.to_owned(),
+            }));
+        }
+        Ok(all)
+    }
+
+    /// Closes the databases.
     pub async fn close(self) {
         self.engine.close().await;
+        for outbox in &self.outboxes {
+            outbox.close().await;
+        }
+    }
+}
+
+/// A service's outbox, as the engine takes it.
+#[derive(Debug)]
+struct OfTenant {
+    outbox: KeptOutbox,
+    tenant: String,
+}
+
+fn unreadable(outbox: &KeptOutbox, error: &dyn std::fmt::Display) -> EngineError {
+    EngineError::Storage {
+        step: "read an outbox",
+        message: format!("{}: {error}", outbox.stream()),
+    }
+}
+
+#[async_trait]
+impl KeptRecords for OfTenant {
+    fn stream(&self) -> &str {
+        self.outbox.stream()
+    }
+
+    async fn after(&self, seq: u64, limit: u32) -> Result<Vec<KeptRecord>, EngineError> {
+        let read = self.outbox.after(&self.tenant, seq, limit).await;
+        let read = read.map_err(|error| unreadable(&self.outbox, &error))?;
+        let kept = read.into_iter().map(|kept| {
+            let receipt = kept.place.map(|place| {
+                let leaf_hash = place.leaf_hash.try_into();
+                let leaf_hash = leaf_hash
+                    .map_err(|_| unreadable(&self.outbox, &"a leaf hash has not 32 bytes"))?;
+                Ok(KeptReceipt {
+                    index: place.index,
+                    leaf_hash: Hash(leaf_hash),
+                    checkpoint_ms: place.checkpoint_ms,
+                })
+            });
+            Ok(KeptRecord {
+                signed: SignedRecord {
+                    record: kept.record,
+                    key_id: kept.key_id,
+                    signature: kept.signature,
+                },
+                receipt: receipt.transpose()?,
+            })
+        });
+        kept.collect()
+    }
+
+    async fn newest_proofs(&self) -> Result<Vec<Vec<u8>>, EngineError> {
+        let read = self.outbox.newest_proofs(&self.tenant).await;
+        read.map_err(|error| unreadable(&self.outbox, &error))
     }
 }

@@ -160,7 +160,9 @@ impl Publisher {
 }
 
 async fn publish(logs: &Logs, to: &Publication, tenant: &str) -> Result<u64, EngineError> {
-    let published = logs.get(tenant).await?.publish(to).await?;
+    let log = logs.get(tenant).await?;
+    let published = log.publish(to).await?;
+    logs.published(&log, published.size).await;
     Ok(published.size)
 }
 

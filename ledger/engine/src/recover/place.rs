@@ -61,6 +61,15 @@ impl Edge {
         (entry, leaf)
     }
 
+    /// The latest time to search for. What is known of it may be nothing, or come from another clock than the log's.
+    fn latest(&self, until_ms: i64) -> i64 {
+        if until_ms < self.recorded_at_ms {
+            self.recorded_at_ms + AHEAD_MS
+        } else {
+            until_ms
+        }
+    }
+
     pub(super) fn push(&mut self, copied: &Copied) {
         self.last_leaf = copied.1;
         self.recorded_at_ms = copied.0.recorded_at_ms;
@@ -69,7 +78,7 @@ impl Edge {
 
     /// The next entry, which has this leaf hash and is no younger than `until_ms`; `None`: this record does not give it.
     pub(super) fn find(&self, record: &SignedRecord, leaf: Hash, until_ms: i64) -> Option<Copied> {
-        times(self.recorded_at_ms, until_ms)
+        times(self.recorded_at_ms, self.latest(until_ms))
             .take(HASHES_MAX)
             .map(|time| self.entry(record, time))
             .find(|copied| copied.1 == leaf)
@@ -122,8 +131,7 @@ impl Gap {
             After::Entry { until_ms, .. } => *until_ms,
             After::Root { until_ms, .. } => until_ms.unwrap_or(0),
         };
-        // The hint may come from another clock than the log's.
-        let until = if until < from { from + AHEAD_MS } else { until };
+        let until = self.edge.latest(until);
         let cost = (self.count + 1) * arrangements.len().max(1);
         times(from, until)
             .take(HASHES_MAX / cost)

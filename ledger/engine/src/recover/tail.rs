@@ -9,12 +9,12 @@ use counterfoil_tlog::{Checkpoint, TlogProof, checkpoint};
 
 use super::place::{After, Edge, Gap};
 use super::{AT_ONCE, Copied, grow};
+use crate::EngineError;
 use crate::engine::Shared;
 use crate::kept::{KeptReceipt, KeptRecord, KeptRecords};
 use crate::model::{LogInfo, SignedRecord};
 use crate::state::LogState;
 use crate::store::Rebuild;
-use crate::{EngineError, StreamHead};
 
 /// Records read from a producer at once.
 const PAGE: u32 = 512;
@@ -65,7 +65,7 @@ pub(super) async fn newest(
             let text = String::from_utf8_lossy(&proof);
             let proof = TlogProof::parse(&text)
                 .map_err(|error| EngineError::damaged(&info.origin, format!("{who}: {error}")))?;
-            take(&who, proof.checkpoint.to_string().into_bytes(), None)?;
+            take(&who, proof.checkpoint.to_bytes(), None)?;
         }
     }
     Ok(newest)
@@ -104,8 +104,8 @@ pub(super) async fn replay(
 /// What one producer has of the part that is missing.
 struct Source<'a> {
     kept: &'a dyn KeptRecords,
-    /// The last record of the stream that has its place.
-    last: StreamHead,
+    /// The last record of the stream that has its place; 0: none has.
+    last_seq: u64,
     /// The records after it, as far as they were read.
     waiting: VecDeque<KeptRecord>,
 }
@@ -114,7 +114,7 @@ impl Source<'_> {
     /// Reads until `count` records wait, or there are no more.
     async fn fill(&mut self, count: usize) -> Result<(), EngineError> {
         while self.waiting.len() < count {
-            let read = self.last.last_seq + self.waiting.len() as u64;
+            let read = self.last_seq + self.waiting.len() as u64;
             let page = self.kept.after(read, PAGE).await?;
             // A number that does not follow: the producer lost a record, and what comes after it has no place.
             let follows = page
@@ -133,9 +133,13 @@ impl Source<'_> {
         self.waiting.front()?.receipt.as_ref()
     }
 
-    fn take(&mut self, count: usize) {
-        self.waiting.drain(..count.min(self.waiting.len()));
-        self.last.last_seq += count as u64;
+    /// Goes on after a record that has its place. Somebody else may have given it: several may keep the same stream.
+    fn go_on_after(&mut self, seq: u64) {
+        let behind = seq.saturating_sub(self.last_seq);
+        let read = self.waiting.len();
+        self.waiting
+            .drain(..read.min(usize::try_from(behind).unwrap_or(read)));
+        self.last_seq = self.last_seq.max(seq);
     }
 }
 
@@ -153,10 +157,10 @@ struct Tail<'a> {
 impl<'a> Tail<'a> {
     fn new(state: &LogState, kept: &'a [Arc<dyn KeptRecords>], newest: &'a Newest) -> Self {
         let source = |kept: &'a Arc<dyn KeptRecords>| Source {
-            last: *state
+            last_seq: state
                 .streams
                 .get(kept.stream())
-                .unwrap_or(&StreamHead::EMPTY),
+                .map_or(0, |last| last.last_seq),
             kept: kept.as_ref(),
             waiting: VecDeque::new(),
         };
@@ -183,6 +187,12 @@ impl<'a> Tail<'a> {
         };
         for copied in &found {
             self.edge.push(copied);
+            let record = decode_record(&copied.0.record);
+            let record = record.map_err(|error| self.damaged(error.to_string()))?;
+            let sources = self.sources.iter_mut();
+            for source in sources.filter(|source| source.kept.stream() == record.stream) {
+                source.go_on_after(record.stream_seq);
+            }
         }
         Ok(found)
     }
@@ -197,7 +207,7 @@ impl<'a> Tail<'a> {
     }
 
     /// The entry of the next record of a source, as its receipt says.
-    async fn place(&mut self, at: usize) -> Result<Copied, EngineError> {
+    async fn place(&self, at: usize) -> Result<Copied, EngineError> {
         let next = self
             .sources
             .get(at)
@@ -211,16 +221,12 @@ impl<'a> Tail<'a> {
         let (leaf, until_ms) = (receipt.leaf_hash, receipt.checkpoint_ms);
         let search = tokio::task::spawn_blocking(move || edge.find(&signed, leaf, until_ms));
         let found = search.await.map_err(|_| EngineError::Closed)?;
-        let copied = found.ok_or_else(|| {
+        found.ok_or_else(|| {
             self.damaged(format!(
                 "entry {}: the record that was acknowledged there does not give the acknowledged hash after what is before it",
                 receipt.index
             ))
-        })?;
-        if let Some(source) = self.sources.get_mut(at) {
-            source.take(1);
-        }
-        Ok(copied)
+        })
     }
 
     /// The entries up to the next one of which a receipt is known, of records without one.
@@ -276,11 +282,7 @@ impl<'a> Tail<'a> {
         }
     }
 
-    async fn fill(
-        &mut self,
-        count: usize,
-        after: After,
-    ) -> Result<Option<Vec<Copied>>, EngineError> {
+    async fn fill(&self, count: usize, after: After) -> Result<Option<Vec<Copied>>, EngineError> {
         let mut loose = Vec::new();
         for source in &self.sources {
             let records = source.waiting.iter().take(count);
@@ -297,22 +299,14 @@ impl<'a> Tail<'a> {
             after,
         };
         let filling = tokio::task::spawn_blocking(move || gap.fill());
-        let filled = filling.await.map_err(|_| EngineError::Closed)?;
-        for (entry, _) in filled.iter().flatten() {
-            let of = decode_record(&entry.record).map(|record| record.stream);
-            let mut sources = self.sources.iter_mut();
-            if let Some(source) = sources.find(|one| of.as_deref() == Ok(one.kept.stream())) {
-                source.take(1);
-            }
-        }
-        Ok(filled)
+        filling.await.map_err(|_| EngineError::Closed)
     }
 
     /// Which entries nobody has.
-    async fn missing(&mut self) -> EngineError {
+    async fn missing(&self) -> EngineError {
         let mut known: Vec<u64> = Vec::new();
         for source in &self.sources {
-            let mut last = source.last.last_seq;
+            let mut last = source.last_seq;
             loop {
                 let page = match source.kept.after(last, PAGE).await {
                     Ok(page) => page,

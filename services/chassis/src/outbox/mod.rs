@@ -10,6 +10,7 @@
 
 mod draft;
 mod emission;
+mod kept;
 mod producer;
 mod receipts;
 
@@ -28,6 +29,7 @@ use crate::{
 
 pub use draft::{Attachment, RecordDraft};
 pub use emission::{Emission, EmittedRecord};
+pub use kept::{KeptOutbox, KeptPlace, KeptRecord};
 pub use producer::ProducerKey;
 use receipts::Waiters;
 

@@ -96,6 +96,18 @@ impl Ledger {
         Self::run(self.folder, config, self.clock).await
     }
 
+    /// The configuration of this service with another database.
+    pub(crate) fn config_on(&self, db: &TestDatabase) -> Config {
+        let mut config = self.config.clone();
+        config.service.database_url = db.url("ledger");
+        config
+    }
+
+    /// The same service, started again after it was stopped, on another database.
+    pub(crate) async fn start_again_on(folder: TempDir, config: Config, clock: TestClock) -> Self {
+        Self::run(folder, config, clock).await
+    }
+
     /// A second process on the same database and keys.
     pub(crate) async fn replica(&self) -> Running {
         counterfoil_ledger::start(
