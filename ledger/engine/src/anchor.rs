@@ -10,7 +10,7 @@ use crate::engine::Shared;
 use crate::model::Head;
 use crate::sequencer::{Seen, check_progress};
 use crate::state::LogState;
-use crate::{EngineError, LogInfo};
+use crate::{EngineError, Log, LogInfo};
 
 /// The anchor is out of reach: what it remembers is open.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +43,22 @@ pub trait Anchor: Debug + Send + Sync + 'static {
     /// Is told of every checkpoint after its commit and before anybody gets it. It must be quick; by default nothing is done.
     fn remember(&self, log: &LogInfo, checkpoint: &str) {
         let _ = (log, checkpoint);
+    }
+}
+
+impl Log {
+    /// Compares the log with every anchor in reach, as it is compared before it is written for the first time. What contradicts them is
+    /// among [`crate::Engine::troubles`] from then on, until the log can be written.
+    ///
+    /// # Errors
+    /// [`EngineError::Damaged`] when it is behind one of them, or beside it; otherwise when the database cannot be read.
+    pub async fn check_anchors(&self) -> Result<(), EngineError> {
+        let shared = self.shared();
+        let checked = check_all(shared, self.info()).await;
+        if let Err(error @ EngineError::Damaged { .. }) = &checked {
+            shared.meters.unwritable(self.info(), error);
+        }
+        checked
     }
 }
 

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::faults::{self, FaultPoint, Faults, NoFaults};
 use crate::key_book::KeyBook;
 use crate::keys::LogKeys;
+use crate::meters::{EngineCounts, Meters};
 use crate::model::{Head, LogInfo};
 use crate::sequencer::{Sequencer, Submission};
 use crate::store::{NewLog, Store};
@@ -65,6 +66,7 @@ pub(crate) struct Shared {
     pub(crate) faults: Arc<dyn Faults>,
     pub(crate) options: EngineOptions,
     pub(crate) tiles: TileCache,
+    pub(crate) meters: Meters,
     /// Key books for early verification. Written by the sequencer; a stale one costs time, never correctness.
     key_books: RwLock<HashMap<LogId, Arc<KeyBook>>>,
     /// Sizes for those who follow a log. Written by the sequencer.
@@ -152,6 +154,7 @@ impl Engine {
             clock,
             faults: Arc::clone(&options.faults),
             tiles: TileCache::default(),
+            meters: Meters::default(),
             key_books: RwLock::default(),
             sizes: Mutex::default(),
             options,
@@ -297,8 +300,42 @@ impl Engine {
         self.inner.shared.store.sizes().await
     }
 
+    /// The logs that were stopped, with the reason, in order of creation.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn stopped(&self) -> Result<Vec<(String, String)>, EngineError> {
+        self.inner.shared.store.stopped_logs().await
+    }
+
+    /// What this process knows to keep from appending, in plain words: the database, or single logs. Empty: nothing.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        self.inner.shared.meters.troubles()
+    }
+
+    /// What this process has done since the engine was opened.
+    #[must_use]
+    pub fn counts(&self) -> EngineCounts {
+        let room = self.inner.room.available_permits();
+        let waiting = self
+            .inner
+            .shared
+            .options
+            .queue_bytes_max
+            .saturating_sub(room);
+        let waiting = u64::try_from(waiting).unwrap_or(u64::MAX);
+        self.inner.shared.meters.counts(waiting)
+    }
+
     /// Takes nothing more, answers what waits, and closes the database.
     pub async fn close(&self) {
+        self.finish().await;
+        self.inner.shared.store.close().await;
+    }
+
+    /// Takes nothing more, and answers what waits. What there is can still be read and published.
+    pub async fn finish(&self) {
         let sender = lock(&self.inner.sender).take();
         drop(sender);
         let sequencer = lock(&self.inner.sequencer).take();
@@ -306,7 +343,6 @@ impl Engine {
             // It panics only where a bug lets it, and closing goes on then.
             let _ = sequencer.await;
         }
-        self.inner.shared.store.close().await;
     }
 
     async fn find(&self, tenant: &str) -> Result<Option<Arc<LogInfo>>, EngineError> {

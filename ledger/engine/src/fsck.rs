@@ -7,16 +7,17 @@ use counterfoil_evidence::v1::{Entry, Record};
 use counterfoil_tlog::merkle::Frontier;
 use counterfoil_tlog::signature::{SignedMessage, verify_batch};
 use counterfoil_tlog::tile::encode_hashes;
-use counterfoil_tlog::{Hash, checkpoint};
+use counterfoil_tlog::{Hash, TlogProof, checkpoint};
 
 use crate::admission::read_payload;
 use crate::copy_check::CopyCheck;
 use crate::engine::Shared;
+use crate::kept::KeptReceipt;
 use crate::key_book::KeyBook;
 use crate::model::{StoredEntry, StreamHead};
 use crate::sequencer::check_link;
 use crate::state::{FullTile, TileEdge};
-use crate::{EngineError, Log, LogInfo, Publication};
+use crate::{EngineError, Log, LogInfo, Publication, prove};
 
 /// Entries read at once.
 const PAGE: u32 = 512;
@@ -113,6 +114,59 @@ pub(crate) async fn check(
         root,
         problems: replay.problems,
     })
+}
+
+impl Log {
+    /// Compares a receipt that somebody kept with the log; `proof` is its C2SP tlog-proof, if that was kept too. What does not fit; `None`:
+    /// the log still holds what was acknowledged.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn check_receipt(
+        &self,
+        receipt: &KeptReceipt,
+        proof: Option<&[u8]>,
+    ) -> Result<Option<String>, EngineError> {
+        let info = self.info();
+        let head = self.head().await?;
+        let there = match self.entry(receipt.index).await {
+            Ok(there) => there,
+            Err(EngineError::Damaged { reason, .. }) => return Ok(Some(reason)),
+            Err(error) => return Err(error),
+        };
+        let Some(there) = there else {
+            let found = "it was acknowledged, and the log ends before it";
+            return Ok(Some(found.to_owned()));
+        };
+        if there.leaf_hash != receipt.leaf_hash {
+            let found = "another record was acknowledged there";
+            return Ok(Some(found.to_owned()));
+        }
+        let Some(proof) = proof else { return Ok(None) };
+        let opened = TlogProof::parse(&String::from_utf8_lossy(proof));
+        let opened = opened.and_then(|proof| {
+            let signed = proof.verify(&receipt.leaf_hash, &info.vkey, &[])?;
+            Ok((proof.index, signed.checkpoint))
+        });
+        let (index, signed) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Some(format!("its receipt: {error}"))),
+        };
+        if index != receipt.index {
+            return Ok(Some("its receipt is of another entry".to_owned()));
+        }
+        if signed.size > head.size {
+            return Ok(Some(format!(
+                "its receipt has a checkpoint of {} entries, the log has {}",
+                signed.size, head.size
+            )));
+        }
+        let same = prove::root_at(self.shared(), info, signed.size, &head).await? == signed.root;
+        Ok(
+            (!same)
+                .then(|| "the checkpoint of its receipt is not of this log's history".to_owned()),
+        )
+    }
 }
 
 impl<'a> Replay<'a> {

@@ -31,6 +31,7 @@ mod kept;
 mod key_book;
 mod keys;
 mod log;
+mod meters;
 mod model;
 mod prove;
 mod publication;
@@ -52,6 +53,7 @@ pub use high_water::HighWater;
 pub use kept::{KeptReceipt, KeptRecord, KeptRecords, RecordList};
 pub use keys::{DirectoryKeys, KeyError, LogKeys};
 pub use log::{EntryFilter, Log, Pending};
+pub use meters::{COMMIT_MS_BOUNDS, EngineCounts};
 pub use model::{
     Head, LogId, LogInfo, Outcome, Receipt, SignedRecord, StoredEntry, StreamHead, TypeCount,
     key_id_of,

@@ -97,8 +97,11 @@ impl Log {
         }
         let (cost, _) = self.cost(&records)?;
         let share = Arc::clone(&self.inner.room).try_acquire_many_owned(cost);
-        let overloaded = |_| EngineError::Overloaded {
-            retry_after_ms: RETRY_AFTER_MS,
+        let overloaded = |_| {
+            self.inner.shared.meters.overloaded();
+            EngineError::Overloaded {
+                retry_after_ms: RETRY_AFTER_MS,
+            }
         };
         let share = share.map_err(overloaded)?;
         self.submit(records, share).await?.outcomes().await

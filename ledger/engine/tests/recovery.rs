@@ -379,6 +379,13 @@ async fn the_high_water_file_knows_what_was_never_published() {
         // One entry more than the backup was signed; only the file says so.
         let engine = open(&backup, anchors()).await;
         let log = engine.log(TENANT).await.unwrap();
+        assert!(engine.troubles().is_empty());
+        reason(log.check_anchors().await);
+        let troubles = engine.troubles();
+        assert!(
+            troubles.len() == 1 && troubles[0].contains("high-water"),
+            "{troubles:?}"
+        );
         let said = reason(
             log.append(vec![of_backup.clone().next(&ownership(2), &[])])
                 .await,
@@ -400,6 +407,7 @@ async fn the_high_water_file_knows_what_was_never_published() {
                     .await
                     .unwrap(),
             );
+            assert!(engine.troubles().is_empty());
             engine.close().await;
             std::fs::remove_dir_all(marks.path().join("marks")).unwrap();
         }

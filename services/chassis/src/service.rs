@@ -20,7 +20,7 @@ use crate::{
     pages::Pages,
     relay::Relay,
     secrets::SecretError,
-    server::{self, Running, ServeError},
+    server::{self, Health, Running, ServeError, Served},
     tenants::TenantDirectory,
     tls::{Tls, TlsError},
 };
@@ -88,6 +88,8 @@ pub struct Chassis {
     pub pages: Pages,
     /// Cancelled when the service ends; jobs and streams end with it.
     pub shutdown: CancellationToken,
+    /// What it says of itself beyond that it serves.
+    pub health: Health,
     listener: TcpListener,
     token: Option<Token>,
     tls: Option<Arc<Tls>>,
@@ -181,6 +183,7 @@ impl Chassis {
             outbox,
             pages,
             shutdown,
+            health: Health::default(),
             listener,
             token,
             tls,
@@ -328,15 +331,15 @@ impl Chassis {
         let limits = &self.config.limits;
         let gate = Gate::new(authenticator, permissions, &face.http, limits.calls_max)
             .with_operators(operators);
-        let running = server::serve_tls(
-            self.listener,
-            face.routes,
-            face.http,
-            Arc::new(gate),
-            limits,
-            self.tls,
-            self.shutdown,
-        )?;
+        let served = Served {
+            routes: face.routes,
+            http: face.http,
+            gate: Arc::new(gate),
+            limits: limits.clone(),
+            tls: self.tls,
+            health: self.health,
+        };
+        let running = server::serve_all(self.listener, served, self.shutdown)?;
         let address = running.address();
         tracing::info!(service = self.service, %address, "serving");
         Ok(running.with_jobs(self.tasks, self.db))

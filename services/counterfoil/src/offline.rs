@@ -55,6 +55,14 @@ pub fn commands() -> [Command; 3] {
                 .long("without-copy")
                 .action(ArgAction::SetTrue)
                 .help("Leave the published copy alone"),
+        )
+        .arg(
+            Arg::new("records")
+                .long("records")
+                .value_name("FILE")
+                .action(ArgAction::Append)
+                .conflicts_with("done")
+                .help("Compare also with the receipts that a producer has kept, one JSON object a line"),
         ),
         common(Command::new("status").about(
             "Size of each log and of its published copy, the oldest entry that is not published, and why a log was stopped. Exit status 0: all are in order",
@@ -112,9 +120,12 @@ pub async fn run(
         config.ledger.publish_url = None;
     }
     let mut logs = Offline::open(&config).await?;
-    if recover {
+    if name != "status" {
         let embedded = !arguments.contains_id("config");
-        let outboxes = outboxes(arguments, embedded, &options).await?;
+        let outboxes = match recover {
+            true => outboxes(arguments, embedded, &options).await?,
+            false => Vec::new(),
+        };
         let files = arguments.get_many::<String>("records").unwrap_or_default();
         let files: Vec<PathBuf> = files.map(PathBuf::from).collect();
         logs = logs.with_producers(outboxes, &files)?;

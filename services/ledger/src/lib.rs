@@ -14,6 +14,7 @@ mod model;
 mod offline;
 mod publisher;
 mod records_file;
+mod serving;
 mod statement;
 mod store;
 
@@ -55,22 +56,31 @@ pub async fn start(
     let (mut chassis, logs) = open(config, clock, listener, shutdown, anchors).await?;
     // Where nothing is published, nobody waits for it.
     let copies = publication.is_some().then(copies::Copies::default);
-    if let Some((to, copies)) = publication.zip(copies.clone()) {
+    let publisher = publication.zip(copies.clone()).map(|(to, copies)| {
         let clock = chassis.clock.clone();
         let interval = settings.publish_interval_seconds;
-        let publisher = publisher::Publisher::new(logs.clone(), to, copies, clock, interval);
-        chassis.spawn(publisher.run(chassis.shutdown.clone()));
-    }
-    let api = api::Api::new(logs.clone(), copies, &chassis);
-    chassis.spawn(close(logs.clone(), chassis.shutdown.clone()));
-    chassis.spawn(catch_up(logs, chassis.shutdown.clone()));
+        publisher::Publisher::new(logs.clone(), to, copies, clock, interval)
+    });
+    let serving = serving::Serving::new(logs.clone(), chassis.health.clone());
+    let api = api::Api::new(logs.clone(), copies, serving.clone(), &chassis);
+    let shutdown = chassis.shutdown.clone();
+    chassis.spawn(serving.run(shutdown.clone()));
+    chassis.spawn(publish_and_close(logs.clone(), publisher, shutdown.clone()));
+    chassis.spawn(catch_up(logs, shutdown));
     let face = Face {
         routes: api.routes(),
-        http: vec![HttpRoute {
-            prefix: api::TILES_PREFIX,
-            permission: "logs.read",
-            router: api.tiles(),
-        }],
+        http: vec![
+            HttpRoute {
+                prefix: api::TILES_PREFIX,
+                permission: "logs.read",
+                router: api.tiles(),
+            },
+            HttpRoute {
+                prefix: api::METRICS_PREFIX,
+                permission: "metrics.read",
+                router: api.metrics(),
+            },
+        ],
         ..Face::default()
     };
     chassis.serve(face).await
@@ -164,9 +174,20 @@ async fn catch_up(logs: logs::Logs, shutdown: CancellationToken) {
     }
 }
 
-/// Answers what waits and closes the logs when the service ends.
-async fn close(logs: logs::Logs, shutdown: CancellationToken) {
+/// Publishes until the service ends; then answers what waits, publishes the rest and closes the logs.
+async fn publish_and_close(
+    logs: logs::Logs,
+    publisher: Option<publisher::Publisher>,
+    shutdown: CancellationToken,
+) {
+    if let Some(publisher) = &publisher {
+        publisher.run(&shutdown).await;
+    }
     shutdown.cancelled().await;
+    logs.finish().await;
+    if let Some(publisher) = publisher {
+        publisher.finish().await;
+    }
     logs.close().await;
 }
 

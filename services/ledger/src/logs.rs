@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use counterfoil_chassis::{Clock, Database, db::scope};
-use counterfoil_engine::{Engine, EngineError, Log, Receipt, Refusal, StreamHead};
+use counterfoil_engine::{Engine, EngineCounts, EngineError, Log, Receipt, Refusal, StreamHead};
 use counterfoil_engine::{EntryFilter, StoredEntry};
 use counterfoil_evidence::catalogue::{self, Payload};
 use counterfoil_evidence::record::{decode_entry, decode_record, record_hash};
@@ -103,6 +103,31 @@ impl Logs {
     /// Takes nothing more, answers what waits, and closes the logs.
     pub(crate) async fn close(&self) {
         self.inner.engine.close().await;
+    }
+
+    /// Takes nothing more, and answers what waits; what there is can still be read.
+    pub(crate) async fn finish(&self) {
+        self.inner.engine.finish().await;
+    }
+
+    /// The tenants that have a log.
+    pub(crate) async fn tenants(&self) -> Result<Vec<String>, EngineError> {
+        self.inner.engine.tenants().await
+    }
+
+    /// The logs that were stopped, with the reason.
+    pub(crate) async fn stopped(&self) -> Result<Vec<(String, String)>, EngineError> {
+        self.inner.engine.stopped().await
+    }
+
+    /// What this process knows to keep from appending.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        self.inner.engine.troubles()
+    }
+
+    /// What this process has done.
+    pub(crate) fn counts(&self) -> EngineCounts {
+        self.inner.engine.counts()
     }
 
     /// How many entries each log has that is written.

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use counterfoil_chassis::outbox::KeptOutbox;
 use counterfoil_chassis::{Clock, ProducerKey, StartError};
 use counterfoil_engine::{
-    DirectoryKeys, Engine, EngineError, FsckReport, KeptReceipt, KeptRecord, KeptRecords,
-    LogStatus, Publication, RecordList, Recovered, SignedRecord,
+    DirectoryKeys, Engine, EngineError, FsckProblem, FsckReport, KeptReceipt, KeptRecord,
+    KeptRecords, LogStatus, Publication, RecordList, Recovered, SignedRecord,
 };
 use counterfoil_evidence::record::decode_record;
 use counterfoil_tlog::{Hash, VerifierKey};
@@ -122,7 +122,8 @@ impl Offline {
         log.status(self.copy.as_ref()).await
     }
 
-    /// Checks a log in full, with its published copy if there is one.
+    /// Checks a log in full, with its published copy if there is one, and with the receipts in the files of
+    /// [`Self::with_producers`].
     ///
     /// # Errors
     /// When the database or the object store cannot be read; what does not fit is in the report.
@@ -132,7 +133,21 @@ impl Offline {
         progress: Progress<'_>,
     ) -> Result<FsckReport, EngineError> {
         let log = self.engine.log(tenant).await?;
-        log.fsck_with(self.copy.as_ref(), progress).await
+        let mut report = log.fsck_with(self.copy.as_ref(), progress).await?;
+        for (kept, proof) in self
+            .files
+            .iter()
+            .filter(|kept| is_of(kept, &log.info().origin))
+        {
+            let Some(receipt) = &kept.receipt else {
+                continue;
+            };
+            if let Some(what) = log.check_receipt(receipt, proof.as_deref()).await? {
+                let index = Some(receipt.index);
+                report.problems.push(FsckProblem { index, what });
+            }
+        }
+        Ok(report)
     }
 
     /// Brings a log to what its published copy has, and then to what was signed last, from the producers' records and this service's
@@ -164,11 +179,12 @@ impl Offline {
             .journal
             .read(origin)
             .map_err(|error| failed(error.to_string()))?;
-        let of_log = |(kept, _): &&Kept| {
-            let record = decode_record(&kept.signed.record);
-            record.is_ok_and(|record| record.log_origin == origin)
-        };
-        records.extend(self.files.iter().filter(of_log).cloned());
+        records.extend(
+            self.files
+                .iter()
+                .filter(|kept| is_of(kept, origin))
+                .cloned(),
+        );
         let lists = RecordList::sort(records).map_err(failed)?;
         let mut all: Vec<Arc<dyn KeptRecords>> = Vec::new();
         for list in lists {
@@ -190,6 +206,12 @@ impl Offline {
             outbox.close().await;
         }
     }
+}
+
+/// Whether a record is of a log.
+fn is_of((kept, _): &Kept, origin: &str) -> bool {
+    let record = decode_record(&kept.signed.record);
+    record.is_ok_and(|record| record.log_origin == origin)
 }
 
 /// A service's outbox, as the engine takes it.

@@ -14,6 +14,8 @@ use futures::StreamExt as _;
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::local::LocalFileSystem;
 
+use tokio::time::timeout;
+
 use crate::copies::{Copied, Copies};
 use crate::logs::Logs;
 
@@ -24,6 +26,8 @@ const ENTRIES_AT_ONCE: u64 = 256;
 /// Logs that are published at once.
 const LOGS_AT_ONCE: usize = 16;
 const INTERVAL_SECONDS: u32 = 60;
+/// How long the service waits for the object store when it ends; shorter than what it is given to end.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(15);
 /// In a folder of published copies: the file whose lock replicas take in turns. It holds nothing.
 const TURNS: &str = ".turns";
 
@@ -100,26 +104,38 @@ impl Publisher {
     }
 
     /// Runs until the service ends.
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
+    pub(crate) async fn run(&self, shutdown: &CancellationToken) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while shutdown.run_until_cancelled(look.tick()).await.is_some() {
-            if let Err(error) = self.round().await {
-                tracing::warn!(%error, "the logs' sizes cannot be read; nothing is published");
-            }
+            // Cut off anywhere, it leaves a copy that the next round goes on with.
+            shutdown.run_until_cancelled(self.round(false)).await;
         }
     }
 
-    /// Publishes each log that has grown enough, or long enough ago, or that somebody waits for.
-    async fn round(&self) -> Result<(), EngineError> {
+    /// Publishes all that is not published, once nothing is appended any more. What cannot be published stays in the database, and the
+    /// next start publishes it.
+    pub(crate) async fn finish(&self) {
+        if timeout(FINISH_TIMEOUT, self.round(true)).await.is_err() {
+            tracing::warn!("not everything was published before the end; the next start goes on");
+        }
+    }
+
+    async fn round(&self, all: bool) {
+        if let Err(error) = self.publish_due(all).await {
+            tracing::warn!(%error, "the logs' sizes cannot be read; nothing is published");
+        }
+    }
+
+    /// Publishes each log that has grown enough, or long enough ago, or that somebody waits for; or each that has grown.
+    async fn publish_due(&self, all: bool) -> Result<(), EngineError> {
         let now_ms = self.clock.now_ms();
         let wanted = self.copies.take_wanted();
-        let grown: Vec<String> = self
-            .logs
-            .sizes()
-            .await?
+        let sizes = self.logs.sizes().await?;
+        self.copies.look(&sizes, now_ms);
+        let grown: Vec<String> = sizes
             .into_iter()
-            .filter(|(tenant, size)| self.is_due(tenant, *size, now_ms, &wanted))
+            .filter(|(tenant, size)| self.is_due(tenant, *size, now_ms, all, &wanted))
             .map(|(tenant, _)| tenant)
             .collect();
         let mut runs = futures::stream::iter(grown.into_iter().map(|tenant| {
@@ -151,9 +167,16 @@ impl Publisher {
         Ok(())
     }
 
-    fn is_due(&self, tenant: &str, size: u64, now_ms: i64, wanted: &BTreeSet<String>) -> bool {
+    fn is_due(
+        &self,
+        tenant: &str,
+        size: u64,
+        now_ms: i64,
+        all: bool,
+        wanted: &BTreeSet<String>,
+    ) -> bool {
         self.copies.of(tenant).is_none_or(|copied| {
-            let old = wanted.contains(tenant) || now_ms - copied.at_ms >= self.interval_ms;
+            let old = all || wanted.contains(tenant) || now_ms - copied.at_ms >= self.interval_ms;
             size >= copied.size + ENTRIES_AT_ONCE || size > copied.size && old
         })
     }

@@ -6,7 +6,7 @@ mod support;
 
 use std::path::Path;
 
-use counterfoil_chassis::{both_engines, db::Engine, testing::TestDatabase};
+use counterfoil_chassis::{both_engines, client, db::Engine, testing::TestDatabase};
 use counterfoil_evidence::v1::OwnershipSet;
 use counterfoil_proto::{
     common::{EvidenceState, Receipt},
@@ -16,7 +16,9 @@ use counterfoil_proto::{
 };
 use counterfoil_tlog::{Hash, VerifierKey, checkpoint, proof};
 use support::{Client, Ledger, Producer, append};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Status};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 const TENANT: &str = "tenants/acme";
 
@@ -83,6 +85,29 @@ fn copied(folder: &Path, vkey: &VerifierKey) -> u64 {
     checkpoint::open(&note, vkey, &[]).unwrap().checkpoint.size
 }
 
+/// What an administrator of the deployment reads at `/metrics`.
+async fn metrics(ledger: &Ledger) -> String {
+    let token = ledger.token("operators/admin");
+    let authorization = format!("authorization: Bearer {}\r\n", token.expose());
+    let (refused, _) = plain_http(ledger, "").await;
+    assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
+    let (head, body) = plain_http(ledger, &authorization).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    body
+}
+
+async fn plain_http(ledger: &Ledger, headers: &str) -> (String, String) {
+    let address = ledger.running.address();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request =
+        format!("GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
 /// Size of the checkpoint that a receipt is proved under.
 fn proved(receipt: &Receipt, vkey: &VerifierKey) -> u64 {
     let text = std::str::from_utf8(&receipt.tlog_proof).unwrap();
@@ -111,6 +136,45 @@ both_engines! {
         // An older entry is proved under the published checkpoint too.
         let found = receipt(&mut client, 7, EvidenceState::Unspecified, 0).await.unwrap();
         assert_eq!((found.state(), proved(&found, &vkey)), (EvidenceState::Published, logged.index + 1));
+    }
+
+    async fn a_service_that_ends_leaves_nothing_unpublished(db: TestDatabase) {
+        let Published { ledger, copy, mut client, mut inventory, vkey } = published(&db).await;
+        receipt(&mut client, 302, EvidenceState::Published, 30).await.unwrap();
+        // It would wait for a day.
+        let logged = append(&mut client, "acme", vec![inventory.next(&ownership(300), &[])]).await;
+        drop(client);
+        ledger.running.stop().await.unwrap();
+        assert_eq!(copied(copy.path(), &vkey), logged[0].index + 1);
+    }
+
+    async fn health_and_metrics_tell_of_a_log_that_was_stopped(db: TestDatabase) {
+        let Published { ledger, copy, mut client, mut inventory, vkey } = published(&db).await;
+        receipt(&mut client, 302, EvidenceState::Published, 30).await.unwrap();
+        let anybody = || HealthClient::new(client::connect(&ledger.running.url(), None).unwrap());
+        let asked = |service: &str| HealthCheckRequest { service: service.to_owned() };
+        let append_health = "counterfoil.ledger.v1.LedgerService/Append";
+        let mut watch = anybody().watch(asked(append_health)).await.unwrap().into_inner();
+        while watch.message().await.unwrap().unwrap().status != 1 {}
+        let before = metrics(&ledger).await;
+        for line in ["append_serving 1", "logs_stopped 0", "receipts_total 303", "overloaded_total 0"] {
+            assert!(before.contains(&format!("\ncounterfoil_ledger_{line}\n")), "{line}: {before}");
+        }
+        // A file that the next round would write, of another history.
+        let size = copied(copy.path(), &vkey) + 1;
+        let forged = copy.path().join(format!("acme/tile/entries/001.p/{}", size - 256));
+        std::fs::create_dir_all(forged.parent().unwrap()).unwrap();
+        std::fs::write(&forged, b"another history").unwrap();
+        append(&mut client, "acme", vec![inventory.next(&ownership(300), &[])]).await;
+        let wait = receipt(&mut client, size - 1, EvidenceState::Published, 30).await;
+        assert_eq!(wait.unwrap().state(), EvidenceState::Logged);
+        assert_eq!(watch.message().await.unwrap().unwrap().status, 2);
+        let whole = anybody().check(asked("")).await.unwrap().into_inner();
+        assert_eq!(whole.status, 1, "other logs are written, and all are read");
+        let after = metrics(&ledger).await;
+        for line in ["append_serving 0", "logs_stopped 1", "receipts_total 304"] {
+            assert!(after.contains(&format!("\ncounterfoil_ledger_{line}\n")), "{line}: {after}");
+        }
     }
 
     async fn bad_questions_for_a_receipt_are_refused(db: TestDatabase) {

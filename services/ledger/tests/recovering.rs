@@ -125,6 +125,34 @@ fn file_of(records: &[(SignedRecord, Receipt)]) -> String {
     records.iter().map(line).collect()
 }
 
+/// Receipts that say something else than the log, and the entries that they speak of.
+fn change(kept: &[(SignedRecord, Receipt)]) -> (Vec<(SignedRecord, Receipt)>, [u64; 3]) {
+    let mut other = kept.to_vec();
+    other[1].1.leaf_hash[0] ^= 1;
+    other[2].1.tlog_proof = other[3].1.tlog_proof.clone();
+    other[4].1.index = 9999;
+    (other, [kept[1].1.index, kept[2].1.index, 9999])
+}
+
+/// Every receipt stands for what is there, and is proved by itself.
+async fn still_there(ledger: &Ledger, receipts: Vec<Receipt>, vkey: &VerifierKey) {
+    let mut client = ledger.client("services/inventory");
+    for receipt in receipts {
+        let request = GetReceiptRequest {
+            tenant: "tenants/acme".to_owned(),
+            selector: Some(Selector::RecordId(receipt.record_id.clone())),
+            ..GetReceiptRequest::default()
+        };
+        let now = client.get_receipt(request).await.unwrap().into_inner();
+        let now = now.receipt.unwrap();
+        assert_eq!(now.index, receipt.index);
+        assert_eq!(now.leaf_hash, receipt.leaf_hash);
+        let leaf = Hash(now.leaf_hash.try_into().unwrap());
+        let text = String::from_utf8(receipt.tlog_proof).unwrap();
+        proof::verify(&text, &leaf, vkey).unwrap();
+    }
+}
+
 both_engines! {
     async fn a_database_that_was_never_published_comes_back_from_its_producers(db: TestDatabase) {
         let (other, empty) = (db.another().await, db.another().await);
@@ -177,6 +205,13 @@ both_engines! {
         assert_eq!(back.from, 0);
         assert!(logs.fsck("acme", &mut |_, _| {}).await.unwrap().is_clean());
         logs.close().await;
+        let (changed, wrong) = change(&kept);
+        std::fs::write(&file, file_of(&changed)).unwrap();
+        let logs = open().await;
+        let found = logs.fsck("acme", &mut |_, _| {}).await.unwrap().problems;
+        let at: Vec<_> = found.iter().filter_map(|problem| problem.index).collect();
+        assert_eq!(at, wrong, "{found:?}");
+        logs.close().await;
         // The service goes on, every receipt stands for what is there, and nothing is logged twice.
         let ledger = Ledger::start_again_on(ledger_folder, config, clock).await;
         service.start(&ledger);
@@ -184,19 +219,7 @@ both_engines! {
         service.receipts(&next).await;
         let mut receipts: Vec<Receipt> = kept.iter().map(|(_, receipt)| receipt.clone()).collect();
         receipts.extend(service.receipts(&ids).await);
-        let mut client = ledger.client("services/inventory");
-        for receipt in receipts {
-            let request = GetReceiptRequest {
-                tenant: "tenants/acme".to_owned(),
-                selector: Some(Selector::RecordId(receipt.record_id.clone())),
-                ..GetReceiptRequest::default()
-            };
-            let now = client.get_receipt(request).await.unwrap().into_inner().receipt.unwrap();
-            assert_eq!((now.index, &now.leaf_hash), (receipt.index, &receipt.leaf_hash));
-            let leaf = Hash(now.leaf_hash.try_into().unwrap());
-            let text = String::from_utf8(receipt.tlog_proof).unwrap();
-            proof::verify(&text, &leaf, &vkey).unwrap();
-        }
+        still_there(&ledger, receipts, &vkey).await;
         service.stop().await;
         let size = {
             let mut client = ledger.client("services/inventory");

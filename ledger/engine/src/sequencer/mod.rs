@@ -9,6 +9,7 @@ mod queue;
 
 use std::collections::{BTreeSet, HashMap, hash_map};
 use std::sync::Arc;
+use std::time::Instant;
 
 use counterfoil_tlog::note::Note;
 use counterfoil_tlog::{Hash, TlogProof};
@@ -123,7 +124,10 @@ impl Sequencer {
         let mut thorough = false;
         for _ in 0..ATTEMPTS {
             match self.try_batch(logs, &items, thorough).await {
-                Ok(answers) => return answers,
+                Ok(answers) => {
+                    self.shared.meters.batch(&answers);
+                    return answers;
+                }
                 Err(Again::Reload(log)) => {
                     self.states.remove(&log);
                 }
@@ -134,6 +138,7 @@ impl Sequencer {
                 Err(Again::No(error)) => {
                     // What is durable is open now: the next batch finds out.
                     self.forget(logs);
+                    self.shared.meters.batch_failed(&error);
                     tracing::error!(%error, "a batch was not appended");
                     return items.iter().map(|_| Err(error.clone())).collect();
                 }
@@ -204,6 +209,7 @@ impl Sequencer {
                 Ok(state) => self.adopt(state),
                 Err(error) => {
                     tracing::error!(origin = log.origin, %error, "the log cannot be written");
+                    self.shared.meters.unwritable(log, &error);
                     failed.insert(log.id, error);
                 }
             }
@@ -216,6 +222,7 @@ impl Sequencer {
         let log = state.info.id;
         let (size, root) = (state.size, state.root);
         self.seen.insert(log, Seen { size, root });
+        self.shared.meters.writable(&state.info);
         self.shared.publish(log, size, &state.keys);
         self.states.insert(log, Arc::new(state));
     }
@@ -282,8 +289,12 @@ impl Sequencer {
             aside(items, move || write_receipts(plan, &work))
         };
         let faults = self.shared.faults.as_ref();
-        let (committed, written) =
-            tokio::join!(self.shared.store.commit(&commits, faults), writing);
+        let committing = async {
+            let begun = Instant::now();
+            let committed = self.shared.store.commit(&commits, faults).await;
+            committed.inspect(|()| self.shared.meters.committed(begun.elapsed()))
+        };
+        let (committed, written) = tokio::join!(committing, writing);
         committed.map_err(|error| match error {
             CommitError::Overtaken => Again::Thoroughly,
             CommitError::Failed(error) => Again::No(error),

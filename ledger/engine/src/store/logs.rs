@@ -4,7 +4,7 @@ use counterfoil_tlog::VerifierKey;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{Dialect, Store, get, number, set};
+use super::{Dialect, Reading, Store, get, number, set};
 use crate::EngineError;
 use crate::faults::{self, FaultPoint, Faults};
 use crate::model::{Head, LogId, LogInfo};
@@ -139,16 +139,37 @@ impl Store {
             .collect()
     }
 
-    /// How many entries each tenant's log has, in order of creation; without the logs that were stopped.
-    pub(crate) async fn sizes(&self) -> Result<Vec<(String, u64)>, EngineError> {
-        let failed = |error: sqlx::Error| EngineError::storage("list heads", &error);
+    /// Reads of the heads of all logs.
+    async fn reading_heads(&self) -> Result<Reading, EngineError> {
         let mut reading = self.reading_tenant("*").await?;
         if self.dialect == Dialect::Postgres {
             // No log by its number: `*` reads the heads of all.
             set(&mut reading, "counterfoil.logs", "")
                 .await
-                .map_err(failed)?;
+                .map_err(|error| EngineError::storage("list heads", &error))?;
         }
+        Ok(reading)
+    }
+
+    /// The logs that were stopped, with the reason, in order of creation.
+    pub(crate) async fn stopped_logs(&self) -> Result<Vec<(String, String)>, EngineError> {
+        let mut reading = self.reading_heads().await?;
+        sqlx::query(
+            "SELECT logs.tenant, log_heads.stopped_because FROM logs JOIN log_heads ON log_heads.log_id = logs.log_id \
+             WHERE log_heads.stopped_because IS NOT NULL ORDER BY logs.log_id",
+        )
+        .fetch_all(&mut *reading)
+        .await
+        .map_err(|error| EngineError::storage("list heads", &error))?
+        .iter()
+        .map(|row| Ok((get(row, "tenant")?, get(row, "stopped_because")?)))
+        .collect()
+    }
+
+    /// How many entries each tenant's log has, in order of creation; without the logs that were stopped.
+    pub(crate) async fn sizes(&self) -> Result<Vec<(String, u64)>, EngineError> {
+        let failed = |error: sqlx::Error| EngineError::storage("list heads", &error);
+        let mut reading = self.reading_heads().await?;
         sqlx::query(
             "SELECT logs.tenant, log_heads.size FROM logs JOIN log_heads ON log_heads.log_id = logs.log_id \
              WHERE log_heads.stopped_because IS NULL ORDER BY logs.log_id",

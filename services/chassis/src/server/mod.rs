@@ -12,6 +12,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::{
     auth::{Gate, GateLayer, HttpRoute},
@@ -32,7 +34,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const CONNECTION_GRACE: Duration = Duration::from_secs(30);
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// A stopping service waits so long for each of its jobs.
-const JOB_TIMEOUT: Duration = Duration::from_secs(5);
+const JOB_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bulk streams need more than HTTP/2's 64 KiB in flight.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
@@ -139,12 +141,30 @@ impl Running {
 }
 
 /// What is served, and within what.
-struct Served {
-    routes: Routes,
-    http: Vec<HttpRoute>,
-    gate: Arc<Gate>,
-    limits: Limits,
-    tls: Option<Arc<Tls>>,
+pub(crate) struct Served {
+    pub(crate) routes: Routes,
+    pub(crate) http: Vec<HttpRoute>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) limits: Limits,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) health: Health,
+}
+
+/// What the server says of itself when it is asked by `grpc.health.v1.Health`. The empty name is the server as a whole; a service may
+/// tell more about itself under names of its own. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Health(HealthReporter);
+
+impl Health {
+    /// Says whether what has this name serves, and tells those who watch it.
+    pub async fn set(&self, name: &str, serves: bool) {
+        let status = if serves {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        self.0.set_service_status(name, status).await;
+    }
 }
 
 /// Starts serving `routes` and plain `http` routes behind `gate`, without TLS.
@@ -175,20 +195,33 @@ pub fn serve_tls(
     tls: Option<Arc<Tls>>,
     shutdown: CancellationToken,
 ) -> Result<Running, ServeError> {
+    serve_all(
+        listener,
+        Served {
+            routes,
+            http,
+            gate,
+            limits: limits.clone(),
+            tls,
+            health: Health::default(),
+        },
+        shutdown,
+    )
+}
+
+/// As [`serve_tls`].
+pub(crate) fn serve_all(
+    listener: TcpListener,
+    served: Served,
+    shutdown: CancellationToken,
+) -> Result<Running, ServeError> {
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
     let address = listener
         .local_addr()
         .map_err(|error| ServeError::Listen(unknown, error))?;
-    if tls.is_none() && !address.ip().is_loopback() {
+    if served.tls.is_none() && !address.ip().is_loopback() {
         return Err(ServeError::NotLoopback(address));
     }
-    let served = Served {
-        routes,
-        http,
-        gate,
-        limits: limits.clone(),
-        tls,
-    };
     Ok(Running {
         address,
         tls: served.tls.is_some(),
@@ -210,13 +243,14 @@ async fn run(
         gate,
         limits,
         tls,
+        health,
     } = served;
-    let (reporter, health) = tonic_health::server::health_reporter();
-    reporter
-        .set_service_status("", ServingStatus::Serving)
-        .await;
+    health.set("", true).await;
     let plain = !http.is_empty();
-    let mut router = routes.add_service(health).into_axum_router();
+    let answers = HealthService::from_health_reporter(health.0.clone());
+    let mut router = routes
+        .add_service(HealthServer::new(answers))
+        .into_axum_router();
     for route in http {
         router = router.merge(route.router);
     }
@@ -236,9 +270,7 @@ async fn run(
     let draining = shutdown.clone();
     let signal = async move {
         draining.cancelled().await;
-        reporter
-            .set_service_status("", ServingStatus::NotServing)
-            .await;
+        health.set("", false).await;
     };
     let serving = server
         .add_routes(Routes::from(router))

@@ -9,6 +9,7 @@ mod entries;
 mod explain;
 mod export;
 mod logs;
+mod metrics;
 mod receipts;
 mod serve;
 #[cfg(test)]
@@ -26,10 +27,12 @@ use counterfoil_proto::{
 };
 use tonic::service::Routes;
 
+pub(crate) use self::metrics::PREFIX as METRICS_PREFIX;
 pub(crate) use self::tiles::PREFIX as TILES_PREFIX;
 use crate::copies::Copies;
 use crate::error::LedgerError;
 use crate::logs::Logs;
+use crate::serving::Serving;
 
 /// What the functions that answer need. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -37,6 +40,7 @@ pub(crate) struct Api {
     logs: Logs,
     /// `None`: nothing is published.
     copies: Option<Copies>,
+    serving: Serving,
     clock: Clock,
     pages: Pages,
     shutdown: CancellationToken,
@@ -44,10 +48,16 @@ pub(crate) struct Api {
 
 impl Api {
     /// Of a service that starts.
-    pub(crate) fn new(logs: Logs, copies: Option<Copies>, chassis: &Chassis) -> Self {
+    pub(crate) fn new(
+        logs: Logs,
+        copies: Option<Copies>,
+        serving: Serving,
+        chassis: &Chassis,
+    ) -> Self {
         Self {
             logs,
             copies,
+            serving,
             clock: chassis.clock.clone(),
             pages: chassis.pages.clone(),
             shutdown: chassis.shutdown.clone(),
@@ -73,6 +83,11 @@ impl Api {
     /// The C2SP tiles over plain HTTP.
     pub(crate) fn tiles(&self) -> axum::Router {
         tiles::router(self.clone())
+    }
+
+    /// What is counted, over plain HTTP.
+    pub(crate) fn metrics(&self) -> axum::Router {
+        metrics::router(self.clone())
     }
 
     /// The log of the tenant in the field "tenant", if the caller may know that it exists.

@@ -17,6 +17,7 @@ use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
 use super::Api;
+use crate::serving::Serving;
 
 /// The service's api with logs of two tenants, without a network around it.
 async fn api(db: &TestDatabase) -> (Api, tempfile::TempDir) {
@@ -31,7 +32,8 @@ async fn api(db: &TestDatabase) -> (Api, tempfile::TempDir) {
         Vec::new(),
     );
     let (chassis, logs) = opened.await.unwrap();
-    let api = Api::new(logs, None, &chassis);
+    let serving = Serving::new(logs.clone(), chassis.health.clone());
+    let api = Api::new(logs, None, serving, &chassis);
     let authority = Caller::of_deployment("services/authority", [Role::Service]);
     for tenant in ["tenants/acme", "tenants/beta"] {
         let tenant = tenant.to_owned();

@@ -1,0 +1,233 @@
+//! What the service counts, as Prometheus reads it: `/metrics`, text format 0.0.4. Of all tenants together, and none by name; whoever
+//! looks after single logs asks `counterfoil ledger status`.
+
+use std::fmt::Write as _;
+
+use axum::{Router, extract::State, response::Response, routing::get};
+use counterfoil_engine::{COMMIT_MS_BOUNDS, EngineCounts};
+use http::{StatusCode, header::CONTENT_TYPE};
+
+use super::Api;
+use crate::copies::Lag;
+
+/// Paths that start so are answered here.
+pub(crate) const PREFIX: &str = "/metrics";
+
+const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+pub(super) fn router(api: Api) -> Router {
+    Router::new().route(PREFIX, get(serve)).with_state(api)
+}
+
+/// All that is told.
+struct Figures {
+    counts: EngineCounts,
+    logs: u64,
+    entries: u64,
+    stopped: u64,
+    troubles: u64,
+    lag: Option<Lag>,
+}
+
+async fn serve(State(api): State<Api>) -> Response {
+    let (status, text) = match figures(&api).await {
+        Ok(figures) => (StatusCode::OK, render(&figures)),
+        // Nothing is told of why: the service's own log has it.
+        Err(error) => {
+            tracing::warn!(%error, "the metrics cannot be read");
+            (StatusCode::SERVICE_UNAVAILABLE, String::new())
+        }
+    };
+    let mut response = Response::new(text.into());
+    *response.status_mut() = status;
+    let kind = http::HeaderValue::from_static(KIND);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+async fn figures(api: &Api) -> Result<Figures, counterfoil_engine::EngineError> {
+    let sizes = api.logs.sizes().await?;
+    let stopped = api.logs.stopped().await?.len() as u64;
+    let now_ms = api.clock.now_ms();
+    Ok(Figures {
+        counts: api.logs.counts(),
+        logs: sizes.len() as u64 + stopped,
+        entries: sizes.iter().map(|(_, size)| size).sum(),
+        stopped,
+        troubles: api.serving.troubles().len() as u64,
+        lag: api.copies.as_ref().map(|copies| copies.lag(now_ms)),
+    })
+}
+
+/// Text in the making.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a string does not fail.
+        let _ = writeln!(self.0, "# HELP counterfoil_ledger_{name} {help}");
+        let _ = writeln!(self.0, "# TYPE counterfoil_ledger_{name} {kind}");
+    }
+
+    fn value(&mut self, name: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "counterfoil_ledger_{name} {value}");
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, kind, help);
+        self.value(name, value);
+    }
+}
+
+/// Thousandths as a decimal.
+fn seconds(ms: u64) -> String {
+    format!("{}.{:03}", ms / 1000, ms % 1000)
+}
+
+fn render(figures: &Figures) -> String {
+    let mut text = Text::default();
+    let serves = u64::from(figures.troubles == 0);
+    for (name, help, value) in [
+        (
+            "append_serving",
+            "1: records can be appended to every log.",
+            serves,
+        ),
+        ("logs", "Logs.", figures.logs),
+        (
+            "logs_stopped",
+            "Logs for which nothing is signed any more.",
+            figures.stopped,
+        ),
+        (
+            "entries",
+            "Entries of all logs that are not stopped.",
+            figures.entries,
+        ),
+        (
+            "queue_bytes",
+            "Bytes of records that wait to be appended.",
+            figures.counts.queue_bytes,
+        ),
+    ] {
+        text.one(name, "gauge", help, value);
+    }
+    if let Some(lag) = figures.lag {
+        published(&mut text, lag);
+    }
+    counters(&mut text, &figures.counts);
+    commits(&mut text, &figures.counts);
+    text.0
+}
+
+fn published(text: &mut Text, lag: Lag) {
+    let oldest = seconds(u64::try_from(lag.oldest_ms).unwrap_or(0));
+    let (logs, entries) = ("unpublished_logs", "unpublished_entries");
+    text.one(
+        logs,
+        "gauge",
+        "Logs that are not published in full.",
+        lag.logs,
+    );
+    text.one(
+        entries,
+        "gauge",
+        "Entries that are not published.",
+        lag.entries,
+    );
+    let (name, help) = (
+        "unpublished_oldest_seconds",
+        "Age of the oldest entry that is not published.",
+    );
+    text.one(name, "gauge", help, oldest);
+}
+
+fn counters(text: &mut Text, counts: &EngineCounts) {
+    for (name, help, value) in [
+        (
+            "batches_total",
+            "Batches that were answered.",
+            counts.batches,
+        ),
+        (
+            "batches_failed_total",
+            "Batches that failed as a whole.",
+            counts.batches_failed,
+        ),
+        (
+            "receipts_total",
+            "Records that got a receipt.",
+            counts.receipts,
+        ),
+        (
+            "overloaded_total",
+            "Submissions refused because too much waited.",
+            counts.overloaded,
+        ),
+    ] {
+        text.one(name, "counter", help, value);
+    }
+    text.family("refusals_total", "counter", "Records that were refused.");
+    for (reason, count) in &counts.refusals {
+        text.value(&format!("refusals_total{{reason=\"{reason}\"}}"), count);
+    }
+}
+
+fn commits(text: &mut Text, counts: &EngineCounts) {
+    text.family("commit_seconds", "histogram", "Time of the commits.");
+    let mut sum = 0;
+    let bounds = COMMIT_MS_BOUNDS.iter().map(|bound| seconds(*bound));
+    let bounds = bounds.chain(["+Inf".to_owned()]);
+    for (bound, count) in bounds.zip(counts.commits) {
+        sum += count;
+        text.value(&format!("commit_seconds_bucket{{le=\"{bound}\"}}"), sum);
+    }
+    let micros = counts.commit_micros;
+    let total = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    text.value("commit_seconds_sum", total);
+    text.value("commit_seconds_count", sum);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_in_the_form_that_prometheus_reads() {
+        let counts = EngineCounts {
+            batches: 3,
+            refusals: [("bad_signature", 2)].into(),
+            commits: [1, 0, 2, 0, 0, 0, 0, 0, 0, 4],
+            commit_micros: 1_500_000,
+            ..EngineCounts::default()
+        };
+        let text = render(&Figures {
+            counts,
+            logs: 2,
+            entries: 7,
+            stopped: 1,
+            troubles: 1,
+            lag: Some(Lag {
+                logs: 1,
+                entries: 5,
+                oldest_ms: 61_005,
+            }),
+        });
+        for line in [
+            "# TYPE counterfoil_ledger_commit_seconds histogram",
+            "counterfoil_ledger_append_serving 0",
+            "counterfoil_ledger_unpublished_entries 5",
+            "counterfoil_ledger_unpublished_oldest_seconds 61.005",
+            "counterfoil_ledger_refusals_total{reason=\"bad_signature\"} 2",
+            "counterfoil_ledger_commit_seconds_bucket{le=\"0.001\"} 1",
+            "counterfoil_ledger_commit_seconds_bucket{le=\"2.000\"} 3",
+            "counterfoil_ledger_commit_seconds_bucket{le=\"+Inf\"} 7",
+            "counterfoil_ledger_commit_seconds_sum 1.500000",
+            "counterfoil_ledger_commit_seconds_count 7",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line}\n{text}");
+        }
+        assert!(text.ends_with('\n'));
+    }
+}
