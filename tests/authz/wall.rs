@@ -50,7 +50,7 @@ const OTHER_KEYS: [(&str, &str); 15] = [
     ("ledger.log_heads_log_id_fkey", "to a log, by its number"),
     ("ledger.log_entries_pkey", "of a log, by its number"),
     ("ledger.log_entries_by_record_id", "of a log, by its number"),
-    ("ledger.log_subjects_pkey", "of a log, by its number"),
+    ("ledger.log_labels_pkey", "of a log, by its number"),
     ("ledger.log_streams_pkey", "of a log, by its number"),
 ];
 const MORE_KEYS: [(&str, &str); 2] = [

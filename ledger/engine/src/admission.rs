@@ -2,13 +2,15 @@
 //!
 //! They run in the caller's task, so that the sequencer does only what must be done in order.
 
+use std::sync::Arc;
+
 use counterfoil_evidence::catalogue::{self, Payload};
 use counterfoil_evidence::record::{decode_record, record_hash, signed_message};
 use counterfoil_evidence::v1::Record;
-use counterfoil_tlog::hash::sha256;
 use counterfoil_tlog::signature::verify_batch;
 
 use crate::key_book::{KeyBook, KeyEvent, Registration};
+use crate::labels::Labels;
 use crate::model::SignedRecord;
 use crate::{LogInfo, Refusal};
 
@@ -18,9 +20,6 @@ pub(crate) const SUBJECTS_MAX: usize = 64;
 /// Fewest records for which verifying them before sequencing pays; fewer are verified together with other callers'.
 const VERIFY_EARLY_MIN: usize = 64;
 
-/// First 16 bytes of SHA-256 of a subject: its key in the index.
-pub(crate) type SubjectKey = [u8; 16];
-
 /// A record that is well-formed and bound to the log.
 #[derive(Debug)]
 pub(crate) struct Admitted {
@@ -28,23 +27,15 @@ pub(crate) struct Admitted {
     pub(crate) record_id: [u8; 16],
     pub(crate) record_hash: [u8; 32],
     pub(crate) stream: &'static str,
-    pub(crate) type_name: String,
     pub(crate) stream_seq: u64,
     pub(crate) prev_record_hash: [u8; 32],
-    pub(crate) subjects: Vec<SubjectKey>,
+    pub(crate) labels: Arc<Labels>,
     pub(crate) key_id: String,
     pub(crate) signature: Vec<u8>,
     /// The public key under which the signature was found good.
     pub(crate) verified_by: Option<[u8; 32]>,
     /// What it does to the log's keys, once it is in the log.
     pub(crate) key_event: Option<KeyEvent>,
-}
-
-/// Key of a subject in the index.
-pub(crate) fn subject_key(subject: &str) -> SubjectKey {
-    let mut key = [0; 16];
-    key.copy_from_slice(&sha256(subject.as_bytes()).as_bytes()[..16]);
-    key
 }
 
 /// Checks the records of one submission; many of them are verified here, under the keys registered so far.
@@ -122,22 +113,14 @@ fn admit_one(log: &LogInfo, signed: SignedRecord) -> Result<Admitted, Refusal> {
         return Err(Refusal::TooManySubjects(record.subject.len()));
     }
     let key_event = read_payload(&record)?;
-    let mut subjects: Vec<SubjectKey> = record
-        .subject
-        .iter()
-        .map(|subject| subject_key(subject))
-        .collect();
-    subjects.sort_unstable();
-    subjects.dedup();
     Ok(Admitted {
         record_id: array(&record.record_id),
         record_hash: record_hash(&signed.record),
         record: signed.record,
         stream,
-        type_name: record.r#type,
         stream_seq: record.stream_seq,
         prev_record_hash: array(&record.prev_record_hash),
-        subjects,
+        labels: Arc::new(Labels::of(&record)),
         key_id: signed.key_id,
         signature: signed.signature,
         verified_by: None,

@@ -30,6 +30,7 @@ mod high_water;
 mod kept;
 mod key_book;
 mod keys;
+mod labels;
 mod log;
 mod meters;
 mod model;

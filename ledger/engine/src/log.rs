@@ -8,14 +8,14 @@ use counterfoil_tlog::checkpoint::Checkpoint;
 use counterfoil_tlog::tile::{TileKind, TilePath, encode_entries, encode_hashes};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
-use crate::admission::{admit, subject_key};
+use crate::admission::admit;
 use crate::engine::{Inner, Shared};
 use crate::export::Export;
 use crate::faults::{self, FaultPoint};
 use crate::fsck::{self, FsckReport};
+use crate::labels::{Label, subject_key};
 use crate::model::{Head, LogInfo, Outcome, SignedRecord, StoredEntry, StreamHead, TypeCount};
 use crate::sequencer::{Reply, Submission};
-use crate::store::EntryQuery;
 use crate::{EngineError, Publication, prove};
 
 /// What a waiting record costs beside its bytes.
@@ -269,13 +269,9 @@ impl Log {
         end: u64,
         limit: u32,
     ) -> Result<Vec<StoredEntry>, EngineError> {
-        let query = EntryQuery {
-            from: from.min(INDEX_MAX),
-            end: end.min(INDEX_MAX),
-            limit,
-            ..EntryQuery::default()
-        };
-        self.inner.shared.store.entries(&self.info, &query).await
+        let range = from.min(INDEX_MAX)..end.min(INDEX_MAX);
+        let store = &self.inner.shared.store;
+        store.entries(&self.info, range, limit).await
     }
 
     /// At most `limit` entries of the range that the filter lets pass, in order of the log.
@@ -289,15 +285,22 @@ impl Log {
         end: u64,
         limit: u32,
     ) -> Result<Vec<StoredEntry>, EngineError> {
-        let query = EntryQuery {
-            from: from.min(INDEX_MAX),
-            end: end.min(INDEX_MAX),
-            record_type: filter.record_type.clone(),
-            stream: filter.stream.clone(),
-            subject: filter.subject.as_deref().map(subject_key),
-            limit,
-        };
-        self.inner.shared.store.entries(&self.info, &query).await
+        let subject = filter.subject.as_deref().map(subject_key);
+        // The one that few entries have comes first: it is searched by.
+        let labels: Vec<Label<'_>> = [
+            subject.as_ref().map(Label::Subject),
+            filter.record_type.as_deref().map(Label::Type),
+            filter.stream.as_deref().map(Label::Stream),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if labels.is_empty() {
+            return self.entries(from, end, limit).await;
+        }
+        let range = from.min(INDEX_MAX)..end.min(INDEX_MAX);
+        let store = &self.inner.shared.store;
+        store.labelled(&self.info, &labels, range, limit).await
     }
 
     /// The last record of a stream.
@@ -320,7 +323,8 @@ impl Log {
         let store = &self.inner.shared.store;
         let mut last = Vec::new();
         for stream in store.streams(self.info.id).await?.into_keys() {
-            if let Some(entry) = store.last_of_stream(&self.info, &stream, size).await? {
+            let label = Label::Stream(&stream);
+            if let Some(entry) = store.last_labelled(&self.info, label, size).await? {
                 last.push((stream, entry));
             }
         }
@@ -337,7 +341,8 @@ impl Log {
         size: u64,
     ) -> Result<Option<StoredEntry>, EngineError> {
         let store = &self.inner.shared.store;
-        store.last_of_type(&self.info, record_type, size).await
+        let label = Label::Type(record_type);
+        store.last_labelled(&self.info, label, size).await
     }
 
     /// How many entries of the range `from..end` have which type, ascending by type.
@@ -346,7 +351,7 @@ impl Log {
     /// When the database cannot be read.
     pub async fn type_counts(&self, from: u64, end: u64) -> Result<Vec<TypeCount>, EngineError> {
         let store = &self.inner.shared.store;
-        store.type_counts(self.info.id, from, end).await
+        store.type_counts(self.info.id, from..end).await
     }
 
     /// The receipts of entries under one head, as `c2sp.org/tlog-proof@v1` text, in the order given.

@@ -8,6 +8,7 @@ use counterfoil_tlog::tile::TILE_WIDTH;
 use counterfoil_tlog::{Hash, NoteSigner};
 
 use crate::key_book::KeyBook;
+use crate::labels::Labels;
 use crate::model::{LogInfo, StreamHead};
 
 const WIDTH: usize = TILE_WIDTH as usize;
@@ -27,6 +28,8 @@ pub(crate) struct LogState {
     pub(crate) last_leaf: Hash,
     pub(crate) frontier: Frontier,
     pub(crate) edge: TileEdge,
+    /// What the entries of the growing bundle are found by.
+    pub(crate) bundle: Vec<Arc<Labels>>,
     pub(crate) streams: BTreeMap<String, StreamHead>,
     pub(crate) keys: Arc<KeyBook>,
 }

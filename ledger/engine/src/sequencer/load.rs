@@ -10,10 +10,10 @@ use counterfoil_tlog::{Hash, NoteSigner, checkpoint};
 use crate::EngineError;
 use crate::anchor;
 use crate::engine::Shared;
+use crate::labels::Labels;
 use crate::model::{Head, LogInfo, StoredEntry};
 use crate::prove;
 use crate::state::{LogState, TileEdge, partial_width};
-use crate::store::EntryQuery;
 
 /// How often loading starts over because another process appends meanwhile.
 const ATTEMPTS: usize = 8;
@@ -119,7 +119,7 @@ async fn read(
     if (signed.checkpoint.size, signed.checkpoint.root) != (head.size, head.root) {
         return Err(damaged("its head is not what its checkpoint says"));
     }
-    let (edge, last_leaf) = read_edge(shared, info, head.size).await?;
+    let (edge, last_leaf, bundle) = read_edge(shared, info, head.size).await?;
     let computed = edge
         .frontier()
         .map_err(|error| damaged(&error.to_string()))?;
@@ -139,20 +139,22 @@ async fn read(
         last_leaf,
         frontier: computed,
         edge,
+        bundle,
         streams: shared.store.streams(info.id).await?,
         keys: Arc::new(shared.store.key_book(info).await?),
     })
 }
 
-/// The growing tiles and the last leaf hash, from the entries' own bytes where they are on the edge.
+/// The growing tiles, the last leaf hash and what is in the growing bundle, from the entries' own bytes where they are on the edge.
 async fn read_edge(
     shared: &Shared,
     info: &LogInfo,
     size: u64,
-) -> Result<(TileEdge, Hash), EngineError> {
+) -> Result<(TileEdge, Hash, Vec<Arc<Labels>>), EngineError> {
     let damaged = |reason: &str| EngineError::damaged(&info.origin, reason);
     let width = u64::from(TILE_WIDTH);
-    let leaves = read_last_leaves(shared, info, size).await?;
+    let entries = read_last_bundle(shared, info, size).await?;
+    let leaves: Vec<Hash> = entries.iter().map(|entry| entry.leaf_hash).collect();
     let last_leaf = leaves.last().copied().unwrap_or(Hash([0; 32]));
     let is_full = size > 0 && size.is_multiple_of(width);
     let mut levels = vec![if is_full { Vec::new() } else { leaves.clone() }];
@@ -186,28 +188,29 @@ async fn read_edge(
             return Err(damaged("its last tile is not in the tile above"));
         }
     }
+    let growing = if is_full { &[] } else { entries.as_slice() };
+    let bundle = growing.iter().map(|entry| {
+        let labels = Labels::read(&entry.bytes).map_err(|error| damaged(&error.to_string()))?;
+        Ok(Arc::new(labels))
+    });
+    let bundle = bundle.collect::<Result<_, EngineError>>()?;
     let edge = TileEdge::new(size, levels)
         .ok_or_else(|| damaged("a growing tile is not as wide as it must be"))?;
-    Ok((edge, last_leaf))
+    Ok((edge, last_leaf, bundle))
 }
 
-/// The leaf hashes of the last tile, re-hashed and checked to be a chain.
-async fn read_last_leaves(
+/// The entries of the last tile, re-hashed and checked to be a chain.
+async fn read_last_bundle(
     shared: &Shared,
     info: &LogInfo,
     size: u64,
-) -> Result<Vec<Hash>, EngineError> {
+) -> Result<Vec<StoredEntry>, EngineError> {
     let damaged = |reason: String| EngineError::damaged(&info.origin, reason);
     let width = u64::from(TILE_WIDTH);
     let from = size.saturating_sub(1) / width * width;
-    let query = EntryQuery {
-        from,
-        end: size,
-        limit: u32::from(TILE_WIDTH),
-        ..EntryQuery::default()
-    };
     // Reading hashes every entry.
-    let entries = shared.store.entries(info, &query).await?;
+    let limit = u32::from(TILE_WIDTH);
+    let entries = shared.store.entries(info, from..size, limit).await?;
     let mut previous: Option<Hash> = None;
     for (expected, stored) in (from..size).zip(&entries) {
         check_link(info, stored, expected, previous)?;
@@ -216,7 +219,7 @@ async fn read_last_leaves(
     if entries.len() as u64 != size - from {
         return Err(damaged(format!("entries are missing from {from} on")));
     }
-    Ok(entries.into_iter().map(|entry| entry.leaf_hash).collect())
+    Ok(entries)
 }
 
 /// An entry must say of itself where it stands and what it follows.

@@ -15,6 +15,7 @@ use prost::Message as _;
 
 use crate::admission::{Admitted, verify};
 use crate::key_book::{KeyBook, KeyEvent};
+use crate::labels::{BUNDLE, LabelRow, Labels, label_rows};
 use crate::model::StreamHead;
 use crate::state::{FullTile, LogState};
 use crate::store::{EntryRow, KeyRow, KnownRecord, LogCommit, TileRow};
@@ -244,6 +245,8 @@ struct Growing<'a> {
     tree: MerkleTree,
     edge: crate::state::TileEdge,
     full_tiles: Vec<FullTile>,
+    bundle: Vec<Arc<Labels>>,
+    labels: Vec<LabelRow>,
     streams: BTreeMap<&'static str, StreamHead>,
     keys: Arc<KeyBook>,
     changed_keys: Vec<String>,
@@ -273,6 +276,8 @@ impl<'a> Growing<'a> {
             tree: before.frontier.grow(),
             edge: before.edge.clone(),
             full_tiles: Vec::new(),
+            bundle: before.bundle.clone(),
+            labels: Vec::new(),
             streams: BTreeMap::new(),
             keys: Arc::clone(&before.keys),
             changed_keys: Vec::new(),
@@ -369,6 +374,11 @@ impl<'a> Growing<'a> {
         self.tree.push(leaf);
         self.edge.push(leaf, &mut self.full_tiles);
         self.last_leaf = leaf;
+        self.bundle.push(Arc::clone(&record.labels));
+        if self.tree.size().is_multiple_of(BUNDLE) {
+            self.labels.extend(label_rows(index / BUNDLE, &self.bundle));
+            self.bundle.clear();
+        }
         let stream = record.stream;
         let head = StreamHead {
             last_seq: record.stream_seq,
@@ -393,9 +403,7 @@ impl<'a> Growing<'a> {
             leaf_hash: leaf,
             record_id: record.record_id,
             record_hash: record.record_hash,
-            record_type: record.type_name.clone(),
-            stream,
-            subjects: record.subjects.clone(),
+            labels: Arc::clone(&record.labels),
             entry: bytes,
         });
         Ok(Fate::Logged {
@@ -436,6 +444,7 @@ impl<'a> Growing<'a> {
             checkpoint: checkpoint.clone(),
             recorded_at_ms: self.recorded_at_ms,
             entries: self.entries,
+            labels: self.labels,
             tiles: tile_rows(origin, self.full_tiles, &self.edge)?,
             streams: changed,
             keys: key_rows(&self.keys, self.changed_keys),
@@ -450,6 +459,7 @@ impl<'a> Growing<'a> {
             last_leaf: self.last_leaf,
             frontier,
             edge: self.edge,
+            bundle: self.bundle,
             streams,
             keys: self.keys,
         };

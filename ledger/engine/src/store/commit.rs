@@ -1,12 +1,14 @@
 //! The one transaction that makes a batch durable.
 
+use std::sync::Arc;
+
 use counterfoil_tlog::Hash;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use super::rows::{Kind, Statement, Together, Value};
 use super::{Dialect, Store, to_db};
-use crate::admission::SubjectKey;
 use crate::faults::{FaultPoint, Faults, Verdict};
+use crate::labels::{LabelRow, Labels};
 use crate::model::StreamHead;
 use crate::{EngineError, LogId, LogInfo};
 
@@ -23,6 +25,8 @@ pub(crate) struct LogCommit {
     pub(crate) checkpoint: String,
     pub(crate) recorded_at_ms: i64,
     pub(crate) entries: Vec<EntryRow>,
+    /// Of the bundles that became full.
+    pub(crate) labels: Vec<LabelRow>,
     pub(crate) tiles: Vec<TileRow>,
     pub(crate) streams: Vec<(String, StreamHead)>,
     pub(crate) keys: Vec<KeyRow>,
@@ -35,9 +39,7 @@ pub(crate) struct EntryRow {
     pub(crate) leaf_hash: Hash,
     pub(crate) record_id: [u8; 16],
     pub(crate) record_hash: [u8; 32],
-    pub(crate) record_type: String,
-    pub(crate) stream: &'static str,
-    pub(crate) subjects: Vec<SubjectKey>,
+    pub(crate) labels: Arc<Labels>,
     pub(crate) entry: Vec<u8>,
 }
 
@@ -249,20 +251,22 @@ fn insert<'a>(
             Value::Bytes(row.leaf_hash.as_bytes()),
             Value::Bytes(&row.record_id),
             Value::Bytes(&row.record_hash),
-            Value::Text(&row.record_type),
-            Value::Text(row.stream),
+            Value::Text(&row.labels.record_type),
+            Value::Text(&row.labels.stream),
             Value::Bytes(&row.entry),
         ])
     });
     add(&ENTRIES, rows.collect::<Result<_, EngineError>>()?)?;
-    let subjects = entries.iter().flat_map(|(log, row)| {
-        let keys = row.subjects.iter();
-        keys.map(|key| {
-            let index = Value::Number(to_db(row.index)?);
-            Ok(vec![Value::Number(log.0), Value::Bytes(key), index])
-        })
+    let labels = flatten(logs, |log| &log.labels);
+    let rows = labels.iter().map(|(log, row)| {
+        Ok(vec![
+            Value::Number(log.0),
+            Value::Bytes(&row.label),
+            Value::Number(to_db(row.n)?),
+            Value::Bytes(&row.places),
+        ])
     });
-    add(&SUBJECTS, subjects.collect::<Result<_, EngineError>>()?)?;
+    add(&LABELS, rows.collect::<Result<_, EngineError>>()?)?;
     let streams = flatten(logs, |log| &log.streams);
     let rows = streams.iter().map(|(log, (stream, last))| {
         Ok(vec![
@@ -312,10 +316,10 @@ const ENTRIES: Statement = Statement {
     after: "",
 };
 
-const SUBJECTS: Statement = Statement {
-    before: "INSERT INTO log_subjects (log_id, subject, idx) ",
-    columns: &[Kind::Number, Kind::Bytes, Kind::Number],
-    after: "",
+const LABELS: Statement = Statement {
+    before: "INSERT INTO log_labels (log_id, label, n, places) ",
+    columns: &[Kind::Number, Kind::Bytes, Kind::Number, Kind::Bytes],
+    after: " ON CONFLICT (log_id, label, n) DO UPDATE SET places = excluded.places",
 };
 
 const STREAMS: Statement = Statement {

@@ -4,6 +4,7 @@
 //! blocked by it (WAL). On PostgreSQL several processes may write: the compare-and-swap of the heads keeps them apart.
 
 mod commit;
+mod find;
 mod logs;
 mod read;
 mod rows;
@@ -18,7 +19,7 @@ use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Executor as _, Row as _, 
 
 pub(crate) use commit::{CommitError, EntryRow, KeyRow, LogCommit, Rebuild, TileRow};
 pub(crate) use logs::NewLog;
-pub(crate) use read::{EntryQuery, KnownRecord};
+pub(crate) use read::KnownRecord;
 
 use crate::{EngineError, LogId};
 

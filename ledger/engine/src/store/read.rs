@@ -1,6 +1,7 @@
 //! Reading what is committed.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use counterfoil_tlog::Hash;
 use counterfoil_tlog::hash::leaf_hash;
@@ -8,24 +9,12 @@ use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 
 use super::{Store, fixed, get, number, to_db};
-use crate::admission::SubjectKey;
 use crate::key_book::{KeyBook, RegisteredKey};
-use crate::model::{Head, LogInfo, StoredEntry, StreamHead, TypeCount};
+use crate::model::{Head, LogInfo, StoredEntry, StreamHead};
 use crate::{EngineError, LogId};
 
 /// Ids looked up in one statement.
 const IDS_PER_STATEMENT: usize = 500;
-
-/// Which entries a page holds.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct EntryQuery {
-    pub(crate) from: u64,
-    pub(crate) end: u64,
-    pub(crate) record_type: Option<String>,
-    pub(crate) stream: Option<String>,
-    pub(crate) subject: Option<SubjectKey>,
-    pub(crate) limit: u32,
-}
 
 /// A record id that is in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,50 +132,27 @@ impl Store {
         Ok(known)
     }
 
-    /// A page of entries in order of the log; every one is hashed and compared with its leaf hash.
+    /// At most `limit` entries of a range, in order of the log; every one is hashed and compared with its leaf hash.
     pub(crate) async fn entries(
         &self,
         log: &LogInfo,
-        query: &EntryQuery,
+        range: Range<u64>,
+        limit: u32,
     ) -> Result<Vec<StoredEntry>, EngineError> {
-        let mut text = String::from(
-            "SELECT e.idx, e.leaf_hash, e.record_hash, e.record_type, e.entry FROM log_entries e ",
-        );
-        let mut conditions = String::from("WHERE e.log_id = $1 AND e.idx >= $2 AND e.idx < $3 ");
-        let mut marks = 4..;
-        let mut mark = || marks.next().unwrap_or_default();
-        if query.subject.is_some() {
-            text.push_str("JOIN log_subjects s ON s.log_id = e.log_id AND s.idx = e.idx ");
-            conditions.push_str(&format!("AND s.subject = ${} ", mark()));
-        }
-        if query.record_type.is_some() {
-            conditions.push_str(&format!("AND e.record_type = ${} ", mark()));
-        }
-        if query.stream.is_some() {
-            conditions.push_str(&format!("AND e.stream = ${} ", mark()));
-        }
-        let text = format!("{text}{conditions}ORDER BY e.idx LIMIT ${}", mark());
-        let mut statement = sqlx::query(AssertSqlSafe(text))
-            .bind(log.id.0)
-            .bind(to_db(query.from)?)
-            .bind(to_db(query.end)?);
-        if let Some(subject) = &query.subject {
-            statement = statement.bind(subject.as_slice());
-        }
-        if let Some(record_type) = &query.record_type {
-            statement = statement.bind(record_type.as_str());
-        }
-        if let Some(stream) = &query.stream {
-            statement = statement.bind(stream.as_str());
-        }
-        statement
-            .bind(i64::from(query.limit))
-            .fetch_all(&mut *self.reading(log.id).await?)
-            .await
-            .map_err(|error| EngineError::storage("read entries", &error))?
-            .iter()
-            .map(|row| stored_entry(log, row))
-            .collect()
+        sqlx::query(
+            "SELECT idx, leaf_hash, record_hash, record_type, entry FROM log_entries \
+             WHERE log_id = $1 AND idx >= $2 AND idx < $3 ORDER BY idx LIMIT $4",
+        )
+        .bind(log.id.0)
+        .bind(to_db(range.start)?)
+        .bind(to_db(range.end)?)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.reading(log.id).await?)
+        .await
+        .map_err(|error| EngineError::storage("read entries", &error))?
+        .iter()
+        .map(|row| stored_entry(log, row))
+        .collect()
     }
 
     /// The entry of a record.
@@ -247,84 +213,10 @@ impl Store {
             .map(|row| get(&row, "hashes"))
             .transpose()
     }
-
-    /// How many entries of a range have which type, ascending by type.
-    pub(crate) async fn type_counts(
-        &self,
-        log: LogId,
-        from: u64,
-        end: u64,
-    ) -> Result<Vec<TypeCount>, EngineError> {
-        let mut counts = sqlx::query(
-            "SELECT record_type, count(*) AS entries FROM log_entries \
-             WHERE log_id = $1 AND idx >= $2 AND idx < $3 GROUP BY record_type",
-        )
-        .bind(log.0)
-        .bind(to_db(from)?)
-        .bind(to_db(end)?)
-        .fetch_all(&mut *self.reading(log).await?)
-        .await
-        .map_err(|error| EngineError::storage("count types", &error))?
-        .iter()
-        .map(|row| {
-            Ok(TypeCount {
-                record_type: get(row, "record_type")?,
-                count: number(row, "entries")?,
-            })
-        })
-        .collect::<Result<Vec<_>, EngineError>>()?;
-        // Here and not in SQL: the engines' collations differ.
-        counts.sort_by(|a, b| a.record_type.cmp(&b.record_type));
-        Ok(counts)
-    }
-
-    /// The last entry of a stream below a size.
-    pub(crate) async fn last_of_stream(
-        &self,
-        log: &LogInfo,
-        stream: &str,
-        size: u64,
-    ) -> Result<Option<StoredEntry>, EngineError> {
-        sqlx::query(
-            "SELECT e.idx, e.leaf_hash, e.record_hash, e.record_type, e.entry FROM log_entries e \
-             WHERE e.log_id = $1 AND e.stream = $2 AND e.idx < $3 ORDER BY e.idx DESC LIMIT 1",
-        )
-        .bind(log.id.0)
-        .bind(stream)
-        .bind(to_db(size)?)
-        .fetch_optional(&mut *self.reading(log.id).await?)
-        .await
-        .map_err(|error| EngineError::storage("read stream", &error))?
-        .map(|row| stored_entry(log, &row))
-        .transpose()
-    }
-}
-
-impl Store {
-    /// The last entry of a type below a size.
-    pub(crate) async fn last_of_type(
-        &self,
-        log: &LogInfo,
-        record_type: &str,
-        size: u64,
-    ) -> Result<Option<StoredEntry>, EngineError> {
-        sqlx::query(
-            "SELECT e.idx, e.leaf_hash, e.record_hash, e.record_type, e.entry FROM log_entries e \
-             WHERE e.log_id = $1 AND e.record_type = $2 AND e.idx < $3 ORDER BY e.idx DESC LIMIT 1",
-        )
-        .bind(log.id.0)
-        .bind(record_type)
-        .bind(to_db(size)?)
-        .fetch_optional(&mut *self.reading(log.id).await?)
-        .await
-        .map_err(|error| EngineError::storage("read type", &error))?
-        .map(|row| stored_entry(log, &row))
-        .transpose()
-    }
 }
 
 /// Reads an entry and hashes it: bytes that changed under us are never handed out.
-fn stored_entry(log: &LogInfo, row: &AnyRow) -> Result<StoredEntry, EngineError> {
+pub(super) fn stored_entry(log: &LogInfo, row: &AnyRow) -> Result<StoredEntry, EngineError> {
     let entry = StoredEntry {
         index: number(row, "idx")?,
         leaf_hash: Hash(fixed(row, "leaf_hash")?),
