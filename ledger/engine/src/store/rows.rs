@@ -1,7 +1,8 @@
 //! Many rows of several tables, written in one step: a round trip to the database costs more than a row.
 //!
 //! SQLite takes the rows as they are and all statements in one text. PostgreSQL takes one array a column, so its text is the same for
-//! any number of rows and stays prepared; statements before the last are parts of its `WITH`.
+//! any number of rows and stays prepared; statements before the last are parts of its `WITH`. A column of bytes goes as one long value
+//! with an array of where each ends: as text every byte would take two, and be read letter by letter.
 
 use std::fmt::Write as _;
 
@@ -115,26 +116,67 @@ impl Together {
         Ok(text)
     }
 
-    /// `SELECT * FROM unnest($1::bigint[], $2::bytea[]) AS given (column1, column2)`. The driver for both engines knows no arrays, so
-    /// they are given in their text form.
+    /// `SELECT column1, substring($2::bytea FROM start2 FOR length2) FROM unnest($1::bigint[], $3::int[], $4::int[]) AS given (column1,
+    /// start2, length2)`. The driver for both engines knows no arrays, so they are given in their text form.
     fn arrays(&mut self, columns: &[Kind], rows: &[Vec<Value<'_>>]) -> Result<String, sqlx::Error> {
-        let (mut arrays, mut names) = (Vec::new(), Vec::new());
-        for (column, kind) in columns.iter().enumerate() {
-            let of_column = rows.iter().filter_map(|row| row.get(column));
-            self.arguments
-                .add(array(of_column))
-                .map_err(sqlx::Error::Encode)?;
-            self.bound += 1;
+        let (mut selected, mut arrays, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, kind) in (1..).zip(columns) {
+            let of_column = rows.iter().filter_map(|row| row.get(number - 1));
             let kind = match kind {
                 Kind::Number => "bigint",
-                Kind::Bytes => "bytea",
                 Kind::Text => "text",
+                Kind::Bytes => {
+                    let bytes = self.joined(of_column, &mut arrays)?;
+                    names.extend([format!("start{number}"), format!("length{number}")]);
+                    selected.push(format!(
+                        "substring(${bytes}::bytea FROM start{number} FOR length{number}) AS column{number}"
+                    ));
+                    continue;
+                }
             };
-            arrays.push(format!("${}::{kind}[]", self.bound));
-            names.push(format!("column{}", column + 1));
+            let mark = self.bind(array(of_column))?;
+            arrays.push(format!("${mark}::{kind}[]"));
+            names.push(format!("column{number}"));
+            selected.push(format!("column{number}"));
         }
-        let (arrays, names) = (arrays.join(", "), names.join(", "));
-        Ok(format!("SELECT * FROM unnest({arrays}) AS given ({names})"))
+        let (selected, arrays, names) = (selected.join(", "), arrays.join(", "), names.join(", "));
+        Ok(format!(
+            "SELECT {selected} FROM unnest({arrays}) AS given ({names})"
+        ))
+    }
+
+    /// Binds a column of bytes as one value; the number of its placeholder. Where each begins, from 1, and how long it is, are two arrays.
+    fn joined<'a>(
+        &mut self,
+        values: impl Iterator<Item = &'a Value<'a>>,
+        arrays: &mut Vec<String>,
+    ) -> Result<usize, sqlx::Error> {
+        let mut joined = Vec::new();
+        let (mut starts, mut lengths) = (Vec::new(), Vec::new());
+        for value in values {
+            let Value::Bytes(bytes) = value else { continue };
+            // A batch is some megabytes.
+            let number = |length: usize| Value::Number(i64::try_from(length).unwrap_or(i64::MAX));
+            starts.push(number(joined.len() + 1));
+            lengths.push(number(bytes.len()));
+            joined.extend_from_slice(bytes);
+        }
+        let mark = self.bind(joined)?;
+        for places in [starts, lengths] {
+            let places = self.bind(array(places.iter()))?;
+            arrays.push(format!("${places}::int[]"));
+        }
+        Ok(mark)
+    }
+
+    /// Binds a value; the number of its placeholder.
+    fn bind<'q, T>(&mut self, value: T) -> Result<usize, sqlx::Error>
+    where
+        T: sqlx::Encode<'q, Any> + sqlx::Type<Any>,
+    {
+        self.arguments.add(value).map_err(sqlx::Error::Encode)?;
+        self.bound += 1;
+        Ok(self.bound)
     }
 }
 
@@ -154,10 +196,6 @@ fn with(texts: &[String]) -> String {
 
 /// The text form of an array of PostgreSQL (documentation, 8.15.6).
 fn array<'a>(values: impl Iterator<Item = &'a Value<'a>>) -> String {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-    ];
-    let digit = |half: u8| DIGITS.get(usize::from(half)).copied().unwrap_or('0');
     let mut text = String::from("{");
     for (number, value) in values.enumerate() {
         if number > 0 {
@@ -166,15 +204,6 @@ fn array<'a>(values: impl Iterator<Item = &'a Value<'a>>) -> String {
         match value {
             Value::Number(number) => {
                 let _ = write!(text, "{number}");
-            }
-            Value::Bytes(bytes) => {
-                text.reserve(bytes.len() * 2 + 4);
-                // A backslash is written twice within an array.
-                text.push_str("\\\\x");
-                for byte in *bytes {
-                    text.push(digit(byte >> 4));
-                    text.push(digit(byte & 15));
-                }
             }
             Value::Text(plain) => {
                 text.push('"');
@@ -186,7 +215,8 @@ fn array<'a>(values: impl Iterator<Item = &'a Value<'a>>) -> String {
                 }
                 text.push('"');
             }
-            Value::Nothing => text.push_str("NULL"),
+            // Bytes are joined instead.
+            Value::Nothing | Value::Bytes(_) => text.push_str("NULL"),
         }
     }
     text.push('}');
@@ -229,9 +259,9 @@ mod tests {
         );
         assert_eq!(
             with(&both(Dialect::Postgres)),
-            "WITH part0 AS (INSERT INTO names (name) SELECT * FROM unnest($1::text[]) AS given (column1)) \
-             UPDATE heads SET size = new.column2 FROM (SELECT * FROM unnest($2::bigint[], $3::bytea[]) \
-             AS given (column1, column2)) AS new WHERE id = new.column1"
+            "WITH part0 AS (INSERT INTO names (name) SELECT column1 FROM unnest($1::text[]) AS given (column1)) \
+             UPDATE heads SET size = new.column2 FROM (SELECT column1, substring($3::bytea FROM start2 FOR length2) AS column2 \
+             FROM unnest($2::bigint[], $4::int[], $5::int[]) AS given (column1, start2, length2)) AS new WHERE id = new.column1"
         );
     }
 
@@ -240,13 +270,11 @@ mod tests {
         let values = [
             Value::Number(-7),
             Value::Nothing,
-            Value::Bytes(&[0, 0x1f, 0xff]),
-            Value::Bytes(&[]),
             Value::Text("a \"quoted\" \\ line\n, {NULL}"),
         ];
         assert_eq!(
             array(values.iter()),
-            "{-7,NULL,\\\\x001fff,\\\\x,\"a \\\"quoted\\\" \\\\ line\n, {NULL}\"}"
+            "{-7,NULL,\"a \\\"quoted\\\" \\\\ line\n, {NULL}\"}"
         );
     }
 }
