@@ -14,6 +14,8 @@ pub enum FaultPoint {
     CreateKey,
     /// A new log and its empty head are committed.
     InsertLog,
+    /// A batch is worked out on one that is not durable yet.
+    Ahead,
     /// The transaction is opened.
     Begin,
     /// The heads are moved, entries and their indexes are inserted.

@@ -232,7 +232,7 @@ async fn grow(
     let worked_out = tokio::task::spawn_blocking(move || again(state, entries));
     let (commit, grown) = worked_out.await.map_err(|_| EngineError::Closed)??;
     rebuild.add(&commit).await?;
-    Ok(grown.state)
+    Ok(Arc::unwrap_or_clone(grown.state))
 }
 
 fn again(

@@ -60,9 +60,11 @@ pub(crate) struct Plan {
 /// A log after the commit.
 #[derive(Debug)]
 pub(crate) struct Grown {
-    pub(crate) state: LogState,
+    pub(crate) state: Arc<LogState>,
     /// Proves the new entries.
     pub(crate) tree: MerkleTree,
+    /// The new records.
+    pub(crate) accepted: HashMap<[u8; 16], KnownRecord>,
 }
 
 /// Fewest records for a thread of their own.
@@ -463,8 +465,12 @@ impl<'a> Growing<'a> {
             streams,
             keys: self.keys,
         };
-        let tree = self.tree;
-        Ok((commit, Grown { state, tree }))
+        let grown = Grown {
+            state: Arc::new(state),
+            tree: self.tree,
+            accepted: self.accepted,
+        };
+        Ok((commit, grown))
     }
 }
 

@@ -30,6 +30,7 @@ pub(crate) struct FairQueue {
     waiting: HashMap<LogId, VecDeque<Submission>>,
     /// Logs with submissions, the next one in front.
     turns: VecDeque<LogId>,
+    len: usize,
 }
 
 impl FairQueue {
@@ -40,10 +41,16 @@ impl FairQueue {
             self.turns.push_back(log);
         }
         of_log.push_back(submission);
+        self.len += 1;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.turns.is_empty()
+    }
+
+    /// How many submissions wait.
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 
     /// Takes submissions in turns until the batch is full; at least one, whatever its size.
@@ -66,6 +73,7 @@ impl FairQueue {
                 bytes += next_bytes;
             }
             batch.extend(of_log.pop_front());
+            self.len -= 1;
             if of_log.is_empty() {
                 self.waiting.remove(&log);
             } else {
