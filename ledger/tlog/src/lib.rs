@@ -13,6 +13,7 @@
 //! | [`proof`] | a self-contained receipt for one entry | [c2sp.org/tlog-proof] |
 //! | [`signature`] | the one rule by which record signatures are judged, singly or in batches | [RFC 8032 §5.1.7] |
 //! | [`sorted_set`] | membership and **non**-membership in a committed set | our own, documented there |
+//! | [`sparse_map`] | one head a log and map, proved without showing the others | our own, documented there |
 //! | [`commitment`] | salted commitments to sensitive values | our own, documented there |
 //!
 //! Absent on purpose: ECDSA, RFC 6962 and ML-DSA note signatures (their lines are carried along as unknown keys), checkpoint
@@ -41,6 +42,7 @@ pub mod note;
 pub mod proof;
 pub mod signature;
 pub mod sorted_set;
+pub mod sparse_map;
 pub mod tile;
 
 pub use checkpoint::Checkpoint;
