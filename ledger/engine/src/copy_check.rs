@@ -4,7 +4,7 @@ use counterfoil_tlog::tile::{TILE_WIDTH, TileKind, TilePath, encode_entries, enc
 use counterfoil_tlog::{Checkpoint, Hash, checkpoint};
 
 use crate::state::{FullTile, TileEdge};
-use crate::{EngineError, LogInfo, Publication};
+use crate::{EngineError, Log, LogInfo, Publication};
 
 /// The copy of a log, and what was found in it so far.
 pub(crate) struct CopyCheck<'a> {
@@ -97,6 +97,34 @@ impl<'a> CopyCheck<'a> {
                 let kind = TileKind::Hashes { level };
                 self.compare(kind, edge.partial_index(level), &expected)
                     .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the partial tiles that no full one has replaced, beside those of the checkpoint: older ones, which whoever holds an older
+    /// checkpoint reads, and newer ones, which a run left that did not come to its end.
+    pub(crate) async fn narrower(&mut self, log: &Log) -> Result<(), EngineError> {
+        for file in self.copy.partial_tiles(self.tenant).await? {
+            let Ok(path) = TilePath::parse(&file) else {
+                self.problems.push(format!("the copy's {file} is no tile"));
+                continue;
+            };
+            let newest = TilePath::in_log(path.kind(), path.index(), self.head.size);
+            if newest.as_ref() == Some(&path) {
+                continue;
+            }
+            let expected = match log.tile(&path).await {
+                Ok(expected) => expected,
+                // The log is damaged there, which is told of the log.
+                Err(EngineError::Damaged { .. } | EngineError::OutOfRange { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            if let Some(expected) = expected
+                && self.copy.read(self.tenant, &file).await?.as_ref() != Some(&expected)
+            {
+                let found = format!("the copy's {file} is not that of the entries");
+                self.problems.push(found);
             }
         }
         Ok(())

@@ -328,6 +328,17 @@ impl Engine {
         self.inner.shared.meters.counts(waiting)
     }
 
+    /// What the database finds wrong with itself; of what it holds [`Log::fsck`] tells. At most 100 lines.
+    ///
+    /// On SQLite all pages and indexes are read. PostgreSQL is not asked: it checks pages when it reads them, where the cluster was made
+    /// with checksums.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn check_database(&self) -> Result<Vec<String>, EngineError> {
+        self.inner.shared.store.integrity().await
+    }
+
     /// Takes nothing more, answers what waits, and closes the database.
     pub async fn close(&self) {
         self.finish().await;

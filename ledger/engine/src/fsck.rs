@@ -1,9 +1,11 @@
 //! The full check of a log: everything that is stored is recomputed from the entries' bytes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use counterfoil_evidence::record::{decode_entry, decode_record, record_hash, signed_message};
 use counterfoil_evidence::v1::{Entry, Record};
+use counterfoil_tlog::hash::sha256;
 use counterfoil_tlog::merkle::Frontier;
 use counterfoil_tlog::signature::{SignedMessage, verify_batch};
 use counterfoil_tlog::tile::encode_hashes;
@@ -14,6 +16,7 @@ use crate::copy_check::CopyCheck;
 use crate::engine::Shared;
 use crate::kept::KeptReceipt;
 use crate::key_book::KeyBook;
+use crate::labels::{BUNDLE, LabelRow, Labels, label_rows};
 use crate::model::{StoredEntry, StreamHead};
 use crate::sequencer::check_link;
 use crate::state::{FullTile, TileEdge};
@@ -21,6 +24,9 @@ use crate::{EngineError, Log, LogInfo, Publication, prove};
 
 /// Entries read at once.
 const PAGE: u32 = 512;
+
+/// Rows of labels read at once.
+const LABELS_PAGE: u32 = 1024;
 
 /// Most problems that are listed; a damaged log has one a row.
 const PROBLEMS_MAX: usize = 1000;
@@ -62,10 +68,29 @@ struct Replay<'a> {
     previous: Option<Hash>,
     recorded_at_ms: i64,
     streams: BTreeMap<String, StreamHead>,
+    /// What the entries of the growing bundle are found by.
+    growing: Vec<Arc<Labels>>,
+    labels: LabelSum,
     keys: KeyBook,
     signed: Vec<Signed>,
     problems: Vec<FsckProblem>,
     copy: Option<CopyCheck<'a>>,
+}
+
+/// What a set of rows sums up to, whatever their order: the entries of a log are read in another order than the rows.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct LabelSum([u64; 4]);
+
+impl LabelSum {
+    fn add(&mut self, row: &LabelRow) {
+        let length = row.label.len().to_be_bytes();
+        let bytes = [&length, &row.label[..], &row.n.to_be_bytes(), &row.places].concat();
+        let hash = sha256(&bytes);
+        let (words, _) = hash.0.as_chunks::<8>();
+        for (sum, word) in self.0.iter_mut().zip(words) {
+            *sum = sum.wrapping_add(u64::from_be_bytes(*word));
+        }
+    }
 }
 
 /// A signature to verify with others.
@@ -106,9 +131,12 @@ pub(crate) async fn check(
         Ok(_) => replay.report(None, "the checkpoint is of another head"),
         Err(error) => replay.report(None, error.to_string()),
     }
+    if replay.recorded_at_ms != head.recorded_at_ms {
+        replay.report(None, "the head has another time than the last entry");
+    }
     replay.check_growing_tiles(shared).await?;
     replay.check_indexes(shared).await?;
-    replay.close_copy(shared).await?;
+    replay.close_copy(shared, log).await?;
     Ok(FsckReport {
         size: head.size,
         root,
@@ -179,6 +207,8 @@ impl<'a> Replay<'a> {
             previous: None,
             recorded_at_ms: 0,
             streams: BTreeMap::new(),
+            growing: Vec::new(),
+            labels: LabelSum::default(),
             keys: KeyBook::new(&info.registrar),
             signed: Vec::new(),
             problems: Vec::new(),
@@ -236,10 +266,11 @@ impl<'a> Replay<'a> {
     }
 
     /// Takes over what was found in the copy. Ahead of the log it is damage, unless the log grew and was published meanwhile.
-    async fn close_copy(&mut self, shared: &Shared) -> Result<(), EngineError> {
-        let Some(copy) = self.copy.take() else {
+    async fn close_copy(&mut self, shared: &Shared, log: &Log) -> Result<(), EngineError> {
+        let Some(mut copy) = self.copy.take() else {
             return Ok(());
         };
+        copy.narrower(log).await?;
         let (head, _) = shared.store.head(self.info).await?;
         if copy.is_ahead_of(head.size) {
             self.report(None, "the copy has more entries than the log");
@@ -282,11 +313,21 @@ impl<'a> Replay<'a> {
 
     fn take_record(&mut self, stored: &StoredEntry, index: u64, entry: &Entry, record: &Record) {
         let hash = record_hash(&entry.record);
-        if stored.record_hash != hash || stored.record_type != record.r#type {
+        let says_the_same = stored.record_hash == hash
+            && stored.record_type == record.r#type
+            && stored.record_id.as_slice() == record.record_id
+            && stored.stream == record.stream;
+        if !says_the_same {
             self.report(
                 Some(index),
                 "its columns say something else than its record",
             );
+        }
+        self.growing.push(Arc::new(Labels::of(record)));
+        if (index + 1).is_multiple_of(BUNDLE) {
+            for row in label_rows(index / BUNDLE, &std::mem::take(&mut self.growing)) {
+                self.labels.add(&row);
+            }
         }
         let key_id = &entry.record_key_id;
         let key = self
@@ -375,16 +416,37 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Streams and keys are derived: they must be what the entries say, unless the log grew meanwhile.
+    /// What the stored rows sum up to.
+    async fn stored_labels(&self, shared: &Shared) -> Result<LabelSum, EngineError> {
+        let mut sum = LabelSum::default();
+        let mut last: Option<LabelRow> = None;
+        loop {
+            let page = shared
+                .store
+                .label_rows(self.info.id, last.as_ref(), LABELS_PAGE);
+            let rows = page.await?;
+            rows.iter().for_each(|row| sum.add(row));
+            match rows.into_iter().next_back() {
+                Some(row) => last = Some(row),
+                None => return Ok(sum),
+            }
+        }
+    }
+
+    /// Streams, keys and labels are derived: they must be what the entries say, unless the log grew meanwhile.
     async fn check_indexes(&mut self, shared: &Shared) -> Result<(), EngineError> {
         let streams = shared.store.streams(self.info.id).await?;
         let keys = shared.store.key_book(self.info).await?;
+        let labels = self.stored_labels(shared).await?;
         let (head, _) = shared.store.head(self.info).await?;
         if head.size != self.frontier.size() {
             return Ok(());
         }
         if streams != self.streams {
             self.report(None, "the stored stream heads are not those of the entries");
+        }
+        if labels != self.labels {
+            self.report(None, "the stored labels are not those of the entries");
         }
         if keys != self.keys {
             self.report(None, "the stored keys are not those of the entries");

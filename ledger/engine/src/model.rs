@@ -84,10 +84,14 @@ pub struct StoredEntry {
     pub bytes: Vec<u8>,
     /// RFC 6962 leaf hash.
     pub leaf_hash: Hash,
+    /// Id of the record.
+    pub record_id: [u8; 16],
     /// SHA-256 of the record.
     pub record_hash: [u8; 32],
     /// Full name of the record's type.
     pub record_type: String,
+    /// Stream of the record.
+    pub stream: String,
 }
 
 /// The last record of a stream.

@@ -114,6 +114,24 @@ impl Publication {
         Ok(names.collect())
     }
 
+    /// The partial tiles of a tenant's log, as paths in the log.
+    pub(crate) async fn partial_tiles(&self, tenant: &str) -> Result<Vec<String>, EngineError> {
+        let log = self.path(tenant, "tile");
+        let listed = self.store.list(Some(&log));
+        let found: Vec<Path> = listed
+            .map_ok(|object| object.location)
+            .try_collect()
+            .await
+            .map_err(|error| failed("list", "tiles", &error))?;
+        let below = found.iter().filter_map(|path| {
+            let parts: Vec<_> = path.prefix_match(&log)?.collect();
+            let names: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+            let file = names.join("/");
+            file.contains(".p/").then(|| format!("tile/{file}"))
+        });
+        Ok(below.collect())
+    }
+
     /// The newest published checkpoint of a tenant's log; `None`: it was never published.
     pub(crate) async fn checkpoint(&self, tenant: &str) -> Result<Option<Vec<u8>>, EngineError> {
         self.read(tenant, CHECKPOINT).await

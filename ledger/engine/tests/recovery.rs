@@ -232,6 +232,22 @@ async fn a_full_check_names_every_file_of_the_copy_that_is_not_the_logs() {
         std::fs::write(&file, &good).unwrap();
     }
     assert!(check().await.is_clean());
+    // Who holds an older checkpoint reads its partial tiles, as long as no full one has replaced them.
+    let older = files_below(&lost.copy.path().join("acme"));
+    let partial = |file: &&std::path::PathBuf| file.to_string_lossy().contains(".p/");
+    lost.log.publish(&copy).await.unwrap();
+    let mut found_older = 0;
+    for file in older.iter().filter(partial).filter(|file| file.exists()) {
+        let good = std::fs::read(file).unwrap();
+        let mut flipped = good.clone();
+        flipped[good.len() / 2] ^= 1;
+        std::fs::write(file, &flipped).unwrap();
+        assert!(!check().await.is_clean(), "{}", file.display());
+        std::fs::write(file, &good).unwrap();
+        found_older += 1;
+    }
+    assert!(found_older > 0, "all partial tiles were replaced");
+    assert!(check().await.is_clean());
     let engine = lost.backup.open().await;
     let behind = engine
         .log(TENANT)

@@ -310,6 +310,13 @@ async fn check_all(
         bad: 0,
         what: "are not whole",
     };
+    let problems = logs.check_database().await?;
+    if !problems.is_empty() {
+        outcome.bad += 1;
+        outcome
+            .rows
+            .push(json!({ "tenant": "(the database)", "problems": problems }));
+    }
     let mut notes = done.map(Done::open).transpose()?;
     for tenant in tenants {
         let size = logs.size(tenant).await?;

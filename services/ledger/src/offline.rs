@@ -122,6 +122,14 @@ impl Offline {
         log.status(self.copy.as_ref()).await
     }
 
+    /// What the database finds wrong with itself.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn check_database(&self) -> Result<Vec<String>, EngineError> {
+        self.engine.check_database().await
+    }
+
     /// Checks a log in full, with its published copy if there is one, and with the receipts in the files of
     /// [`Self::with_producers`].
     ///

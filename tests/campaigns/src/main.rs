@@ -9,15 +9,19 @@
 //! | `kill` | the process that writes is killed |
 //! | `kill-postgresql` | the database server is stopped as if the power had gone |
 //! | `leaders` | one of two processes that write the same logs is stopped, sessions are cut, it goes on |
+//! | `flips` | a bit changes in the database or in a published file, and the full check looks for it |
+//! | `syscalls` | a system call that changes a file fails, or the process is killed at it (needs strace) |
 //! | `restore` | the database is replaced by an old backup, and the logs are brought back from their copies |
 //!
 //! The logs are written for real, by a process of its own that says every receipt on a line before anything happens to it. What it
 //! writes follows from numbers alone, so every record is known to whoever checks.
 //!
-//! Kills of processes show nothing of power failures: what the kernel has taken is written, whether it was synchronised or not.
+//! Kills of processes show nothing of power failures: what the kernel has taken is written, whether it was synchronised or not. That
+//! `synchronous = FULL` and `fsync` are set stands in the engine's and in `postgres`' own code.
 
 mod dice;
 mod figures;
+mod flips;
 mod history;
 mod kill;
 mod leaders;
@@ -26,6 +30,7 @@ mod postgres;
 mod process;
 mod records;
 mod restore;
+mod syscalls;
 mod victim;
 
 use std::path::PathBuf;
@@ -69,12 +74,27 @@ enum Campaign {
         #[arg(long)]
         postgresql: bool,
     },
+    /// Bits that change in the database and in the copies.
+    Flips(Length),
     /// An old backup takes the place of the database.
     Restore {
         #[command(flatten)]
         long: Length,
         #[arg(long)]
         postgresql: bool,
+    },
+    /// Every system call that changes a file fails once.
+    Syscalls {
+        /// About how many of them; all, if it is not said.
+        #[arg(long)]
+        episodes: Option<usize>,
+    },
+    /// A short life, of which the calls fail.
+    #[command(hide = true)]
+    Life {
+        #[arg(value_enum)]
+        life: syscalls::Life,
+        folder: PathBuf,
     },
     /// The process that writes; what the campaigns start.
     #[command(hide = true)]
@@ -106,9 +126,14 @@ fn main() -> anyhow::Result<()> {
             let server = server(postgresql)?;
             runtime.block_on(leaders::run(long.episodes, long.seed, long.logs, server))
         }
+        Campaign::Flips(long) => runtime.block_on(flips::run(long.episodes, long.seed)),
         Campaign::Restore { long, postgresql } => {
             let server = server(postgresql)?;
             runtime.block_on(restore::run(long.episodes, long.seed, long.logs, server))
+        }
+        Campaign::Syscalls { episodes } => runtime.block_on(syscalls::run(episodes)),
+        Campaign::Life { life, folder } => {
+            return runtime.block_on(syscalls::live(&Place::sqlite(&folder), life));
         }
         Campaign::Victim {
             url,

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use crate::dice::Dice;
 use crate::figures::Figures;
@@ -14,7 +14,7 @@ use crate::kill::keep_if_wrong;
 use crate::place::Place;
 use crate::postgres::Cluster;
 use crate::process::Victim;
-use crate::records::tenant;
+use crate::records::{origin, tenant};
 use crate::victim::Line;
 
 /// The longest from the first receipt to the end of a process, in milliseconds.
@@ -80,17 +80,18 @@ impl Drill<'_> {
         let then = self.history.positions()?;
         self.database.save(&self.place, "backup")?;
         let before = self.sizes().await?;
-        self.write(dice, figures)?;
+        // All of them: one that was not written since may go on from the backup, and then the original has lost that.
+        let mut grown = Vec::new();
+        while grown.len() < self.history.logs.len() {
+            self.write(dice, figures)?;
+            grown = self.grown_beyond(&before)?;
+        }
         if left == Left::Copies {
             // The check publishes everything.
             self.history.check(&self.place, figures).await?;
             fs::remove_dir_all(self.place.marks())?;
         }
         self.database.save(&self.place, "original")?;
-        let grown = self.history.grown_beyond(&before)?;
-        if grown.is_empty() {
-            bail!("no log was written after the backup");
-        }
         self.database.put_back(&self.place, "backup")?;
         self.expect_refusals(&then, &before, &grown, dice, figures)
             .await?;
@@ -118,6 +119,27 @@ impl Drill<'_> {
         }
         self.history.take(said, figures);
         Ok(())
+    }
+
+    /// The logs of which more than this was told or is remembered: a process may be killed before it tells of what is committed.
+    fn grown_beyond(&self, sizes: &[u64]) -> anyhow::Result<Vec<usize>> {
+        let mut grown = self.history.grown_beyond(sizes)?;
+        let marks = read_all(&self.place.marks())?;
+        for (log, size) in sizes.iter().enumerate() {
+            let origin = format!("{}\n", origin(log));
+            let marks = marks.iter().map(|(_, note)| String::from_utf8_lossy(note));
+            let published = self.place.published(log)?.unwrap_or_default();
+            for note in marks.chain([published.into()]) {
+                let is_more = |note: &str| -> Option<bool> {
+                    let size_of = note.strip_prefix(&origin)?.lines().next()?;
+                    Some(size_of.parse::<u64>().ok()? > *size)
+                };
+                if is_more(&note) == Some(true) && !grown.contains(&log) {
+                    grown.push(log);
+                }
+            }
+        }
+        Ok(grown)
     }
 
     /// The heads as the database has them.

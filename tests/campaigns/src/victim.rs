@@ -73,7 +73,7 @@ impl Line {
     }
 
     /// Says it, whole or not at all: a line is shorter than what a pipe takes at once.
-    fn say(&self) {
+    pub(crate) fn say(&self) {
         let text = |text: &str| text.replace('\n', "|");
         let line = match self {
             Self::Receipt {

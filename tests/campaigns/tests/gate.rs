@@ -6,6 +6,13 @@ use std::process::{Command, Stdio};
 
 /// Runs a campaign and answers its figures.
 fn run(campaign: &str, arguments: &[&str], episodes: u64) -> serde_json::Value {
+    let figures = run_some(campaign, arguments, episodes);
+    assert_eq!(figures["episodes"], episodes, "{figures}");
+    figures
+}
+
+/// As [`run`], where the number of episodes is not exact.
+fn run_some(campaign: &str, arguments: &[&str], episodes: u64) -> serde_json::Value {
     let output = Command::new(env!("CARGO_BIN_EXE_counterfoil-campaigns"))
         .arg(campaign)
         .args(["--episodes", &episodes.to_string()])
@@ -15,9 +22,7 @@ fn run(campaign: &str, arguments: &[&str], episodes: u64) -> serde_json::Value {
         .unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{campaign}: {said}");
-    let figures: serde_json::Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(figures["episodes"], episodes, "{said}");
-    figures
+    serde_json::from_str(&said).unwrap()
 }
 
 #[test]
@@ -49,4 +54,18 @@ fn an_old_backup_is_not_written() {
         let figures = run("restore", arguments, 2);
         assert!(figures["detected"].as_u64() >= Some(2), "{figures}");
     }
+}
+
+#[test]
+fn no_bit_changes_unseen() {
+    let figures = run("flips", &[], 60);
+    let of = |name: &str| figures[name].as_u64().unwrap_or(0);
+    assert_eq!(of("detected") + of("harmless"), 60, "{figures}");
+    assert_eq!(of("detected").min(30), 30, "{figures}");
+}
+
+#[test]
+fn a_system_call_that_fails_loses_nothing() {
+    let figures = run_some("syscalls", &[], 12);
+    assert!(figures["struck"].as_u64() >= Some(10), "{figures}");
 }

@@ -198,7 +198,7 @@ impl Store {
         // The first is the log, the rest are the places.
         let (log_mark, places_marks) = marks.split_once(", ").unwrap_or_default();
         let text = format!(
-            "SELECT idx, leaf_hash, record_hash, record_type, entry FROM log_entries \
+            "SELECT idx, leaf_hash, record_id, record_hash, record_type, stream, entry FROM log_entries \
              WHERE log_id = {log_mark} AND idx IN ({places_marks}) ORDER BY idx"
         );
         let mut query = sqlx::query(AssertSqlSafe(text))

@@ -5,6 +5,7 @@
 
 mod commit;
 mod find;
+mod integrity;
 mod logs;
 mod read;
 mod rows;

@@ -140,7 +140,7 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<StoredEntry>, EngineError> {
         sqlx::query(
-            "SELECT idx, leaf_hash, record_hash, record_type, entry FROM log_entries \
+            "SELECT idx, leaf_hash, record_id, record_hash, record_type, stream, entry FROM log_entries \
              WHERE log_id = $1 AND idx >= $2 AND idx < $3 ORDER BY idx LIMIT $4",
         )
         .bind(log.id.0)
@@ -162,7 +162,7 @@ impl Store {
         record_id: &[u8; 16],
     ) -> Result<Option<StoredEntry>, EngineError> {
         sqlx::query(
-            "SELECT e.idx, e.leaf_hash, e.record_hash, e.record_type, e.entry \
+            "SELECT e.idx, e.leaf_hash, e.record_id, e.record_hash, e.record_type, e.stream, e.entry \
              FROM log_entries e WHERE e.log_id = $1 AND e.record_id = $2",
         )
         .bind(log.id.0)
@@ -220,8 +220,10 @@ pub(super) fn stored_entry(log: &LogInfo, row: &AnyRow) -> Result<StoredEntry, E
     let entry = StoredEntry {
         index: number(row, "idx")?,
         leaf_hash: Hash(fixed(row, "leaf_hash")?),
+        record_id: fixed(row, "record_id")?,
         record_hash: fixed(row, "record_hash")?,
         record_type: get(row, "record_type")?,
+        stream: get(row, "stream")?,
         bytes: get(row, "entry")?,
     };
     if leaf_hash(&entry.bytes) != entry.leaf_hash {
