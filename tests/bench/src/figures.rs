@@ -54,11 +54,20 @@ pub(crate) fn seconds(duration: Duration) -> f64 {
 
 /// Most memory this process ever had, MiB.
 pub(crate) fn peak_memory_mib() -> anyhow::Result<f64> {
+    status_mib("VmHWM:")
+}
+
+/// Memory this process has now, MiB.
+pub(crate) fn memory_mib() -> anyhow::Result<f64> {
+    status_mib("VmRSS:")
+}
+
+fn status_mib(name: &str) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .context("the kernel does not tell the peak memory")?;
+        .find_map(|line| line.strip_prefix(name))
+        .context("the kernel does not tell the memory")?;
     let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib / 1024.0)
 }

@@ -10,6 +10,9 @@
 //! | `decisions` | decisions in batches of 1,000, each answered with its receipt from the ledger |
 //! | `ingest` | a source of 1,000,000 grants: read, sealed and compared with what was there, twice |
 //! | `ledger` | appending, one at a time, 1,000 in flight and streamed, against an echo, bare commits and bare verification |
+//! | `logs` | ten thousand logs in one process: latency alone and beside a busy tenant, memory, the next start |
+//! | `growth` | one log small and large: appends, proofs, the next start |
+//! | `overload` | ten times the capacity: what is still done, how soon the rest is refused, health |
 //! | `isolation` | refusals of what is another tenant's against refusals of what nobody has, paired |
 
 mod authorize;
@@ -22,6 +25,7 @@ mod ledger;
 mod synthetic;
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
@@ -65,6 +69,30 @@ enum Scenario {
         #[arg(long, default_value_t = 5)]
         samples: usize,
     },
+    /// Very many logs in one process, on both engines.
+    Logs {
+        /// Logs.
+        #[arg(long, default_value_t = 10_000)]
+        logs: usize,
+        /// Samples of a minute alone and a minute beside a busy tenant.
+        #[arg(long, default_value_t = 1)]
+        samples: usize,
+    },
+    /// One log that grows, on both engines.
+    Growth {
+        /// Entries of the small log.
+        #[arg(long, default_value_t = 100_000)]
+        small: u64,
+        /// Entries of the large log; a million take about 1.5 GB of disk.
+        #[arg(long, default_value_t = 1_000_000)]
+        large: u64,
+    },
+    /// Ten times as many calls as the ledger takes, on both engines.
+    Overload {
+        /// How long, seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Refusals of what is another tenant's and of what nobody has.
     Isolation {
         /// Samples of 250 pairs of calls.
@@ -83,6 +111,16 @@ fn main() -> anyhow::Result<()> {
         Some(Scenario::Decisions { items }) => runtime.block_on(decisions::run(items)),
         Some(Scenario::Ingest { grants }) => runtime.block_on(ingest::run(grants)),
         Some(Scenario::Ledger { samples }) => runtime.block_on(ledger::run(samples)),
+        Some(Scenario::Logs { logs, samples }) => {
+            runtime.block_on(ledger::logs::run(logs, samples))
+        }
+        Some(Scenario::Growth { small, large }) => {
+            runtime.block_on(ledger::growth::run(small, large))
+        }
+        Some(Scenario::Overload { seconds }) => {
+            let duration = Duration::from_secs(seconds);
+            runtime.block_on(ledger::overload::run(duration))
+        }
         Some(Scenario::Isolation { samples }) => runtime.block_on(isolation::run(samples)),
         None => all(),
     }
@@ -97,6 +135,9 @@ fn all() -> anyhow::Result<()> {
         "ingest",
         "isolation",
         "ledger",
+        "logs",
+        "growth",
+        "overload",
     ] {
         let status = Command::new(&program)
             .arg(scenario)

@@ -9,6 +9,7 @@ use counterfoil_chassis::{CancellationToken, Clock, client, server::Running};
 use counterfoil_proto::ledger::{
     AppendRequest, AppendResponse, CreateLogRequest, ledger_service_client::LedgerServiceClient,
 };
+use futures::StreamExt as _;
 use futures::future::try_join_all;
 use tonic::{Request, Response, Status};
 
@@ -56,11 +57,20 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) async fn start(database: &Database) -> anyhow::Result<Self> {
+        Self::start_with(database, 4096, CONNECTIONS).await
+    }
+
+    /// Lets so many calls in at once, over so many connections.
+    pub(crate) async fn start_with(
+        database: &Database,
+        calls_max: usize,
+        connections: usize,
+    ) -> anyhow::Result<Self> {
         let folder = database.folder.path().to_owned();
         let mut config = ServiceConfig::embedded("ledger", &folder);
         config.database_url.clone_from(&database.url);
         config.listen = "127.0.0.1:0".parse()?;
-        config.limits.calls_max = 4096;
+        config.limits.calls_max = calls_max;
         for service in SERVICES {
             let token_file = folder.join(format!("{service}.token"));
             Token::load_or_create(&token_file)?;
@@ -78,7 +88,7 @@ impl Ledger {
             clients: Vec::new(),
             folder,
         };
-        for _ in 0..CONNECTIONS {
+        for _ in 0..connections {
             let client = ledger.client("inventory")?;
             ledger.clients.push(client);
         }
@@ -100,6 +110,26 @@ impl Ledger {
         };
         self.client("authority")?.create_log(request).await?;
         Ok(())
+    }
+
+    /// Creates many logs, of the tenants with this prefix and a number.
+    pub(crate) async fn create_all(&self, prefix: &str, count: usize) -> anyhow::Result<()> {
+        let client = self.client("authority")?;
+        let creating = (0..count).map(|number| {
+            let mut client = client.clone();
+            let tenant = format!("tenants/{prefix}{number}");
+            async move { client.create_log(CreateLogRequest { tenant }).await }
+        });
+        let mut creating = futures::stream::iter(creating).buffer_unordered(32);
+        while let Some(created) = creating.next().await {
+            created?;
+        }
+        Ok(())
+    }
+
+    /// Where it listens.
+    pub(crate) fn url(&self) -> String {
+        self.running.url()
     }
 
     /// Registers producers with all logs.

@@ -3,7 +3,10 @@
 
 mod database;
 mod echo;
+pub(crate) mod growth;
 mod load;
+pub(crate) mod logs;
+pub(crate) mod overload;
 mod producer;
 
 use std::time::{Duration, Instant};
