@@ -21,6 +21,10 @@ pub enum Who {
     Deployment(&'static [Role]),
     /// Somebody of a provider who names a tenant that they do not act for: there is none for them.
     Outsider,
+    /// An AI agent of the attacker's tenant with these roles, and a mandate to observe.
+    AttackerAgent(&'static [Role]),
+    /// The same of the victim's own tenant.
+    VictimAgent(&'static [Role]),
     /// Somebody of the victim's own provider with these roles, who lacks what the engagement asks for.
     Unqualified(&'static [Role]),
 }
@@ -31,6 +35,8 @@ impl Who {
             Self::Nobody | Self::Outsider => &[],
             Self::Attacker(roles)
             | Self::Victim(roles)
+            | Self::AttackerAgent(roles)
+            | Self::VictimAgent(roles)
             | Self::Deployment(roles)
             | Self::Unqualified(roles) => roles,
         }
@@ -64,6 +70,8 @@ struct Cast {
     admin: String,
     /// The attacker's, the victim's, and the victim's afterwards.
     urgent: [String; 3],
+    /// The attacker's and the victim's, which observe, and then those without a mandate.
+    agents: [String; 4],
     logins: Logins,
 }
 
@@ -239,6 +247,26 @@ const IDENTITIES: &[Row] = &[
         Who::Victim(&[Role::Reviewer]),
         |cast| bearer(&cast.urgent[2]),
     ),
+    (
+        "another tenant's agent, which observes",
+        Who::AttackerAgent(ALL),
+        |cast| bearer(&cast.agents[0]),
+    ),
+    (
+        "its own agent, which observes",
+        Who::VictimAgent(ALL),
+        |cast| bearer(&cast.agents[1]),
+    ),
+    (
+        "another tenant's agent without a mandate",
+        Who::Attacker(&[]),
+        |cast| bearer(&cast.agents[2]),
+    ),
+    (
+        "its own agent without a mandate",
+        Who::Victim(&[]),
+        |cast| bearer(&cast.agents[3]),
+    ),
     ("its own auditor", Who::Victim(&[Role::Auditor]), |cast| {
         bearer(&cast.victim[1])
     }),
@@ -307,6 +335,12 @@ pub async fn all(governed: &Governed) -> Vec<Identity> {
             governed.in_emergency(attacker, "urgent").await,
             governed.in_emergency(victim, "urgent").await,
             governed.after_emergency(victim, "calm").await,
+        ],
+        agents: [
+            governed.observing(attacker).await,
+            governed.observing(victim).await,
+            token(attacker, "drone").await,
+            token(victim, "drone").await,
         ],
         logins: logins(governed).await,
     };

@@ -29,6 +29,7 @@
     reason = "tests fail by panicking, tell what they did, and their modules are their own"
 )]
 
+mod agents;
 mod api;
 mod carriers;
 mod digest;

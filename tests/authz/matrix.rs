@@ -7,6 +7,7 @@ use futures::StreamExt as _;
 use tonic::Code;
 
 use crate::{
+    agents,
     api::{self, Rpc},
     carriers::{self, Carrier, Outcome},
     digest,
@@ -136,7 +137,10 @@ fn trials<'a>(
     let mut trials = Vec::new();
     for (rpc, carriers) in carriers {
         for identity in identities {
-            let allowed = rpc.allows(&table, identity.who.roles());
+            let mut allowed = rpc.allows(&table, identity.who.roles());
+            if let Who::AttackerAgent(_) | Who::VictimAgent(_) = identity.who {
+                allowed &= agents::may_observe(&rpc.permission);
+            }
             for (position, carrier) in carriers.iter().enumerate() {
                 let expected = expected(rpc, identity, allowed, position, carrier);
                 // Without the filter a handler may answer as it likes, with nothing of the victim in it.
@@ -175,9 +179,9 @@ fn expected(
         Who::Unqualified(_) if allowed && ALWAYS.contains(&rpc.permission.as_str()) => None,
         Who::Unqualified(_) => Some(Expected::Gate(Code::PermissionDenied)),
         _ if !allowed => Some(Expected::Gate(Code::PermissionDenied)),
-        Who::Attacker(_) => Some(Expected::Handler(carrier.outcome)),
+        Who::Attacker(_) | Who::AttackerAgent(_) => Some(Expected::Handler(carrier.outcome)),
         // Those who may read their own: once. What they may change is not for this test.
-        Who::Victim(_) | Who::Deployment(_) => {
+        Who::Victim(_) | Who::VictimAgent(_) | Who::Deployment(_) => {
             (rpc.reads() && position == 0).then_some(Expected::Allowed)
         }
     }

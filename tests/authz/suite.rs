@@ -9,7 +9,7 @@ use counterfoil::{
 };
 use counterfoil_chassis::{Clock, testing::postgres};
 use counterfoil_proto::authority::{
-    EndPrincipalRequest, IssueTokenRequest, IssueTokenResponse, LinkLoginRequest,
+    Autonomy, EndPrincipalRequest, IssueTokenRequest, IssueTokenResponse, LinkLoginRequest,
     ListDecisionRightsRequest, RevokeTokenRequest,
 };
 use prost_reflect::DynamicMessage;
@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tonic::{Code, transport::Channel};
 
 use crate::{
+    agents,
     api::{self, Rpc},
     digest::{self, Databases},
     estate, partner,
@@ -296,6 +297,9 @@ impl Governed {
         world.set_text("withdrawn", &provider.withdrawn);
         // The estate's own provider has another.
         world.learn_name(&provider.engagement);
+        agents::create(&customer, &world).await;
+        let mandate = self.mandated(&world, Autonomy::ExecuteBounded).await;
+        world.learn_name(&mandate);
         let mut findings = Vec::new();
         // Names answered by one rpc are what the next one asks for.
         for _ in 0..3 {

@@ -12,6 +12,7 @@ use crate::model::{
     engagement::Phase,
     gate::Requirement,
     ids::{BusinessUnitId, PrincipalId},
+    mandate,
     principal::{NotAccountable, OrganizationKind},
     right::NotGrantable,
     tenant::TenantState,
@@ -189,6 +190,26 @@ pub(crate) enum Refusal {
     OwnsRisk(String),
 }
 
+/// A refusal about the mandate of an AI agent.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(crate) enum AgentRefusal {
+    /// FAILED_PRECONDITION.
+    #[error("the agent must be an active principal of the kind AI_AGENT")]
+    AgentRequired,
+    /// FAILED_PRECONDITION.
+    #[error("the mandate is {0:?}")]
+    MandateState(mandate::State),
+    /// FAILED_PRECONDITION.
+    #[error("100 mandates wait to be granted: grant or revoke some")]
+    TooManyDrafts,
+    /// PERMISSION_DENIED.
+    #[error("the agent has no mandate in force for this")]
+    MandateRequired,
+    /// FAILED_PRECONDITION.
+    #[error("the agent's mandate has nothing left: {0}")]
+    MandateLimit(&'static str),
+}
+
 impl From<Stronger> for Refusal {
     fn from(stronger: Stronger) -> Self {
         match stronger {
@@ -274,6 +295,24 @@ impl From<Refusal> for ApiError {
             Refusal::TooManyAttestations => in_an_hour("TOO_MANY_ATTESTATIONS", message),
             Refusal::TooMuchUnanswered => Self::failed_precondition("TOO_MUCH_UNANSWERED", message),
             Refusal::OwnsRisk(_) => Self::failed_precondition("OWNS_RISK", message),
+        }
+    }
+}
+
+impl From<AgentRefusal> for ApiError {
+    fn from(refusal: AgentRefusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            AgentRefusal::AgentRequired => Self::failed_precondition("AGENT_REQUIRED", message),
+            AgentRefusal::MandateState(state) => {
+                Self::failed_precondition("MANDATE_STATE", message)
+                    .with_metadata("state", crate::api::mandate_state(state).as_str_name())
+            }
+            AgentRefusal::TooManyDrafts => Self::failed_precondition("TOO_MANY_DRAFTS", message),
+            AgentRefusal::MandateRequired => Self::permission_denied("MANDATE_REQUIRED", message),
+            AgentRefusal::MandateLimit(limit) => {
+                Self::failed_precondition("MANDATE_LIMIT", message).with_metadata("limit", limit)
+            }
         }
     }
 }

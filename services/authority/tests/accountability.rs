@@ -225,7 +225,10 @@ both_engines! {
             ..right(id, DecisionAction::Remediate, 10)
         });
         let granted = admin.rights.grant_decision_rights(grant(&rights)).await.unwrap().into_inner();
-        for ((id, _), (right, receipt)) in kinds.iter().zip(granted.decision_rights.iter().zip(&granted.receipts)) {
+        // An agent decides under it where its mandate says, and it has none (mandates.rs).
+        let agent = check(&mut service, "agent", DecisionAction::Remediate).await;
+        assert_eq!((agent.decision_rights, agent.agent), (vec![], Some(ActingAgent::default())));
+        for ((id, _), (right, receipt)) in kinds[..2].iter().zip(granted.decision_rights.iter().zip(&granted.receipts)) {
             assert_eq!(receipt.state(), EvidenceState::Logged);
             assert_eq!(right.record_hash, receipt.record_hash);
             let held = check(&mut service, id, DecisionAction::Remediate).await;

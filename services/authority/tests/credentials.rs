@@ -204,17 +204,17 @@ both_engines! {
     async fn a_machine_lets_nobody_act_as_a_human(db: TestDatabase) {
         let deployment = Deployment::start(db).await;
         let ada = deployment.active().await;
-        let mut agent = create_principal("agent", "customer", "tenant-administrator");
-        agent.principal.as_mut().unwrap().kind = PrincipalKind::AiAgent.into();
-        ada.principals.clone().create_principal(agent).await.unwrap();
-        let token = issue(&ada, token_for("agent", &[])).await.unwrap();
-        let agent = deployment.clients_with(&token.token);
-        let refused = issue(&agent, token_for("ada", &[])).await.unwrap_err();
+        let mut bot = create_principal("bot", "customer", "tenant-administrator");
+        bot.principal.as_mut().unwrap().kind = PrincipalKind::Service.into();
+        ada.principals.clone().create_principal(bot).await.unwrap();
+        let token = issue(&ada, token_for("bot", &[])).await.unwrap();
+        let bot = deployment.clients_with(&token.token);
+        let refused = issue(&bot, token_for("ada", &[])).await.unwrap_err();
         assert_eq!(denied(&refused), (Code::FailedPrecondition, "HUMAN_REQUIRED".into()));
         let link = LinkLoginRequest { principal: name_of("ada"), subject: "x".into(), ..LinkLoginRequest::default() };
-        let refused = agent.credentials.clone().link_login(link).await.unwrap_err();
+        let refused = bot.credentials.clone().link_login(link).await.unwrap_err();
         assert_eq!(denied(&refused), (Code::FailedPrecondition, "HUMAN_REQUIRED".into()));
-        issue(&agent, token_for("agent", &[])).await.unwrap();
+        issue(&bot, token_for("bot", &[])).await.unwrap();
     }
 
     async fn a_token_that_was_revoked_issues_none_even_while_gates_remember_it(db: TestDatabase) {
@@ -267,11 +267,11 @@ both_engines! {
         let deployment = Deployment::start(db).await;
         people(&mut deployment.admin.clone()).await;
         deployment.complete().await;
-        let mut agent = create_principal("agent", "customer", "tenant-administrator");
-        agent.principal.as_mut().unwrap().kind = PrincipalKind::AiAgent.into();
-        deployment.admin.principals.clone().create_principal(agent).await.unwrap();
-        let agent = deployment.clients_of(&name_of("agent")).await;
-        for nobody in [&deployment.admin, &agent] {
+        let mut bot = create_principal("bot", "customer", "tenant-administrator");
+        bot.principal.as_mut().unwrap().kind = PrincipalKind::Service.into();
+        deployment.admin.principals.clone().create_principal(bot).await.unwrap();
+        let bot = deployment.clients_of(&name_of("bot")).await;
+        for nobody in [&deployment.admin, &bot] {
             let refused = nobody.tenants.clone().activate_tenant(activate()).await.unwrap_err();
             assert_eq!(denied(&refused), (Code::PermissionDenied, "CALLER_NOT_CUSTOMER".into()));
         }

@@ -470,7 +470,7 @@ both_engines! {
         let exit = BeginExitRequest { name: name(), reason_code: "contract-ended".into(), request_id: String::new() };
         assert_eq!(refused(admin.tenants.begin_exit(exit.clone()).await).0, Code::PermissionDenied);
         let mut request = create_principal("bot", "customer", "tenant-administrator");
-        request.principal.as_mut().unwrap().kind = PrincipalKind::AiAgent.into();
+        request.principal.as_mut().unwrap().kind = PrincipalKind::Service.into();
         ada.principals.create_principal(request).await.unwrap();
         let mut bot = deployment.clients_of(&name_of("bot")).await;
         assert_eq!(refused(bot.tenants.begin_exit(exit.clone()).await).1, "CALLER_NOT_CUSTOMER");

@@ -9,12 +9,14 @@
 //! | [`db`] | SQLite and PostgreSQL behind one API; migrations; bulk statements |
 //! | [`outbox`], [`relay`] | a change and its record in one transaction; the way to the ledger; receipts |
 //! | [`operators`] | people of providers who act for customers, and a record of each of their calls in both logs |
+//! | [`agents`] | what AI agents decide and start is counted by authority first |
 //! | [`tenants`], [`disclosure`] | what authority says of a tenant; what a bundle needs beside the log |
 //! | [`error`], [`names`], [`pages`], [`idempotency`] | what api methods are made of |
 //! | `testing` | databases of both engines, a server on loopback (feature `testing`) |
 //!
 //! Not here: anything of one service's business, and anything that only one service needs. `README.md` is a how-to.
 
+pub mod agents;
 pub mod auth;
 pub mod client;
 pub mod clock;

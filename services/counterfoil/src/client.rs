@@ -8,7 +8,7 @@ use counterfoil_proto::{
         delegation_service_client::DelegationServiceClient,
         emergency_service_client::EmergencyServiceClient,
         engagement_service_client::EngagementServiceClient,
-        policy_service_client::PolicyServiceClient,
+        mandate_service_client::MandateServiceClient, policy_service_client::PolicyServiceClient,
         principal_service_client::PrincipalServiceClient,
         qualification_service_client::QualificationServiceClient,
         tenant_service_client::TenantServiceClient,
@@ -185,6 +185,8 @@ impl Clients {
         delegations "authority" DelegationServiceClient;
         /// Access in an emergency.
         emergencies "authority" EmergencyServiceClient;
+        /// Mandates of AI agents.
+        mandates "authority" MandateServiceClient;
         /// Sources.
         sources "inventory" SourceServiceClient;
         /// Inventory.

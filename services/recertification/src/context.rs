@@ -90,7 +90,11 @@ impl Drop for BusyGuard<'_> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Mover<'c> {
     /// Somebody who calls, and needs the decision right CERTIFY.
-    Caller(&'c Caller),
+    Caller {
+        caller: &'c Caller,
+        /// Names what they do: an agent's same act counts once.
+        act: &'c str,
+    },
     /// The service itself, because a rule says so: a review is due, a step was cut off.
     Rule,
 }
@@ -165,7 +169,9 @@ impl Context {
         // Taken before authority is asked, so that a right that is revoked in the meantime still held at this moment.
         let now_ms = self.clock.now_ms();
         let (actor, asked) = match mover {
-            Mover::Caller(caller) => (caller.actor().to_owned(), self.principal(tenant, caller)?),
+            Mover::Caller { caller, .. } => {
+                (caller.actor().to_owned(), self.principal(tenant, caller)?)
+            }
             Mover::Rule => (SERVICE.to_owned(), definition.owner.clone()),
         };
         let (standing, owner) = tokio::try_join!(
@@ -174,7 +180,7 @@ impl Context {
         )?;
         let right = match mover {
             Mover::Rule => None,
-            Mover::Caller(_) => {
+            Mover::Caller { act, .. } => {
                 let sources = &definition.scope.sources;
                 let held = standing
                     .rights
@@ -188,7 +194,12 @@ impl Context {
                         "no decision right CERTIFY covers the campaign's sources",
                     )
                 })?;
-                Some(held.record_hash)
+                let right = held.record_hash;
+                if standing.is_agent {
+                    let agent = &asked.full(tenant);
+                    self.authority.count(agent, act).await?;
+                }
+                Some(right)
             }
         };
         let owns = owner.is_some_and(|owner| owner.may_be_accountable());

@@ -1,7 +1,7 @@
 //! What every call and every job of the service works with.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     api::peers::{
-        authority::{Authority, Duty, Right, Standing},
+        authority::{Agent, Authority, Duty, Right, Standing},
         inventory::Inventory,
         recertification::Recertification,
     },
@@ -76,6 +76,17 @@ pub(crate) struct Parts {
     pub(crate) settings: Settings,
     pub(crate) shutdown: CancellationToken,
     pub(crate) work: mpsc::UnboundedSender<RemediationKey>,
+}
+
+/// Under what somebody may decide.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// The caller's stamp.
+    pub(crate) stamp: Stamp,
+    /// `cite` chooses one.
+    pub(crate) rights: Vec<Right>,
+    /// Set for an AI agent: what it decides is counted first.
+    pub(crate) agent: Option<Agent>,
 }
 
 /// The services that are asked.
@@ -141,7 +152,7 @@ impl Context {
         tenant: &str,
         caller: &Caller,
         duty: Duty,
-    ) -> Result<(Stamp, Vec<Right>), ApiError> {
+    ) -> Result<Asked, ApiError> {
         // Taken before authority is asked, so that a right that is revoked in the meantime still held at this moment.
         let now_ms = self.clock.now_ms();
         let principal = Self::principal(tenant, caller)?;
@@ -155,10 +166,47 @@ impl Context {
         if rights.is_empty() {
             return Err(no_right(duty));
         }
-        Ok((
-            stamp(principal.as_str(), now_ms, standing, Vec::new()),
+        Ok(Asked {
+            agent: standing.agent.take(),
+            stamp: stamp(principal.as_str(), now_ms, standing, Vec::new()),
             rights,
-        ))
+        })
+    }
+
+    /// A caller's stamp for starting what is decided already, and whether it is an AI agent: one needs a right for it, so that its
+    /// mandate says where.
+    pub(crate) async fn starting(
+        &self,
+        tenant: &str,
+        caller: &Caller,
+        sources: &BTreeSet<String>,
+    ) -> Result<(Stamp, Option<Agent>), ApiError> {
+        let duty = Duty::Remediate;
+        let now_ms = self.clock.now_ms();
+        let principal = Self::principal(tenant, caller)?;
+        let mut standing = self.authority.standing(tenant, &principal, duty).await?;
+        let agent = standing.agent.take();
+        if agent.is_none() {
+            return Ok((
+                stamp(principal.as_str(), now_ms, standing, Vec::new()),
+                None,
+            ));
+        }
+        let Asked { stamp, rights, .. } = self.decision(tenant, caller, duty).await?;
+        let stamp = cite(stamp, &rights, duty, |right| right.covers(sources))?;
+        Ok((stamp, agent))
+    }
+
+    /// Counts what an AI agent is about to do, with so many removals, or refuses it.
+    pub(crate) async fn count(
+        &self,
+        tenant: &str,
+        caller: &Caller,
+        duty: Duty,
+        act: (&str, u64),
+    ) -> Result<(), ApiError> {
+        let agent = Self::principal(tenant, caller)?;
+        self.authority.count((tenant, &agent), duty, act).await
     }
 
     /// Refuses one of a provider's people where the tier of their engagement does not reach (B23): carrying out needs no right of
@@ -207,6 +255,7 @@ impl Context {
             Standing {
                 rights: Vec::new(),
                 reach: None,
+                agent: None,
                 owner: remediation.owner.clone(),
                 policy_hash: remediation.policy_hash.clone(),
             }

@@ -225,6 +225,16 @@ pub(crate) fn resolved(
 }
 
 /// R87.
+pub(crate) fn started(stamp: &Stamp, remediation: &Remediation) -> RecordDraft {
+    let local = format!("remediations/{}", remediation.id);
+    let payload = v1::RemediationStarted {
+        remediation: local.clone(),
+        plan_record_hash: remediation.plan_record_hash.to_vec(),
+    };
+    stamp.draft(&local, &payload, &[remediation.plan_record_hash])
+}
+
+/// R87.
 pub(crate) fn intended(stamp: &Stamp, remediation: &Remediation, action: &Action) -> RecordDraft {
     let local = format!("remediations/{}", remediation.id);
     let payload = v1::ActionIntended {

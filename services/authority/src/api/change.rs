@@ -9,7 +9,11 @@ use counterfoil_evidence::v1::Accountability;
 use counterfoil_proto::{authority as proto, common::Receipt};
 use prost::{Message, Name};
 
-use super::{Api, EVIDENCE_PATIENCE, operators, tokens};
+use super::{
+    Api, EVIDENCE_PATIENCE,
+    mandates::{REVOKE_MANDATE, SUSPEND_MANDATE},
+    operators, tokens,
+};
 use crate::{
     error::Refusal,
     model::{
@@ -43,7 +47,9 @@ fn step_of(method: &str) -> Step {
         | "ReviewEmergencyUse"
         | "EndEngagement"
         | "UnassignOperator"
-        | "RevokeCompetency" => Step::Wind,
+        | "RevokeCompetency"
+        | SUSPEND_MANDATE
+        | REVOKE_MANDATE => Step::Wind,
         // Who owns something and must go is replaced first: nobody is ended who leaves it without an answerable human.
         "SetBusinessUnitOwner" | "SetEscalationPath" | "AssignResponsibility" => Step::Wind,
         // Whoever is to take the evidence along, or to let it go on, must be able to come in.
@@ -112,6 +118,8 @@ answer_with_one_receipt! {
     AcceptCompetencyResponse RevokeCompetencyResponse
     ApproveDecisionRightResponse GrantDelegationResponse RevokeDelegationResponse
     RequestEmergencyAccessResponse ApproveEmergencyAccessResponse EndEmergencyAccessResponse ReviewEmergencyUseResponse
+    ProposeMandateResponse GrantMandateResponse CertifyMandateResponse SuspendMandateResponse ResumeMandateResponse
+    RevokeMandateResponse
     SuspendTenantResponse ResumeTenantResponse BeginExitResponse RecordEvidencePackResponse CloseTenantResponse
 }
 

@@ -52,6 +52,10 @@ resource_name! {
     pub(super) struct EmergencyName { tenant: "tenants", emergency: "emergencies" }
 }
 resource_name! {
+    /// "tenants/{tenant}/mandates/{mandate}".
+    pub(super) struct MandateName { tenant: "tenants", mandate: "mandates" }
+}
+resource_name! {
     /// "tenants/{tenant}/sources/{source}".
     pub(super) struct SourceName { tenant: "tenants", source: "sources" }
 }

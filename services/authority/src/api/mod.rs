@@ -2,6 +2,7 @@
 //!
 //! One file a resource. [`serve`] names every rpc and the function that answers it; each of those checks the tenant first.
 
+mod agents;
 mod business_units;
 mod change;
 mod competencies;
@@ -12,6 +13,8 @@ mod emergencies;
 mod engagements;
 mod life;
 mod logins;
+mod mandate_convert;
+mod mandates;
 mod offers;
 mod operators;
 mod organizations;
@@ -44,7 +47,7 @@ use counterfoil_proto::{
         delegation_service_server::DelegationServiceServer,
         emergency_service_server::EmergencyServiceServer,
         engagement_service_server::EngagementServiceServer,
-        policy_service_server::PolicyServiceServer,
+        mandate_service_server::MandateServiceServer, policy_service_server::PolicyServiceServer,
         principal_service_server::PrincipalServiceServer,
         qualification_service_server::QualificationServiceServer,
         tenant_service_server::TenantServiceServer,
@@ -55,8 +58,9 @@ use tonic::service::Routes;
 
 pub(crate) use convert::phase;
 pub(crate) use emergencies::missed;
+pub(crate) use mandate_convert::state as mandate_state;
 
-use crate::{jobs::Uses, oidc::Issuers, store};
+use crate::{jobs::Uses, model::mandate::Levels, oidc::Issuers, store};
 
 /// How long an answer waits for its records to be in the ledger. What is not there by then is answered as PENDING.
 const EVIDENCE_PATIENCE: Duration = Duration::from_secs(2);
@@ -70,6 +74,8 @@ pub(crate) struct Api {
     pages: Pages,
     permissions: Arc<PermissionTable>,
     conditions: conditions::Known,
+    /// What agents may call at most.
+    levels: Arc<Levels>,
     ledger: LedgerServiceClient<ServiceChannel>,
     pub(crate) issuers: Arc<Issuers>,
     /// When tokens were last presented.
@@ -86,6 +92,7 @@ impl Api {
             pages: chassis.pages.clone(),
             permissions: Arc::new(PermissionTable::of_api()?),
             conditions: conditions::Known::default(),
+            levels: Arc::new(Levels::of_table().map_err(|line| StartError::Other(line.into()))?),
             ledger: LedgerServiceClient::new(chassis.ledger()?),
             issuers,
             uses: Arc::default(),
@@ -128,6 +135,10 @@ impl Api {
             )
             .add_service(
                 EmergencyServiceServer::new(self.clone())
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            )
+            .add_service(
+                MandateServiceServer::new(self.clone())
                     .max_encoding_message_size(MESSAGE_BYTES_MAX),
             )
             .add_service(Disclosures::new(self.outbox.clone()).into_server());

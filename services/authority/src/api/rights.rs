@@ -10,7 +10,7 @@ use counterfoil_evidence::v1::{DecisionRightGranted, DecisionRightProposed, Deci
 use counterfoil_proto::authority as proto;
 
 use super::{
-    Api,
+    Api, agents,
     change::{Asked, Change},
     conditions::Offered,
     convert::{self, DecisionRightName},
@@ -332,6 +332,8 @@ pub(super) async fn check_decision_right(
         rights.extend(emergencies::decides(&mut tx, who, action, now_ms).await?);
     }
     let (rights, reach) = reach::narrow(tx.conn(), who, rights).await?;
+    let whose = (tenant.as_str(), &principal);
+    let (rights, agent) = agents::narrow(tx.conn(), whose, (action, now_ms), rights).await?;
     let owner = store::tenures::first(tx.conn(), &tenant).await?;
     let policy = store::policies::in_force(tx.conn(), &tenant, now_ms).await?;
     drop(tx);
@@ -345,6 +347,7 @@ pub(super) async fn check_decision_right(
     let (rights, conditions) = api.conditions.narrow(policy.as_ref(), act, rights)?;
     Ok(proto::CheckDecisionRightResponse {
         conditions,
+        agent,
         reach: reach.map(|environments| proto::Reach { environments }),
         decision_rights: rights,
         identity_key: principal.identity_key,

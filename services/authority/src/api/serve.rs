@@ -5,16 +5,16 @@ use counterfoil_proto::authority::{
     credential_service_server::CredentialService,
     decision_right_service_server::DecisionRightService,
     delegation_service_server::DelegationService, emergency_service_server::EmergencyService,
-    engagement_service_server::EngagementService, policy_service_server::PolicyService,
-    principal_service_server::PrincipalService, qualification_service_server::QualificationService,
-    tenant_service_server::TenantService, *,
+    engagement_service_server::EngagementService, mandate_service_server::MandateService,
+    policy_service_server::PolicyService, principal_service_server::PrincipalService,
+    qualification_service_server::QualificationService, tenant_service_server::TenantService, *,
 };
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, business_units, competencies, delegations, emergencies, engagements, life, logins, offers,
-    operators, organizations, policies, principals, qualifications, rights, settings, tenants,
-    tokens,
+    Api, agents, business_units, competencies, delegations, emergencies, engagements, life, logins,
+    mandates, offers, operators, organizations, policies, principals, qualifications, rights,
+    settings, tenants, tokens,
 };
 
 macro_rules! serve {
@@ -143,5 +143,19 @@ serve! {
         emergencies::end_emergency_access(EndEmergencyAccessRequest) -> EndEmergencyAccessResponse;
         emergencies::review_emergency_use(ReviewEmergencyUseRequest) -> ReviewEmergencyUseResponse;
         emergencies::list_emergency_accesses(ListEmergencyAccessesRequest) -> ListEmergencyAccessesResponse;
+    }
+}
+
+serve! {
+    MandateService {
+        mandates::propose_mandate(ProposeMandateRequest) -> ProposeMandateResponse;
+        mandates::grant_mandate(GrantMandateRequest) -> GrantMandateResponse;
+        mandates::certify_mandate(CertifyMandateRequest) -> CertifyMandateResponse;
+        mandates::suspend_mandate(SuspendMandateRequest) -> SuspendMandateResponse;
+        mandates::resume_mandate(ResumeMandateRequest) -> ResumeMandateResponse;
+        mandates::revoke_mandate(RevokeMandateRequest) -> RevokeMandateResponse;
+        mandates::get_mandate(GetMandateRequest) -> GetMandateResponse;
+        mandates::list_mandates(ListMandatesRequest) -> ListMandatesResponse;
+        agents::use_mandate(UseMandateRequest) -> UseMandateResponse;
     }
 }

@@ -14,7 +14,7 @@ use counterfoil_proto::authority as proto;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Api,
+    Api, agents,
     change::{Asked, Change, REVOKE_TOKEN},
     convert, emergencies, policies,
 };
@@ -347,8 +347,11 @@ impl Api {
             found.principal.roles.sort_unstable();
             found.principal.roles.dedup();
         }
-        found.role_permissions =
-            policies::kept_by_roles(&mut reader, &found.tenant, now_ms).await?;
+        let kept = policies::kept_by_roles(&mut reader, &found.tenant, now_ms).await?;
+        let who = (found.tenant.as_str(), &found.principal);
+        let (kept, until_ms) = agents::leave_to_roles(self, &mut reader, who, kept).await?;
+        found.role_permissions = kept;
+        found.expires_at_ms = found.expires_at_ms.min(until_ms);
         Ok(Some(found))
     }
 

@@ -74,6 +74,8 @@ ids! {
     DelegationId "delegations";
     /// An access in an emergency.
     EmergencyId "emergencies";
+    /// A mandate of an AI agent.
+    MandateId "mandates";
     /// A source, which inventory knows; its ids may have more characters.
     SourceId "sources";
 }

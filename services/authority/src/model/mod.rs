@@ -12,6 +12,7 @@ pub(crate) mod engagement;
 pub(crate) mod gate;
 pub(crate) mod ids;
 pub(crate) mod jwt;
+pub(crate) mod mandate;
 pub(crate) mod policy;
 pub(crate) mod principal;
 pub(crate) mod right;

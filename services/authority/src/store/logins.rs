@@ -91,6 +91,22 @@ pub(crate) async fn list(
     rows.iter().map(read).collect()
 }
 
+/// Ids of a principal's logins that are in force, ascending.
+pub(crate) async fn good_of(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    principal: &str,
+) -> Result<Vec<String>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT login FROM logins WHERE tenant = $1 AND principal = $2 AND unlinked_at_ms IS NULL ORDER BY login",
+    )
+    .bind(tenant)
+    .bind(principal)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| row::text(row, "login")).collect()
+}
+
 /// Ends a link.
 pub(crate) async fn unlink(
     connection: &mut AnyConnection,

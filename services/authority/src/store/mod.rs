@@ -8,6 +8,7 @@ pub(crate) mod emergencies;
 pub(crate) mod engagements;
 pub(crate) mod gate;
 pub(crate) mod logins;
+pub(crate) mod mandates;
 pub(crate) mod organizations;
 pub(crate) mod policies;
 pub(crate) mod principals;
@@ -34,7 +35,8 @@ pub(crate) const MIGRATIONS: Migrations = counterfoil_chassis::migrations!(
     "0005_issuers.sql",
     "0006_offers.sql",
     "0007_life.sql",
-    "0008_words.sql"
+    "0008_words.sql",
+    "0009_mandates.sql"
 );
 
 /// Where statements run: in a read, or in a change.

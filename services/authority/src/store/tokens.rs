@@ -128,6 +128,28 @@ pub(crate) async fn list(
     rows.iter().map(listed).collect()
 }
 
+/// Ids of a principal's tokens that are good at a moment, ascending, and whether their issue is on record.
+pub(crate) async fn good_of(
+    connection: &mut AnyConnection,
+    (tenant, principal): (&str, &str),
+    now_ms: i64,
+) -> Result<Vec<(String, bool)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT token_id, issued_by FROM tokens WHERE tenant = $1 AND principal = $2 AND revoked_at_ms IS NULL \
+         AND expires_at_ms > $3 ORDER BY token_id",
+    )
+    .bind(tenant)
+    .bind(principal)
+    .bind(now_ms)
+    .fetch_all(connection)
+    .await?;
+    let good = rows.iter().map(|row| {
+        let issuer = row::text(row, "issued_by")?;
+        Ok((row::text(row, "token_id")?, !issuer.is_empty()))
+    });
+    good.collect()
+}
+
 /// Revokes a token; one that is revoked already stays so.
 pub(crate) async fn revoke(
     connection: &mut AnyConnection,

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::command_mandates::{MandateAct, mandate_act};
 use crate::model::{
     ids::{PrincipalId, SourceId},
     principal::{OrganizationKind, Principal, PrincipalKind},
@@ -40,24 +41,26 @@ const fn human(id: &'static str, of: OrganizationKind, role: &'static str) -> Pe
     }
 }
 
-const fn machine(id: &'static str, kind: PrincipalKind) -> Person {
+const fn machine(id: &'static str, kind: PrincipalKind, role: &'static str) -> Person {
     Person {
         id,
         kind,
         of: OrganizationKind::Customer,
-        role: "operator",
+        role,
     }
 }
 
-/// The people of each tenant. The first two answer for it; the last one has no token: providers come in another way.
-pub(super) const PEOPLE: [Person; 8] = [
+/// The people of each tenant. The first two answer for it; the last one has no token: providers come in another way. Somebody of
+/// an auditor and an AI agent have the role of who governs: it gives neither of them a say.
+pub(super) const PEOPLE: [Person; 9] = [
     human("ada", OrganizationKind::Customer, "tenant-administrator"),
     human("ben", OrganizationKind::Customer, "reviewer"),
     human("cleo", OrganizationKind::Customer, "tenant-administrator"),
     human("dora", OrganizationKind::Customer, "operator"),
-    human("otto", OrganizationKind::Auditor, "reviewer"),
-    machine("agent", PrincipalKind::AiAgent),
-    machine("bot", PrincipalKind::Service),
+    human("otto", OrganizationKind::Auditor, "tenant-administrator"),
+    machine("agent", PrincipalKind::AiAgent, "operator"),
+    machine("aida", PrincipalKind::AiAgent, "tenant-administrator"),
+    machine("bot", PrincipalKind::Service, "operator"),
     human("msp", OrganizationKind::Provider, "operator"),
 ];
 /// Who calls: all but the provider.
@@ -66,6 +69,15 @@ pub(super) const CALLERS: usize = PEOPLE.len() - 1;
 pub(super) const ACCOUNTABLE: usize = 2;
 
 impl Person {
+    /// As sources know them. Two of them are one human.
+    pub(super) fn identity(self) -> String {
+        let human = match self.id {
+            "dora" => "cleo",
+            id => id,
+        };
+        format!("{human}@zebra.example")
+    }
+
     /// As the model knows them.
     pub(super) fn principal(self) -> Principal {
         use crate::model::ids::OrganizationId;
@@ -74,7 +86,7 @@ impl Person {
             kind: self.kind,
             organization: OrganizationId::stored(organization(self.of).to_owned()),
             organization_kind: self.of,
-            identity_key: String::new(),
+            identity_key: self.identity(),
             roles: vec![self.role.to_owned()],
             display_name: self.id.to_owned(),
             ended_at_ms: None,
@@ -147,6 +159,16 @@ pub(super) enum Act {
     Close,
     /// Somebody decides on something of a source.
     Decide(DecisionAction, &'static str),
+    Mandate(MandateAct),
+    /// Somebody is given a token, beside those that they have.
+    IssueToken(usize),
+}
+
+impl Act {
+    /// Whether a service asks, and none of the people.
+    pub(super) const fn is_by_a_service(&self) -> bool {
+        matches!(self, Self::Mandate(MandateAct::Use { .. }))
+    }
 }
 
 /// Who asks for what, and how long after what was before. What is `apt` is asked by somebody who may, as far as the world tells
@@ -166,7 +188,7 @@ fn action() -> impl Strategy<Value = DecisionAction> {
     prop::sample::select(&ACTIONS[..])
 }
 
-fn scope() -> impl Strategy<Value = Scope> {
+pub(super) fn scope() -> impl Strategy<Value = Scope> {
     let some = prop::sample::subsequence(&SOURCES[..], 0..=SOURCES.len());
     some.prop_map(|ids| {
         let sources = ids.iter().map(|id| SourceId::stored((*id).to_owned()));
@@ -175,7 +197,7 @@ fn scope() -> impl Strategy<Value = Scope> {
 }
 
 /// Mostly the newest.
-fn nth() -> impl Strategy<Value = Nth> {
+pub(super) fn nth() -> impl Strategy<Value = Nth> {
     prop_oneof![3 => Just(0_usize), 2 => 1..4_usize]
 }
 
@@ -243,7 +265,8 @@ fn life() -> impl Strategy<Value = Act> {
     ]
 }
 
-fn act() -> impl Strategy<Value = Act> {
+/// `mandates`: how often something is about mandates of agents, of so many and 83.
+fn act(mandates: u32) -> impl Strategy<Value = Act> {
     let reserved = prop::sample::subsequence(&ACTIONS[..], 0..=ACTIONS.len());
     let absence = (0..PEOPLE.len(), hours());
     let decision = (action(), prop::sample::select(&SOURCES[..]));
@@ -262,10 +285,12 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..PEOPLE.len()).prop_map(Act::EndPrincipal),
         4 => life(),
         16 => decision.prop_map(|(action, source)| Act::Decide(action, source)),
+        mandates => mandate_act().prop_map(Act::Mandate),
+        2 => (0..PEOPLE.len()).prop_map(Act::IssueToken),
     ]
 }
 
-fn command() -> impl Strategy<Value = Command> {
+fn command(mandates: u32) -> impl Strategy<Value = Command> {
     let usual = |often| prop_oneof![often => Just(true), 1 => Just(false)];
     let waits = prop_oneof![
         20 => Just(0),
@@ -273,20 +298,29 @@ fn command() -> impl Strategy<Value = Command> {
         2 => HOUR_MS..5 * HOUR_MS,
         1 => Just(30 * HOUR_MS),
     ];
-    (0..TENANTS, 0..CALLERS, usual(9), act(), waits, usual(2)).prop_map(
-        |(of, who, own, act, wait_ms, apt)| Command {
+    (
+        0..TENANTS,
+        0..CALLERS,
+        usual(9),
+        act(mandates),
+        waits,
+        usual(2),
+    )
+        .prop_map(|(of, who, own, act, wait_ms, apt)| Command {
             caller: (of, who),
             tenant: if own { of } else { TENANTS - 1 - of },
             act,
             after_ms: STEP_MS + wait_ms,
             apt,
-        },
-    )
+        })
 }
 
-/// A sequence of commands.
+/// A sequence of commands; every other one is mostly about mandates of agents.
 pub(super) fn commands(
     length: std::ops::RangeInclusive<usize>,
 ) -> impl Strategy<Value = Vec<Command>> {
-    prop::collection::vec(command(), length)
+    prop_oneof![
+        prop::collection::vec(command(8), length.clone()),
+        prop::collection::vec(command(150), length),
+    ]
 }

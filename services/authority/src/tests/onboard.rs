@@ -9,8 +9,8 @@ use super::{
 };
 use crate::model::principal::OrganizationKind;
 
-/// Makes a tenant and answers the clients of its people.
-pub(super) async fn onboard(deployment: &Deployment, tenant: &str) -> Vec<Clients> {
+/// Makes a tenant and answers the tokens of its people.
+pub(super) async fn onboard(deployment: &Deployment, tenant: &str) -> Vec<String> {
     let name = format!("tenants/{tenant}");
     let request = proto::CreateTenantRequest {
         tenant_id: tenant.to_owned(),
@@ -23,9 +23,9 @@ pub(super) async fn onboard(deployment: &Deployment, tenant: &str) -> Vec<Client
     govern(&mut admin, &name).await;
     let token = async |issuer: &Clients, person: Person| {
         let principal = format!("{name}/principals/{}", person.id);
-        deployment.clients_with(&token_by(issuer, &principal, 365).await)
+        token_by(issuer, &principal, 365).await
     };
-    let first = token(&admin, PEOPLE[0]).await;
+    let first = deployment.clients_with(&token(&admin, PEOPLE[0]).await);
     let request = proto::ActivateTenantRequest {
         name: name.clone(),
         ..Default::default()
@@ -37,16 +37,16 @@ pub(super) async fn onboard(deployment: &Deployment, tenant: &str) -> Vec<Client
         .await
         .unwrap();
     // What the deployment issued ends a day later.
-    let mut clients = Vec::new();
+    let mut tokens = Vec::new();
     for person in PEOPLE {
         // Providers come in another way.
         let person = match person.of {
             OrganizationKind::Provider => PEOPLE[0],
             _ => person,
         };
-        clients.push(token(&first, person).await);
+        tokens.push(token(&first, person).await);
     }
-    clients
+    tokens
 }
 
 async fn people(admin: &mut Clients, name: &str) {
@@ -77,6 +77,7 @@ async fn people(admin: &mut Clients, name: &str) {
                 display_name: person.id.to_owned(),
                 kind: person.kind as i32,
                 organization: format!("{name}/organizations/{}", organization(person.of)),
+                identity_key: person.identity(),
                 roles: vec![person.role.to_owned()],
                 ..Default::default()
             }),

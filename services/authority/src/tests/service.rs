@@ -8,6 +8,7 @@ use tonic::Status;
 use super::{
     apt,
     command::{ACTIONS, Act, Command, HOUR_MS, Nth, PEOPLE, Source, TENANTS, commands},
+    command_mandates::{MandateAct, agents},
     common::{Clients, Deployment, reason},
     onboard::onboard,
     runner,
@@ -26,29 +27,35 @@ const LENGTH: std::ops::RangeInclusive<usize> = 5..=15;
 const ROUND: usize = 20;
 
 /// A tenant of the service, and what was made in it, in the order of the world's lists.
-struct Realm {
-    id: String,
-    clients: Vec<Clients>,
+pub(super) struct Realm {
+    pub(super) id: String,
+    /// The token that each of the people presents.
+    pub(super) tokens: Vec<String>,
     rights: Vec<Thing>,
     delegations: Vec<Thing>,
     emergencies: Vec<Thing>,
+    pub(super) mandates: Vec<Thing>,
+    /// The mandate that was read last.
+    pub(super) read: Option<proto::AgentMandate>,
+    /// How many credentials were taken away with the mandate that was revoked last.
+    pub(super) taken: Option<usize>,
 }
 
 /// Something that was made: its name, and the record that decisions cite.
 #[derive(Debug, Clone)]
-struct Thing {
-    name: String,
+pub(super) struct Thing {
+    pub(super) name: String,
     record_hash: Vec<u8>,
 }
 
 impl Thing {
-    fn new(name: String, record_hash: Vec<u8>) -> Self {
+    pub(super) fn new(name: String, record_hash: Vec<u8>) -> Self {
         Self { name, record_hash }
     }
 }
 
 /// One kind of thing's name by its place from the newest; where there is none, a name that nothing has.
-fn nth_name(things: &[Thing], nth: Nth, tenant: &str, collection: &str) -> String {
+pub(super) fn nth_name(things: &[Thing], nth: Nth, tenant: &str, collection: &str) -> String {
     let found = place(things.len(), nth).map(|at| things[at].name.clone());
     found.unwrap_or_else(|| format!("tenants/{tenant}/{collection}/none"))
 }
@@ -56,23 +63,26 @@ fn nth_name(things: &[Thing], nth: Nth, tenant: &str, collection: &str) -> Strin
 impl Realm {
     async fn new(deployment: &Deployment, id: String) -> Self {
         Self {
-            clients: onboard(deployment, &id).await,
+            tokens: onboard(deployment, &id).await,
             id,
             rights: Vec::new(),
             delegations: Vec::new(),
             emergencies: Vec::new(),
+            mandates: Vec::new(),
+            read: None,
+            taken: None,
         }
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("tenants/{}", self.id)
     }
 
-    fn person(&self, who: usize) -> String {
+    pub(super) fn person(&self, who: usize) -> String {
         format!("tenants/{}/principals/{}", self.id, PEOPLE[who].id)
     }
 
-    fn scope(&self, scope: &Scope) -> Vec<String> {
+    pub(super) fn scope(&self, scope: &Scope) -> Vec<String> {
         match scope {
             Scope::Everywhere => vec!["*".to_owned()],
             Scope::Sources(sources) => sources.iter().map(|one| one.name(&self.id)).collect(),
@@ -110,6 +120,8 @@ impl Realm {
             | Act::ApproveEmergency(_)
             | Act::EndEmergency(_)
             | Act::ReviewEmergency(_) => self.call_emergencies(caller, act).await,
+            Act::Mandate(act) => self.call_mandates(caller, act, now_ms).await,
+            Act::IssueToken(to) => self.issue_token(caller, *to).await,
             // What may be decided is compared apart.
             Act::Decide(..) => Ok(()),
             _ => self.call_tenant(caller, act).await,
@@ -351,13 +363,14 @@ impl Realm {
         }
     }
 
-    /// By what the service says that somebody may decide, as the world says it: what, where, and in whose names.
+    /// By what the service says that somebody may decide, as the world says it: what, where, and in whose names; and on which of its
+    /// mandates an agent acts, and whether alone.
     async fn offers(
         &self,
         service: &Clients,
         who: usize,
         action: DecisionAction,
-    ) -> Vec<(By, Vec<String>, Vec<String>)> {
+    ) -> (Vec<(By, Vec<String>, Vec<String>)>, Option<Acting>) {
         let request = proto::CheckDecisionRightRequest {
             principal: self.person(who),
             action: action as i32,
@@ -368,7 +381,13 @@ impl Realm {
             .check_decision_right(request)
             .await
             .unwrap();
-        let rights = answer.into_inner().decision_rights.into_iter();
+        let answer = answer.into_inner();
+        let acting = answer.agent.map(|agent| {
+            let mut mandates = self.mandates.iter();
+            let at = mandates.position(|one| one.name == agent.mandate);
+            at.map(|at| (at, agent.decides_alone))
+        });
+        let rights = answer.decision_rights.into_iter();
         let offers = rights.map(|right| {
             let at = |things: &[Thing]| {
                 things
@@ -384,9 +403,12 @@ impl Realm {
         });
         let mut offers: Vec<_> = offers.collect();
         offers.sort_unstable();
-        offers
+        (offers, acting)
     }
 }
+
+/// On which of its mandates an agent acts, and whether alone; `None`: on none.
+pub(super) type Acting = Option<(usize, bool)>;
 
 /// The service and the world, in step.
 struct Pair {
@@ -423,6 +445,7 @@ impl Pair {
     async fn step(&mut self, command: &Command) -> bool {
         let command = apt::by_who_may(command, &self.world);
         self.done.push(command.clone());
+        let before = self.world.realms[command.tenant].tokens.clone();
         let expected = self.world.apply(&command);
         self.deployment.clock.set_ms(self.world.now_ms);
         let (home, who) = command.caller;
@@ -430,21 +453,50 @@ impl Pair {
             self.compare(command.tenant, who).await;
             return expected.is_ok();
         }
-        let caller = self.realms[home].clients[who].clone();
+        let caller = match command.act.is_by_a_service() {
+            true => self.deployment.service.clone(),
+            false => self.deployment.clients_with(&self.realms[home].tokens[who]),
+        };
         let realm = &mut self.realms[command.tenant];
         let answer = realm
             .call(who, caller, &command.act, self.world.now_ms)
             .await;
         let answer = answer.map_err(|status| reason(&status));
         assert_eq!(answer, expected, "after {:#?}", self.done);
+        if expected.is_ok() {
+            self.compare_told(command.tenant, &command.act, &before);
+        }
         expected.is_ok()
+    }
+
+    /// What was told of a mandate is so. `before`: how many tokens each of the people had.
+    fn compare_told(&self, tenant: usize, act: &Act, before: &[usize]) {
+        let (model, real) = (&self.world.realms[tenant], &self.realms[tenant]);
+        match act {
+            Act::Mandate(MandateAct::Get(nth)) => {
+                let expected = model.to_tell(*nth, self.world.now_ms);
+                assert_eq!(real.told(), expected, "after {:#?}", self.done);
+            }
+            Act::Mandate(MandateAct::Revoke(_)) => {
+                let gone = before.iter().zip(&model.tokens);
+                let gone: usize = gone.map(|(before, after)| before - after).sum();
+                assert_eq!(real.taken, Some(gone), "after {:#?}", self.done);
+            }
+            _ => {}
+        }
     }
 
     /// Somebody holds the same in both.
     async fn compare(&self, tenant: usize, who: usize) {
         let (model, real) = (&self.world.realms[tenant], &self.realms[tenant]);
+        let (service, now_ms) = (&self.deployment.service, self.world.now_ms);
+        if agents().any(|agent| agent == who) {
+            let expected = model.permissions(who, now_ms);
+            let found = real.permissions(service, who).await;
+            assert_eq!(found, expected, "after {:#?}", self.done);
+        }
         for action in ACTIONS {
-            let offers = model.offers(who, action, self.world.now_ms).into_iter();
+            let offers = model.offers(who, action, now_ms).into_iter();
             let mut expected: Vec<_> = offers
                 .map(|(by, scope)| {
                     let names = match by {
@@ -458,12 +510,14 @@ impl Pair {
                 })
                 .collect();
             expected.sort_unstable();
-            let found = real.offers(&self.deployment.service, who, action).await;
+            let (found, acting) = real.offers(service, who, action).await;
             assert_eq!(
                 found, expected,
                 "{} {action:?} after {:#?}",
                 PEOPLE[who].id, self.done
             );
+            let expected = model.acting(who, now_ms);
+            assert_eq!(acting, expected, "after {:#?}", self.done);
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-type Done = Result<(), Refused>;
+pub(super) type Done = Result<(), Refused>;
 
 /// One command in a tenant, by one of its people whom the gate let in. The order of the checks is the service's.
 pub(super) struct Turn<'a> {
@@ -74,6 +74,7 @@ impl Turn<'_> {
             Act::EndEmergency(nth) => self.end_emergency(*nth),
             Act::ReviewEmergency(nth) => self.review_emergency(*nth),
             Act::Publish(reserved) => {
+                self.require_customer()?;
                 self.realm.reserved.clone_from(reserved);
                 Ok(())
             }
@@ -82,19 +83,13 @@ impl Turn<'_> {
             Act::Resume => self.move_to(TenantState::Active),
             Act::BeginExit => self.begin_exit(),
             Act::TakeEvidence => {
-                let by_customer = self.caller.is_active_human_of(OrganizationKind::Customer);
-                let leaves = self.realm.state == TenantState::Exiting;
-                self.realm.evidence_taken |= leaves && by_customer;
+                self.take_evidence();
                 Ok(())
             }
-            Act::Close => {
-                self.require_customer()?;
-                match self.realm.evidence_taken {
-                    true => self.move_to(TenantState::Closed),
-                    false => Err(Refusal::EvidenceNotTaken.into()),
-                }
-            }
+            Act::Close => self.close(),
             Act::Decide(action, source) => self.decide(*action, source),
+            Act::Mandate(act) => self.take_mandate(act),
+            Act::IssueToken(who) => self.issue_token(*who),
         }
     }
 
@@ -102,6 +97,20 @@ impl Turn<'_> {
         match self.caller.organization_kind == OrganizationKind::Customer {
             true => Ok(()),
             false => Err(Refusal::CallerNotCustomer.into()),
+        }
+    }
+
+    fn take_evidence(&mut self) {
+        let by_customer = self.caller.is_active_human_of(OrganizationKind::Customer);
+        let leaves = self.realm.state == TenantState::Exiting;
+        self.realm.evidence_taken |= leaves && by_customer;
+    }
+
+    fn close(&mut self) -> Done {
+        self.require_customer()?;
+        match self.realm.evidence_taken {
+            true => self.move_to(TenantState::Closed),
+            false => Err(Refusal::EvidenceNotTaken.into()),
         }
     }
 
@@ -188,6 +197,7 @@ impl Turn<'_> {
     }
 
     fn revoke_right(&mut self, nth: Nth) -> Done {
+        self.require_customer()?;
         let at = place(self.realm.rights.len(), nth).ok_or_else(not_found)?;
         let right = &mut self.realm.rights[at];
         if right.revoked_at_ms.is_some() {
@@ -400,6 +410,7 @@ impl Turn<'_> {
     }
 
     fn end_principal(&mut self, who: usize) -> Done {
+        self.require_customer()?;
         let found = &mut self.realm.people[who];
         if !found.is_active() {
             return Err(Refusal::PrincipalEnded.into());

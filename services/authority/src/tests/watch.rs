@@ -2,6 +2,7 @@
 
 use super::{
     command::{ACTIONS, Act, Command, HOUR_MS, PEOPLE, Person, SOURCES, TENANTS},
+    watch_mandates::Agents,
     world::{By, Realm, World, covers, place},
 };
 use crate::model::{
@@ -10,7 +11,7 @@ use crate::model::{
     tenant::TenantState,
 };
 
-const DAY_MS: i64 = 24 * HOUR_MS;
+pub(super) const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// A right that was asked for and accepted.
 #[derive(Debug, Clone)]
@@ -61,14 +62,15 @@ impl Urgent {
 
 /// What is known of a tenant.
 #[derive(Debug, Clone)]
-struct Known {
-    state: TenantState,
+pub(super) struct Known {
+    pub(super) state: TenantState,
     evidence: bool,
     reserved: Vec<DecisionAction>,
-    gone: [bool; PEOPLE.len()],
+    pub(super) gone: [bool; PEOPLE.len()],
     given: Vec<Given>,
     passed: Vec<Passed>,
     urgent: Vec<Urgent>,
+    pub(super) agents: Agents,
 }
 
 /// The one who looks.
@@ -77,12 +79,17 @@ pub(super) struct Watch {
     known: [Known; TENANTS],
 }
 
-fn of_customer(who: usize) -> bool {
+pub(super) fn of_customer(who: usize) -> bool {
     PEOPLE[who].of == OrganizationKind::Customer
 }
 
-fn is_human(who: usize) -> bool {
+pub(super) fn is_human(who: usize) -> bool {
     PEOPLE[who].kind == PrincipalKind::Human
+}
+
+/// Whether they are two and not one, whatever they are called.
+pub(super) fn is_another(one: usize, other: usize) -> bool {
+    PEOPLE[one].identity() != PEOPLE[other].identity()
 }
 
 fn may_decide(person: Person, action: DecisionAction) -> bool {
@@ -93,7 +100,7 @@ fn may_decide(person: Person, action: DecisionAction) -> bool {
     }
 }
 
-fn within(part: &Scope, whole: &Scope) -> bool {
+pub(super) fn within(part: &Scope, whole: &Scope) -> bool {
     match part {
         Scope::Everywhere => *whole == Scope::Everywhere,
         Scope::Sources(_) => SOURCES
@@ -116,6 +123,7 @@ impl Watch {
             given: Vec::new(),
             passed: Vec::new(),
             urgent: Vec::new(),
+            agents: Agents::default(),
         };
         Self {
             known: [known(), known()],
@@ -129,7 +137,11 @@ impl Watch {
         before: &World,
         after: &World,
     ) -> Result<(), String> {
-        let (home, who) = command.caller;
+        let (mut home, who) = command.caller;
+        let by_service = command.act.is_by_a_service();
+        if by_service {
+            home = command.tenant;
+        }
         let other = TENANTS - 1 - home;
         ensure(
             command.tenant == home,
@@ -139,13 +151,13 @@ impl Watch {
             before.realms[other] == after.realms[other],
             "another tenant was changed",
         )?;
-        let known = &mut self.known[home];
-        ensure(!known.gone[who], "somebody who has ended was let in")?;
-        ensure(
-            known.state != TenantState::Closed,
-            "something was done in a closed tenant",
-        )?;
-        let now_ms = after.now_ms;
+        let (known, now_ms) = (&mut self.known[home], after.now_ms);
+        if !by_service {
+            ensure(!known.gone[who], "somebody who has ended was let in")?;
+            let open = known.state != TenantState::Closed;
+            ensure(open, "something was done in a closed tenant")?;
+            known.let_in(who, &command.act, now_ms)?;
+        }
         known.stage(&command.act)?;
         known.note((who, now_ms), &command.act, &after.realms[home])
     }
@@ -153,6 +165,7 @@ impl Watch {
     /// Looks at all that somebody could decide now.
     pub(super) fn look(&self, world: &World) -> Result<(), String> {
         for (known, realm) in self.known.iter().zip(&world.realms) {
+            known.look_at_mandates(realm, world.now_ms)?;
             for (who, person) in PEOPLE.iter().enumerate() {
                 for action in ACTIONS {
                     for (by, scope) in realm.offers(who, action, world.now_ms) {
@@ -168,7 +181,7 @@ impl Watch {
     }
 }
 
-fn ensure(good: bool, wrong: &str) -> Result<(), String> {
+pub(super) fn ensure(good: bool, wrong: &str) -> Result<(), String> {
     match good {
         true => Ok(()),
         false => Err(wrong.to_owned()),
@@ -180,6 +193,10 @@ impl Known {
     fn stage(&self, act: &Act) -> Result<(), String> {
         use TenantState::{Active, Exiting, Suspended};
         let in_one_of = match act {
+            Act::Mandate(act) => {
+                let may = self.stage_of_mandate(act);
+                return ensure(may, "a mandate was moved where nothing is governed");
+            }
             Act::Resume => &[Suspended][..],
             Act::BeginExit => &[Active, Suspended],
             Act::Close => &[Exiting],
@@ -189,6 +206,7 @@ impl Known {
             Act::EndPrincipal(_) | Act::EndEmergency(_) | Act::ReviewEmergency(_) => {
                 &[Active, Suspended, Exiting]
             }
+            Act::IssueToken(_) => &[Active, Suspended, Exiting],
             _ => &[Active],
         };
         ensure(
@@ -225,6 +243,8 @@ impl Known {
                 self.note_urgent((who, now_ms), act)?;
             }
             Act::Publish(reserved) => self.reserved.clone_from(reserved),
+            Act::Mandate(act) => self.note_mandate((who, now_ms), act)?,
+            Act::IssueToken(to) => self.note_token(who, *to)?,
             Act::EndPrincipal(one) => {
                 ensure(
                     !std::mem::replace(&mut self.gone[*one], true),
@@ -289,7 +309,7 @@ impl Known {
                     "what did not wait was approved",
                 )?;
                 ensure(
-                    who != one.by && who != one.to,
+                    is_another(who, one.by) && is_another(who, one.to),
                     "who gives or takes a right approved it",
                 )?;
                 one.second = Some(who);
@@ -369,7 +389,8 @@ impl Known {
                     now_ms < access.asked_ms + HOUR_MS,
                     "an old request was approved",
                 )?;
-                ensure(who != access.by, "who asked for an access approved it")?;
+                let other = is_another(who, access.by);
+                ensure(other, "who asked for an access approved it")?;
                 ensure(
                     is_human(who) && is_human(access.by),
                     "a machine let an access begin",
@@ -391,13 +412,11 @@ impl Known {
             Act::ReviewEmergency(nth) => {
                 let access = &mut self.urgent[at(*nth)?];
                 let (approver, _) = access.approved.ok_or("what never began was reviewed")?;
-                ensure(
-                    now_ms >= access.end_ms(),
-                    "it was reviewed before it was over",
-                )?;
+                let over = now_ms >= access.end_ms();
+                ensure(over, "it was reviewed before it was over")?;
                 ensure(!access.reviewed, "it was reviewed twice")?;
                 ensure(
-                    who != access.by && who != approver && is_human(who),
+                    is_another(who, access.by) && is_another(who, approver) && is_human(who),
                     "one of the two reviewed it",
                 )?;
                 access.reviewed = true;
@@ -442,6 +461,7 @@ impl Known {
             may_decide(PEOPLE[who], action),
             "is of a kind that never decides so",
         )?;
+        self.is_mandated((who, action), scope, now_ms)?;
         match by {
             By::Right(at) => {
                 let one = &self.given[at];
@@ -500,7 +520,7 @@ impl Known {
             return Ok(());
         }
         let second = one.second.ok_or("nobody was the second")?;
-        let other = second != one.by && second != one.to;
+        let other = is_another(second, one.by) && is_another(second, one.to);
         ensure(
             other && of_customer(second) && is_human(second),
             "the second is none",

@@ -5,22 +5,25 @@ use std::sync::LazyLock;
 use counterfoil_chassis::{ApiError, Role, auth::PermissionTable};
 
 use super::{
-    command::{Act, Command, Nth, PEOPLE, TENANTS},
+    command::{Act, CALLERS, Command, Nth, PEOPLE, TENANTS},
+    command_mandates::MandateAct,
     turn::Turn,
+    world_mandates::{Counted, Left},
 };
 use crate::{
-    error::Refusal,
+    error::{AgentRefusal, Refusal},
     model::{
         delegation::{Delegation, Held},
         emergency::{Emergency, Phase},
         ids::PrincipalId,
+        mandate::Mandate,
         principal::Principal,
         right::{DecisionAction, Right, Scope},
         tenant::{Step, TenantState, allows},
     },
 };
 
-static PERMISSIONS: LazyLock<PermissionTable> =
+pub(super) static PERMISSIONS: LazyLock<PermissionTable> =
     LazyLock::new(|| PermissionTable::of_api().unwrap());
 
 /// Why something is refused: the reason that a program reads.
@@ -37,6 +40,12 @@ impl Refused {
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
+        Self(ApiError::from(refusal).reason().to_owned())
+    }
+}
+
+impl From<AgentRefusal> for Refused {
+    fn from(refusal: AgentRefusal) -> Self {
         Self(ApiError::from(refusal).reason().to_owned())
     }
 }
@@ -66,6 +75,13 @@ pub(super) struct Realm {
     pub(super) rights: Vec<Right>,
     pub(super) delegations: Vec<Delegation>,
     pub(super) emergencies: Vec<Emergency>,
+    pub(super) mandates: Vec<Mandate>,
+    /// Removals counted under each of the mandates.
+    pub(super) removals: Vec<i64>,
+    /// Acts of agents that are remembered.
+    pub(super) counted: Vec<Counted>,
+    /// How many good tokens each of the people has.
+    pub(super) tokens: Vec<usize>,
     pub(super) evidence_taken: bool,
 }
 
@@ -86,6 +102,12 @@ impl World {
             rights: Vec::new(),
             delegations: Vec::new(),
             emergencies: Vec::new(),
+            mandates: Vec::new(),
+            removals: Vec::new(),
+            counted: Vec::new(),
+            tokens: (0..PEOPLE.len())
+                .map(|who| usize::from(who < CALLERS))
+                .collect(),
             evidence_taken: false,
         };
         Self {
@@ -97,43 +119,55 @@ impl World {
     /// Does what is asked, or says why not and changes nothing but the time.
     pub(super) fn apply(&mut self, command: &Command) -> Result<(), Reason> {
         self.now_ms += command.after_ms;
-        let (home, who) = command.caller;
-        let (permission, step) = asks(&command.act);
-        let caller = self.realms[home]
-            .identify(who, self.now_ms)
-            .ok_or_else(ApiError::unauthenticated);
-        let allowed = caller.map_err(no).and_then(|roles| {
-            let holds = |role: &String| {
-                Role::named(role).is_some_and(|role| PERMISSIONS.holds(role, permission))
-            };
-            match roles.iter().any(holds) {
-                true if home == command.tenant => Ok(roles),
-                true => Err(not_found()),
-                false => Err(Refused::of("PERMISSION_MISSING")),
-            }
-        });
+        let who = command.caller.1;
+        let roles = self.let_in(command)?;
+        let now_ms = self.now_ms;
         let realm = &mut self.realms[command.tenant];
-        let done = allowed.and_then(|roles| {
-            if !allows(realm.state, step) {
-                return Err(Refusal::TenantState(realm.state).into());
-            }
-            let caller = realm.people[who].clone();
-            let administers = roles.iter().any(|role| role == "tenant-administrator");
-            Turn {
-                realm,
-                caller,
-                administers,
-                now_ms: self.now_ms,
-            }
-            .take(&command.act)
-        });
-        done.map_err(|refused| refused.0)
+        if let Some(step) = asks(&command.act).1
+            && !allows(realm.state, step)
+        {
+            return Err(Refused::from(Refusal::TenantState(realm.state)).0);
+        }
+        let caller = realm.people[who].clone();
+        let administers = roles.iter().any(|role| role == "tenant-administrator");
+        let mut turn = Turn {
+            realm,
+            caller,
+            administers,
+            now_ms,
+        };
+        turn.take(&command.act).map_err(|refused| refused.0)
+    }
+
+    /// The roles of the caller, if the gate lets them in.
+    fn let_in(&self, command: &Command) -> Result<Vec<String>, Reason> {
+        let (home, who) = command.caller;
+        if command.act.is_by_a_service() {
+            return Ok(Vec::new());
+        }
+        let permission = asks(&command.act).0;
+        let caller = self.realms[home].identify(who, self.now_ms);
+        let caller = caller.ok_or_else(|| no(ApiError::unauthenticated()).0)?;
+        match caller.may(permission) {
+            true if home == command.tenant => Ok(caller.roles),
+            true => Err(not_found().0),
+            false => Err("PERMISSION_MISSING".to_owned()),
+        }
     }
 }
 
-/// The permission that an act needs, and what it asks of the tenant.
-fn asks(act: &Act) -> (&'static str, Step) {
-    match act {
+/// The permission that deciding needs, in whose service ever that is done.
+const fn to_decide(action: DecisionAction) -> &'static str {
+    match action {
+        DecisionAction::Remediate => "remediations.plan",
+        DecisionAction::Except => "findings.accept",
+        _ => "items.decide",
+    }
+}
+
+/// The permission that an act needs, and what it asks of the tenant; `None`: nothing that its life forbids.
+fn asks(act: &Act) -> (&'static str, Option<Step>) {
+    let (permission, step) = match act {
         Act::Grant { .. } => ("decision_rights.grant", Step::Govern),
         Act::ApproveRight(_) => ("decision_rights.approve", Step::Govern),
         Act::RevokeRight(_) => ("decision_rights.revoke", Step::Wind),
@@ -150,7 +184,38 @@ fn asks(act: &Act) -> (&'static str, Step) {
         Act::BeginExit => ("tenants.exit", Step::BeginExit),
         Act::TakeEvidence => ("evidence.record", Step::TakeEvidence),
         Act::Close => ("tenants.close", Step::Close),
-        Act::Decide(..) => ("items.decide", Step::Govern),
+        Act::Decide(action, _) => (to_decide(*action), Step::Govern),
+        Act::IssueToken(_) => ("tokens.issue", Step::Wind),
+        Act::Mandate(one) => return asks_about_mandates(one),
+    };
+    (permission, Some(step))
+}
+
+fn asks_about_mandates(act: &MandateAct) -> (&'static str, Option<Step>) {
+    match act {
+        MandateAct::Propose(_) => ("mandates.propose", Some(Step::Govern)),
+        MandateAct::Grant(_) | MandateAct::Resume(_) => ("mandates.grant", Some(Step::Govern)),
+        MandateAct::Certify(_) => ("mandates.certify", Some(Step::Govern)),
+        MandateAct::Suspend(_) => ("mandates.suspend", Some(Step::Wind)),
+        MandateAct::Revoke(_) => ("mandates.revoke", Some(Step::Wind)),
+        MandateAct::Get(_) => ("mandates.get", None),
+        MandateAct::Use { .. } => ("mandates.use", None),
+    }
+}
+
+/// Somebody who calls.
+pub(super) struct Comer {
+    roles: Vec<String>,
+    /// What of these is left to them.
+    left: Left,
+}
+
+impl Comer {
+    pub(super) fn may(&self, permission: &str) -> bool {
+        let holds = |role: &String| {
+            Role::named(role).is_some_and(|role| PERMISSIONS.holds(role, permission))
+        };
+        self.left.leaves(permission) && self.roles.iter().any(holds)
     }
 }
 
@@ -160,9 +225,12 @@ pub(super) fn place(count: usize, nth: Nth) -> Option<usize> {
 }
 
 impl Realm {
-    /// The roles of somebody whose token counts.
-    fn identify(&self, who: usize, now_ms: i64) -> Option<Vec<String>> {
+    /// Somebody whose token counts.
+    pub(super) fn identify(&self, who: usize, now_ms: i64) -> Option<Comer> {
         let found = self.people.get(who).filter(|one| one.is_active())?;
+        if self.tokens[who] == 0 || self.state == TenantState::Closed {
+            return None;
+        }
         let mut roles = found.roles.clone();
         let active = |access: &&Emergency| {
             access.requester == found.id && access.phase(now_ms) == Phase::Active
@@ -173,7 +241,8 @@ impl Realm {
                 .filter(active)
                 .flat_map(|access| access.roles.clone()),
         );
-        (self.state != TenantState::Closed).then_some(roles)
+        let left = self.left(found, now_ms);
+        Some(Comer { roles, left })
     }
 
     pub(super) fn person(&self, id: &PrincipalId) -> Option<&Principal> {
@@ -235,6 +304,7 @@ impl Realm {
         own.map(|(at, one)| (By::Right(at), one.scope.clone()))
             .chain(given.map(|(at, one)| (By::Delegation(at), one.scope.clone())))
             .chain(urgent.map(|(at, one)| (By::Emergency(at), one.scope.clone())))
+            .filter_map(|(by, scope)| Some((by, self.leave(me, action, scope, now_ms)?)))
             .collect()
     }
 }

@@ -27,7 +27,7 @@ use counterfoil_proto::{
         delegation_service_client::DelegationServiceClient,
         emergency_service_client::EmergencyServiceClient,
         engagement_service_client::EngagementServiceClient,
-        policy_service_client::PolicyServiceClient,
+        mandate_service_client::MandateServiceClient, policy_service_client::PolicyServiceClient,
         principal_service_client::PrincipalServiceClient,
         qualification_service_client::QualificationServiceClient,
         tenant_service_client::TenantServiceClient, *,
@@ -77,6 +77,7 @@ pub(crate) struct Clients {
     pub(crate) qualifications: QualificationServiceClient<ServiceChannel>,
     pub(crate) delegations: DelegationServiceClient<ServiceChannel>,
     pub(crate) emergencies: EmergencyServiceClient<ServiceChannel>,
+    pub(crate) mandates: MandateServiceClient<ServiceChannel>,
     pub(crate) ledger: LedgerServiceClient<ServiceChannel>,
 }
 
@@ -92,7 +93,8 @@ impl Clients {
             engagements: EngagementServiceClient::new(channel.clone()),
             qualifications: QualificationServiceClient::new(channel.clone()),
             delegations: DelegationServiceClient::new(channel.clone()),
-            emergencies: EmergencyServiceClient::new(channel),
+            emergencies: EmergencyServiceClient::new(channel.clone()),
+            mandates: MandateServiceClient::new(channel),
             ledger: LedgerServiceClient::new(client::connect(&ledger.url(), Some(token)).unwrap()),
         }
     }

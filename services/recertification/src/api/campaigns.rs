@@ -145,10 +145,12 @@ impl Api {
         caller.require_tenant(&tenant)?;
         self.context.tenants.require_active(&tenant).await?;
         let definition = self.definition(caller, &tenant, &request).await?;
-        let stamp = self
-            .context
-            .stamp(Mover::Caller(caller), &definition)
-            .await?;
+        let act = match request.request_id.as_str() {
+            "" => format!("CreateCampaign/{}", definition.key.campaign),
+            id => format!("CreateCampaign/request/{id}"),
+        };
+        let mover = Mover::Caller { caller, act: &act };
+        let stamp = self.context.stamp(mover, &definition).await?;
         let mut tx = self.context.db.write_tx(&tenant).await?;
         let method = "CreateCampaign";
         let begun =

@@ -253,9 +253,10 @@ impl Api {
             self.reviewers_stamp(caller, key, &principal, source)
                 .await?
         } else {
-            self.context
-                .stamp(Mover::Caller(caller), &campaign.definition)
-                .await?
+            // An agent does not get here: none may reassign.
+            let act = "ReassignItem";
+            let mover = Mover::Caller { caller, act };
+            self.context.stamp(mover, &campaign.definition).await?
         };
         let directory = self.context.directory(&key.tenant).await?;
         let routable = Routable {

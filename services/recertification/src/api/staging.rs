@@ -62,9 +62,10 @@ impl Api {
             return self.settled(&key, answer).await;
         }
         let campaign = self.require_campaign(&key).await?;
+        let act = format!("{}/{}", step.method, key.campaign);
+        let mover = Mover::Caller { caller, act: &act };
         let (stamp, policy) = tokio::try_join!(
-            self.context
-                .stamp(Mover::Caller(caller), &campaign.definition),
+            self.context.stamp(mover, &campaign.definition),
             self.context.authority.policy(&key.tenant),
         )?;
         let staging = Staging {

@@ -87,10 +87,9 @@ impl Api {
         let key = Self::campaign_key(caller, "name", &request.name)?;
         self.context.tenants.require_active(&key.tenant).await?;
         let campaign = self.require_campaign(&key).await?;
-        let stamp = self
-            .context
-            .stamp(Mover::Caller(caller), &campaign.definition)
-            .await?;
+        let act = format!("ActivateCampaign/{}", key.campaign);
+        let mover = Mover::Caller { caller, act: &act };
+        let stamp = self.context.stamp(mover, &campaign.definition).await?;
         let step = Step {
             caller,
             key: &key,
@@ -140,10 +139,9 @@ impl Api {
         let key = Self::campaign_key(caller, "name", &request.name)?;
         self.context.tenants.require_under_way(&key.tenant).await?;
         let campaign = self.require_campaign(&key).await?;
-        let stamp = self
-            .context
-            .stamp(Mover::Caller(caller), &campaign.definition)
-            .await?;
+        let act = format!("EndReview/{}", key.campaign);
+        let mover = Mover::Caller { caller, act: &act };
+        let stamp = self.context.stamp(mover, &campaign.definition).await?;
         let _busy = self.context.busy.enter(&key);
         let mut tx = self.context.db.write_tx(&key.tenant).await?;
         let step = Step {
@@ -203,10 +201,9 @@ impl Api {
         let key = Self::campaign_key(caller, "name", &request.name)?;
         self.context.tenants.require_under_way(&key.tenant).await?;
         let campaign = self.require_campaign(&key).await?;
-        let stamp = self
-            .context
-            .stamp(Mover::Caller(caller), &campaign.definition)
-            .await?;
+        let act = format!("CloseCampaign/{}", key.campaign);
+        let mover = Mover::Caller { caller, act: &act };
+        let stamp = self.context.stamp(mover, &campaign.definition).await?;
         let came_back = self.came_back(&key).await?;
         let mut tx = self.context.db.write_tx(&key.tenant).await?;
         let method = "CloseCampaign";

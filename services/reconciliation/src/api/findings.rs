@@ -14,7 +14,7 @@ use counterfoil_proto::reconciliation::{
 
 use super::{Api, FindingName, convert, peers::authority::Duty, require_reason};
 use crate::{
-    context::cite,
+    context::{Asked, cite},
     model::entities::Finding,
     records,
     store::{self, findings::Filter},
@@ -65,10 +65,12 @@ impl Api {
         let until_ms = request.until_time.as_ref().and_then(millis);
         let until_ms = until_ms.ok_or_else(|| ApiError::invalid("until_time", "is required"))?;
         let tenant = self.context.tenants.require_active(&name.tenant).await?;
-        let (stamp, rights) = self
-            .context
-            .decision(&tenant.id, caller, Duty::Except)
-            .await?;
+        let asked = self.context.decision(&tenant.id, caller, Duty::Except);
+        let Asked {
+            stamp,
+            rights,
+            agent,
+        } = asked.await?;
         let key = {
             let mut connection = self.context.db.read(&tenant.id).await?;
             let found = store::findings::get(&mut connection, &tenant.id, &name.finding).await?;
@@ -88,15 +90,14 @@ impl Api {
             ));
         }
 
+        if agent.is_some() {
+            let (id, now_ms) = (&request.request_id, stamp.now_ms);
+            self.count_risk(&name, caller, (id, now_ms)).await?;
+        }
+
         let mut tx = self.context.db.write_tx(&tenant.id).await?;
-        let begun = idempotency::begin(
-            &mut tx,
-            caller,
-            "AcceptFindingRisk",
-            &request.request_id,
-            &request,
-        )
-        .await?;
+        let (method, id) = ("AcceptFindingRisk", &request.request_id);
+        let begun = idempotency::begin(&mut tx, caller, method, id, &request).await?;
         let fresh = match begun {
             Begun::Replay(answer) => return self.settled_risk(&tenant.id, answer).await,
             Begun::Fresh(fresh) => fresh,
@@ -127,6 +128,21 @@ impl Api {
         fresh.store(&mut tx, &answer, stamp.now_ms).await?;
         tx.commit().await?;
         self.settled_risk(&tenant.id, answer).await
+    }
+
+    /// Counts a risk that an agent is about to accept.
+    async fn count_risk(
+        &self,
+        name: &FindingName,
+        caller: &Caller,
+        (request_id, now_ms): (&str, i64),
+    ) -> Result<(), ApiError> {
+        let act = match request_id {
+            "" => format!("AcceptFindingRisk/{}/{now_ms}", name.finding),
+            id => format!("AcceptFindingRisk/request/{id}"),
+        };
+        let (duty, act) = (Duty::Except, (act.as_str(), 0));
+        self.context.count(&name.tenant, caller, duty, act).await
     }
 
     async fn settled_risk(

@@ -4,6 +4,7 @@
 //! transaction; calls to other services stand before the transaction, never in it.
 
 mod convert;
+mod execute;
 mod findings;
 pub(crate) mod peers;
 mod plan;

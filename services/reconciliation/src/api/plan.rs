@@ -16,9 +16,13 @@ use counterfoil_evidence::{
 use counterfoil_proto::reconciliation::{PlanRemediationRequest, PlanRemediationResponse};
 use counterfoil_tlog::sorted_set::SortedSetBuilder;
 
-use super::{Api, ReconRunName, convert, peers::authority::Duty};
+use super::{
+    Api, ReconRunName, convert,
+    execute::plan_act,
+    peers::authority::{Agent, Duty, Right},
+};
 use crate::{
-    context::cite,
+    context::{Asked, Context, cite},
     model::{
         entities::{Action, Finding, Remediation, Run},
         ids::Principal,
@@ -39,31 +43,42 @@ impl Api {
         let name = ReconRunName::parse_field("recon_run", &request.recon_run)?;
         caller.require_tenant(&name.tenant)?;
         let tenant = self.context.tenants.require_active(&name.tenant).await?;
-        let approver = crate::context::Context::principal(&tenant.id, caller)?;
-        let (stamp, rights) = self
-            .context
-            .decision(&tenant.id, caller, Duty::Remediate)
-            .await?;
-        // The plan cites the rules that it was made by, also when they came into force after the rights were asked for.
-        let (rules, policy_hash) = self.context.authority.policy(&tenant.id).await?;
-        let stamp = Stamp {
-            policy_hash,
-            ..stamp
-        };
+        let approver = Context::principal(&tenant.id, caller)?;
+        let asked = self.context.decision(&tenant.id, caller, Duty::Remediate);
+        let Asked {
+            stamp,
+            rights,
+            agent,
+        } = asked.await?;
+        // It is not counted again.
+        if agent.is_some()
+            && let Some(answer) = self.planned_before(&tenant.id, caller, &request).await?
+        {
+            return self.settled_plan(&tenant.id, answer).await;
+        }
+        let (rules, stamp) = self.ruled(&tenant.id, stamp, agent).await?;
         let run = self.run(&name).await?;
         // What is planned now is checked again in the transaction; what appears in between is left for the next plan.
-        let facts = self.removable_facts(&tenant.id, &run).await?;
+        let (findings, facts) = self.removable_facts(&tenant.id, &run).await?;
         let newest = self.newest_decisions(&tenant.id, &facts).await?;
+        let id = new_id(stamp.now_ms);
+        // Of two people, each acts in their own name, or one could be both.
+        let covers = |right: &Right, sources: &BTreeSet<String>| {
+            right.covers(sources) && (right.on_behalf_of.is_empty() || !rules.four_eyes)
+        };
+        let mut counted = usize::MAX;
+        if agent.is_some() {
+            let (now, _) = newest.split(actions(&findings, &facts, stamp.now_ms));
+            let sources = sources_of(&now);
+            cite(stamp.clone(), &rights, Duty::Remediate, |right| {
+                covers(right, &sources)
+            })?;
+            counted = self.counted(&tenant.id, caller, &id, now.len()).await?;
+        }
 
         let mut tx = self.context.db.write_tx(&tenant.id).await?;
-        let begun = idempotency::begin(
-            &mut tx,
-            caller,
-            "PlanRemediation",
-            &request.request_id,
-            &request,
-        )
-        .await?;
+        let (method, request_id) = ("PlanRemediation", &request.request_id);
+        let begun = idempotency::begin(&mut tx, caller, method, request_id, &request).await?;
         let fresh = match begun {
             Begun::Replay(answer) => return self.settled_plan(&tenant.id, answer).await,
             Begun::Fresh(fresh) => fresh,
@@ -72,17 +87,13 @@ impl Api {
             store::findings::removable(tx.conn(), &tenant.id, &run.id, REMOVABLE).await?;
         let found = actions(&findings, &facts, stamp.now_ms);
         let (actions, superseded) = newest.split(found);
-        if actions.is_empty() {
-            return Err(nothing_to_do(&superseded));
-        }
-        let sources: BTreeSet<String> =
-            actions.iter().map(|action| action.source.clone()).collect();
-        // Of two people, each acts in their own name, or one could be both.
+        require_plannable(&actions, &superseded, counted)?;
+        let sources = sources_of(&actions);
         let stamp = cite(stamp, &rights, Duty::Remediate, |right| {
-            right.covers(&sources) && (right.on_behalf_of.is_empty() || !rules.four_eyes)
+            covers(right, &sources)
         })?;
         let (remediation, plan_receipt) = self
-            .record_plan(&mut tx, &run, &actions, approver, &rules, &stamp)
+            .record_plan(&mut tx, (id, &run), &actions, approver, &rules, &stamp)
             .await?;
         let answer = PlanRemediationResponse {
             remediation: Some(convert::remediation(&tenant.id, &remediation, 0)),
@@ -104,12 +115,65 @@ impl Api {
         Ok(answer)
     }
 
-    /// What inventory knows of the grants that could be removed, in sources that can be written to.
+    /// The rules in force, which the plan cites, also when they came into force after the rights were asked for.
+    async fn ruled(
+        &self,
+        tenant: &str,
+        stamp: Stamp,
+        agent: Option<Agent>,
+    ) -> Result<(Rules, Stamp), ApiError> {
+        let (mut rules, policy_hash) = self.context.authority.policy(tenant).await?;
+        // What an agent plans that does not go on alone waits for a human, as what one of two people plans.
+        rules.four_eyes |= agent.is_some_and(|agent| !agent.decides_alone);
+        Ok((
+            rules,
+            Stamp {
+                policy_hash,
+                ..stamp
+            },
+        ))
+    }
+
+    /// Counts a plan of an agent with so many removals; one that has none is refused later, and is no act.
+    async fn counted(
+        &self,
+        tenant: &str,
+        caller: &Caller,
+        id: &str,
+        removals: usize,
+    ) -> Result<usize, ApiError> {
+        if removals > 0 {
+            let act = plan_act(id);
+            let act = (act.as_str(), removals as u64);
+            let duty = Duty::Remediate;
+            self.context.count(tenant, caller, duty, act).await?;
+        }
+        Ok(removals)
+    }
+
+    /// The answer to a request that was answered before.
+    async fn planned_before(
+        &self,
+        tenant: &str,
+        caller: &Caller,
+        request: &PlanRemediationRequest,
+    ) -> Result<Option<PlanRemediationResponse>, ApiError> {
+        let mut tx = self.context.db.write_tx(tenant).await?;
+        let (method, id) = ("PlanRemediation", &request.request_id);
+        let begun = idempotency::begin(&mut tx, caller, method, id, request).await?;
+        tx.rollback().await?;
+        Ok(match begun {
+            Begun::Replay(answer) => Some(answer),
+            Begun::Fresh(_) => None,
+        })
+    }
+
+    /// The findings that ask for a removal, and what inventory knows of the grants that could be removed, in sources that can be written to.
     async fn removable_facts(
         &self,
         tenant: &str,
         run: &Run,
-    ) -> Result<BTreeMap<GrantKey, GrantFacts>, ApiError> {
+    ) -> Result<(Vec<Finding>, BTreeMap<GrantKey, GrantFacts>), ApiError> {
         let findings = {
             let mut connection = self.context.db.read(tenant).await?;
             store::findings::removable(&mut connection, tenant, &run.id, REMOVABLE).await?
@@ -124,7 +188,7 @@ impl Api {
         let sources: BTreeSet<String> = facts.values().map(|facts| facts.source.clone()).collect();
         let read_only = self.read_only_sources(tenant, &sources).await?;
         facts.retain(|_, facts| !read_only.contains(&facts.source));
-        Ok(facts)
+        Ok((findings, facts))
     }
 
     /// What is decided by now on the grants that could be removed.
@@ -163,13 +227,12 @@ impl Api {
     async fn record_plan(
         &self,
         tx: &mut WriteTx,
-        run: &Run,
+        (id, run): (String, &Run),
         actions: &[Action],
         approver: Principal,
         rules: &Rules,
         stamp: &Stamp,
     ) -> Result<(Remediation, counterfoil_proto::common::Receipt), ApiError> {
-        let id = new_id(stamp.now_ms);
         let mut plan = planned(actions)?;
         let (root, count) = (plan.root, plan.count);
         // Two people before any limit: whoever resolves it then is not who planned it.
@@ -226,17 +289,36 @@ impl Api {
     }
 }
 
-fn nothing_to_do(superseded: &[Action]) -> ApiError {
-    if superseded.is_empty() {
-        return ApiError::failed_precondition(
+fn sources_of(actions: &[Action]) -> BTreeSet<String> {
+    let sources = actions.iter().map(|action| action.source.clone());
+    sources.collect()
+}
+
+/// Refuses a plan without actions, and one with more than were counted for its agent.
+fn require_plannable(
+    actions: &[Action],
+    superseded: &[Action],
+    counted: usize,
+) -> Result<(), ApiError> {
+    let (reason, message) = if actions.len() > counted {
+        (
+            "FINDINGS_CHANGED",
+            "the run has more to remove than when it was counted: plan again",
+        )
+    } else if !actions.is_empty() {
+        return Ok(());
+    } else if superseded.is_empty() {
+        (
             "NOTHING_TO_DO",
             "the run has no open finding on a direct grant of a source that can be written to",
-        );
-    }
-    ApiError::failed_precondition(
-        "DECISIONS_SUPERSEDED",
-        "newer decisions stand on all grants that could be removed: run the reconciliation again",
-    )
+        )
+    } else {
+        (
+            "DECISIONS_SUPERSEDED",
+            "newer decisions stand on all grants that could be removed: run the reconciliation again",
+        )
+    };
+    Err(ApiError::failed_precondition(reason, message))
 }
 
 /// A plan that may be carried out, or is held; `..` of its own columns.

@@ -1,4 +1,4 @@
-//! Verbs that move a remediation on: resolving a tripped threshold, and starting it.
+//! Resolving a tripped threshold: a human lets a plan go on, or cancels it.
 
 use counterfoil_chassis::{
     auth::Caller,
@@ -10,10 +10,7 @@ use counterfoil_evidence::{
     leaf::{GrantKey, is_same_identity},
     v1::{FindingState, RemediationOutcome},
 };
-use counterfoil_proto::reconciliation::{
-    ExecuteRemediationRequest, ExecuteRemediationResponse, ResolveThresholdRequest,
-    ResolveThresholdResponse,
-};
+use counterfoil_proto::reconciliation::{ResolveThresholdRequest, ResolveThresholdResponse};
 
 use super::{
     Api, convert,
@@ -21,7 +18,7 @@ use super::{
     require_reason,
 };
 use crate::{
-    context::{Context, cite},
+    context::{Asked, Context, cite},
     error::wrong_state,
     jobs,
     model::{
@@ -65,7 +62,7 @@ impl Api {
             true => tenants.require_active(&key.tenant).await?,
             false => tenants.require_under_way(&key.tenant).await?,
         };
-        let (stamp, rights) = self
+        let Asked { stamp, rights, .. } = self
             .context
             .decision(&tenant.id, caller, Duty::Remediate)
             .await?;
@@ -212,74 +209,12 @@ impl Api {
             .await?;
         Ok(())
     }
-
-    pub(super) async fn execute(
-        &self,
-        caller: &Caller,
-        request: ExecuteRemediationRequest,
-    ) -> Result<ExecuteRemediationResponse, ApiError> {
-        let key = Self::remediation_key(caller, "name", &request.name)?;
-        let tenant = self.context.tenants.require_active(&key.tenant).await?;
-        let sources = {
-            let mut connection = self.context.db.read(&key.tenant).await?;
-            store::actions::sources(&mut connection, &key).await?
-        };
-        self.context
-            .require_reach(&tenant.id, caller, &sources)
-            .await?;
-        // The principals of a source may have changed since it was planned.
-        self.read_only_sources(&tenant.id, &sources).await?;
-
-        let mut tx = self.context.db.write_tx(&tenant.id).await?;
-        let begun = idempotency::begin(
-            &mut tx,
-            caller,
-            "ExecuteRemediation",
-            &request.request_id,
-            &request,
-        )
-        .await?;
-        let fresh = match begun {
-            Begun::Replay(answer) => return Ok(answer),
-            Begun::Fresh(fresh) => fresh,
-        };
-        let mut remediation = locked(&mut tx, &key).await?;
-        let starts = remediation.state.may_execute();
-        if starts {
-            let (id, from) = (&key.remediation, remediation.state);
-            store::remediations::dispatch(&mut tx, id, from).await?;
-            store::actions::reset_tries(&mut tx, id).await?;
-            remediation.state = RemediationState::Dispatched;
-        } else if !remediation.state.is_running() {
-            return Err(wrong_state(remediation.state));
-        }
-        let counts = store::actions::verified_counts(
-            tx.conn(),
-            &tenant.id,
-            &key.remediation,
-            &key.remediation,
-        )
-        .await?;
-        let verified = counts.get(&key.remediation).copied().unwrap_or(0);
-        let answer = ExecuteRemediationResponse {
-            remediation: Some(convert::remediation(&tenant.id, &remediation, verified)),
-        };
-        fresh
-            .store(&mut tx, &answer, self.context.clock.now_ms())
-            .await?;
-        self.context.ring_on_commit(&mut tx);
-        if starts {
-            let (work, key) = (self.context.work.clone(), key.clone());
-            // The supervisor outlives the api; when it is gone the service ends, and the next start resumes what runs.
-            tx.on_commit(move || drop(work.send(key)));
-        }
-        // If we crash here: it is DISPATCHED, and the next start carries it out.
-        tx.commit().await?;
-        Ok(answer)
-    }
 }
 
-async fn locked(tx: &mut WriteTx, key: &RemediationKey) -> Result<Remediation, ApiError> {
+pub(super) async fn locked(
+    tx: &mut WriteTx,
+    key: &RemediationKey,
+) -> Result<Remediation, ApiError> {
     let found = store::remediations::get(tx.conn(), key).await?;
     found.ok_or_else(ApiError::not_found)
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use counterfoil_chassis::{
+    agents::{Act, Mandates},
     client::{MESSAGE_BYTES_MAX, ServiceChannel},
     clock::millis,
     error::ApiError,
@@ -33,6 +34,7 @@ pub(crate) struct Authority {
     policies: PolicyServiceClient<ServiceChannel>,
     principals: PrincipalServiceClient<ServiceChannel>,
     rights: DecisionRightServiceClient<ServiceChannel>,
+    mandates: Mandates,
 }
 
 /// What a principal may do now, and who answers for it.
@@ -44,6 +46,8 @@ pub(crate) struct Standing {
     pub(crate) rights: Vec<Right>,
     /// Environments that it gets to at all; `None`: all.
     pub(crate) reach: Option<Vec<String>>,
+    /// Whether it is an AI agent, whose acts are counted.
+    pub(crate) is_agent: bool,
     /// The tenant's accountable owner.
     pub(crate) accountable_owner: Principal,
     /// Hash of the policy in force.
@@ -68,9 +72,21 @@ impl Authority {
             policies: PolicyServiceClient::new(channel.clone()),
             principals: PrincipalServiceClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            mandates: Mandates::new(channel.clone()),
             rights: DecisionRightServiceClient::new(channel)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
         }
+    }
+
+    /// Counts what an AI agent ("tenants/{tenant}/principals/{principal}") is about to do to a campaign.
+    pub(crate) async fn count(&self, agent: &str, act: &str) -> Result<(), ApiError> {
+        let act = Act {
+            agent,
+            action: DecisionAction::Certify,
+            name: act,
+            removals: 0,
+        };
+        self.mandates.count(act).await
     }
 
     /// What a principal may do now. Where sources lie is not asked here.
@@ -107,6 +123,7 @@ impl Authority {
             identity_key: answer.identity_key,
             rights,
             reach: answer.reach.map(|reach| reach.environments),
+            is_agent: answer.agent.is_some(),
             accountable_owner,
             policy_hash: answer.policy_hash,
         })

@@ -1,6 +1,7 @@
 //! Authority: who may decide what, who answers for it, and the policy in force.
 
 use counterfoil_chassis::{
+    agents::{Act, Mandates},
     client::{MESSAGE_BYTES_MAX, ServiceChannel},
     clock::millis,
     error::ApiError,
@@ -31,6 +32,7 @@ pub(crate) struct Authority {
     policies: PolicyServiceClient<ServiceChannel>,
     principals: PrincipalServiceClient<ServiceChannel>,
     rights: DecisionRightServiceClient<ServiceChannel>,
+    mandates: Mandates,
 }
 
 /// What somebody may decide.
@@ -40,6 +42,15 @@ pub(crate) enum Duty {
     Remediate,
     /// Grant an exception.
     Except,
+}
+
+impl Duty {
+    const fn action(self) -> DecisionAction {
+        match self {
+            Self::Remediate => DecisionAction::Remediate,
+            Self::Except => DecisionAction::Except,
+        }
+    }
 }
 
 /// A right to decide.
@@ -122,6 +133,13 @@ impl Right {
     }
 }
 
+/// An AI agent that acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Agent {
+    /// Whether it goes on without a human.
+    pub(crate) decides_alone: bool,
+}
+
 /// What a principal may do now, and who answers for it.
 #[derive(Debug, Clone)]
 pub(crate) struct Standing {
@@ -129,6 +147,8 @@ pub(crate) struct Standing {
     pub(crate) rights: Vec<Right>,
     /// Environments that it gets to at all; `None`: all.
     pub(crate) reach: Option<Vec<String>>,
+    /// Set for an AI agent, whose acts are counted.
+    pub(crate) agent: Option<Agent>,
     /// The tenant's accountable owner.
     pub(crate) owner: Principal,
     /// Hash of the policy in force.
@@ -141,9 +161,26 @@ impl Authority {
         Self {
             policies: PolicyServiceClient::new(channel.clone()),
             principals: PrincipalServiceClient::new(channel.clone()),
+            mandates: Mandates::new(channel.clone()),
             rights: DecisionRightServiceClient::new(channel)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
         }
+    }
+
+    /// Counts what an AI agent is about to decide or start, with so many removals.
+    pub(crate) async fn count(
+        &self,
+        (tenant, agent): (&str, &Principal),
+        duty: Duty,
+        (act, removals): (&str, u64),
+    ) -> Result<(), ApiError> {
+        let act = Act {
+            agent: &agent.full(tenant),
+            action: duty.action(),
+            name: act,
+            removals,
+        };
+        self.mandates.count(act).await
     }
 
     /// What a principal may do now. Where sources lie is not asked here.
@@ -153,13 +190,9 @@ impl Authority {
         principal: &Principal,
         duty: Duty,
     ) -> Result<Standing, ApiError> {
-        let action = match duty {
-            Duty::Remediate => DecisionAction::Remediate,
-            Duty::Except => DecisionAction::Except,
-        };
         let request = CheckDecisionRightRequest {
             principal: principal.full(tenant),
-            action: action.into(),
+            action: duty.action().into(),
         };
         let mut rights = self.rights.clone();
         let answer = rights.check_decision_right(request).await;
@@ -171,6 +204,9 @@ impl Authority {
                 .map(|granted| right(tenant, granted))
                 .collect::<Result<_, _>>()?,
             reach: answer.reach.map(|reach| reach.environments),
+            agent: answer.agent.map(|agent| Agent {
+                decides_alone: agent.decides_alone,
+            }),
             owner: owner(tenant, &answer.accountable_owner)?,
             policy_hash: answer.policy_hash,
         })
@@ -194,6 +230,7 @@ impl Authority {
         Ok(Standing {
             rights: Vec::new(),
             reach: None,
+            agent: None,
             owner: owner(tenant, first)?,
             policy_hash,
         })

@@ -1,6 +1,7 @@
 //! The service with the real authority, inventory, recertification and ledger beside it, over directories of CSV files that
 //! are really rewritten. All read one clock, which the test owns; every test ends with the verifier's replay of the log.
 
+mod agents;
 mod audit;
 mod crash;
 mod cycle;

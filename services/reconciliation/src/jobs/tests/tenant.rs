@@ -119,7 +119,7 @@ impl World {
                 ["tenant-administrator", "operator"],
             ),
             ("finn", PrincipalKind::Human, ["operator", "reviewer"]),
-            ("robo", PrincipalKind::AiAgent, ["operator", "reviewer"]),
+            ("robo", PrincipalKind::Service, ["operator", "reviewer"]),
             ("sam", PrincipalKind::Human, ["operator", "reviewer"]),
         ] {
             let request = CreatePrincipalRequest {

@@ -24,7 +24,7 @@ use counterfoil_chassis::{
 use counterfoil_proto::{
     authority::{
         IssueTokenRequest, decision_right_service_client::DecisionRightServiceClient,
-        policy_service_client::PolicyServiceClient,
+        mandate_service_client::MandateServiceClient, policy_service_client::PolicyServiceClient,
         principal_service_client::PrincipalServiceClient,
         tenant_service_client::TenantServiceClient,
     },
@@ -73,6 +73,7 @@ pub(super) struct Clients {
     pub(super) policies: PolicyServiceClient<ServiceChannel>,
     pub(super) principals: PrincipalServiceClient<ServiceChannel>,
     pub(super) rights: DecisionRightServiceClient<ServiceChannel>,
+    pub(super) mandates: MandateServiceClient<ServiceChannel>,
     pub(super) sources: SourceServiceClient<ServiceChannel>,
     pub(super) campaigns: CampaignServiceClient<ServiceChannel>,
     pub(super) reviews: ReviewServiceClient<ServiceChannel>,
@@ -91,6 +92,7 @@ impl Clients {
             policies: PolicyServiceClient::new(to("authority")),
             principals: PrincipalServiceClient::new(to("authority")),
             rights: DecisionRightServiceClient::new(to("authority")),
+            mandates: MandateServiceClient::new(to("authority")),
             sources: SourceServiceClient::new(to("inventory")),
             campaigns: CampaignServiceClient::new(to("recertification")),
             reviews: ReviewServiceClient::new(to("recertification"))

@@ -1,0 +1,612 @@
+//! Mandates of AI agents, over gRPC and in the records (E11): who grants them, what an agent may do under one, how it is stopped.
+
+#![cfg(test)]
+
+mod common;
+
+use common::{provider::acting, *};
+use counterfoil_chassis::{both_engines, clock::timestamp, testing::TestDatabase};
+use counterfoil_evidence::catalogue::Payload;
+use counterfoil_proto::{authority::*, common::EvidenceState};
+use tonic::{Code, Status};
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// Tenant acme with its people, "cleo", who administers it too, and the agent "robo", an operator with rights of its own.
+struct World {
+    deployment: Deployment,
+    ada: Clients,
+    cleo: Clients,
+    robo: Clients,
+}
+
+impl World {
+    async fn start(db: TestDatabase) -> Self {
+        let deployment = Deployment::start(db).await;
+        let ada = deployment.active().await;
+        let mut principals = ada.principals.clone();
+        for (id, role) in [("cleo", "tenant-administrator"), ("dora", "operator")] {
+            principals
+                .create_principal(create_principal(id, "customer", role))
+                .await
+                .unwrap();
+        }
+        let mut robo = create_principal("robo", "customer", "operator");
+        let robo_is = robo.principal.as_mut().unwrap();
+        robo_is.kind = PrincipalKind::AiAgent.into();
+        robo_is.roles.push("tenant-administrator".to_owned());
+        principals.create_principal(robo).await.unwrap();
+        let rights = [DecisionAction::Remediate, DecisionAction::Certify]
+            .map(|action| right("robo", action, 300));
+        ada.rights
+            .clone()
+            .grant_decision_rights(grant(&rights))
+            .await
+            .unwrap();
+        let cleo = deployment.clients_of_for(&name_of("cleo"), 365).await;
+        let robo = deployment.clients_of_for(&name_of("robo"), 365).await;
+        Self {
+            deployment,
+            ada,
+            cleo,
+            robo,
+        }
+    }
+
+    /// Brings a mandate from proposal to grant, and answers it.
+    async fn granted(&self, mandate: AgentMandate) -> AgentMandate {
+        let draft = propose(&self.ada, mandate).await.unwrap();
+        grant_by(&self.cleo, &draft.name).await.unwrap()
+    }
+
+    async fn check(&self, principal: &str, action: DecisionAction) -> CheckDecisionRightResponse {
+        let request = CheckDecisionRightRequest {
+            principal: name_of(principal),
+            action: action.into(),
+        };
+        self.deployment
+            .service
+            .rights
+            .clone()
+            .check_decision_right(request)
+            .await
+            .unwrap()
+            .into_inner()
+    }
+
+    /// Whether the agent may read at all.
+    async fn reads(&self) -> Result<(), Code> {
+        let request = GetPrincipalRequest {
+            name: name_of("ben"),
+        };
+        self.robo
+            .principals
+            .clone()
+            .get_principal(request)
+            .await
+            .map(drop)
+            .map_err(|status| status.code())
+    }
+
+    async fn uses(&self, act: &str, removals: u32) -> Result<(), (Code, String)> {
+        let request = UseMandateRequest {
+            agent: name_of("robo"),
+            action: DecisionAction::Remediate.into(),
+            act: act.to_owned(),
+            removals,
+        };
+        let answer = self
+            .deployment
+            .service
+            .mandates
+            .clone()
+            .use_mandate(request)
+            .await;
+        answer.map(drop).map_err(|status| refused_by(&status))
+    }
+
+    async fn shown(&self, name: &str) -> AgentMandate {
+        let request = GetMandateRequest {
+            name: name.to_owned(),
+        };
+        self.ada
+            .mandates
+            .clone()
+            .get_mandate(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .mandate
+            .unwrap()
+    }
+
+    /// The auditor's replay finds nothing wrong with what authority wrote.
+    async fn audited(&self) {
+        // Every record that is in the outbox comes before this one, which the caller waits for.
+        let pack = RecordEvidencePackRequest {
+            tenant: "tenants/acme".into(),
+            tree_size: 1,
+            root_hash: vec![1; 32],
+            format_code: "bundle".into(),
+            request_id: String::new(),
+        };
+        let receipt = self
+            .ada
+            .tenants
+            .clone()
+            .record_evidence_pack(pack)
+            .await
+            .unwrap()
+            .into_inner()
+            .receipt;
+        assert_eq!(receipt.unwrap().state(), EvidenceState::Logged);
+        self.deployment.replayed("acme").await;
+    }
+}
+
+fn refused_by(status: &Status) -> (Code, String) {
+    (status.code(), reason(status))
+}
+
+fn mandate(autonomy: Autonomy) -> AgentMandate {
+    AgentMandate {
+        agent: name_of("robo"),
+        owner: name_of("ben"),
+        autonomy: autonomy.into(),
+        actions: match autonomy {
+            Autonomy::Observe => vec![],
+            _ => vec![DecisionAction::Remediate.into()],
+        },
+        acts_per_hour_max: 3,
+        removals_per_day_max: 10,
+        removals_max: 15,
+        model: "vendor/model-4".to_owned(),
+        build: "2026.11.3".to_owned(),
+        valid_to_time: Some(timestamp(NOW_MS + 100 * DAY_MS)),
+        review_interval_days: 30,
+        kill_path: "Stop the unit robo.service on both Zebra hosts.".to_owned(),
+        ..AgentMandate::default()
+    }
+}
+
+async fn propose(clients: &Clients, mandate: AgentMandate) -> Result<AgentMandate, Status> {
+    let request = ProposeMandateRequest {
+        tenant: "tenants/acme".to_owned(),
+        mandate: Some(mandate),
+        request_id: String::new(),
+    };
+    let answer = clients
+        .mandates
+        .clone()
+        .propose_mandate(request)
+        .await?
+        .into_inner();
+    assert_eq!(answer.receipt.unwrap().state(), EvidenceState::Logged);
+    Ok(answer.mandate.unwrap())
+}
+
+async fn grant_by(clients: &Clients, name: &str) -> Result<AgentMandate, Status> {
+    let request = GrantMandateRequest {
+        name: name.to_owned(),
+        request_id: String::new(),
+    };
+    let answer = clients
+        .mandates
+        .clone()
+        .grant_mandate(request)
+        .await?
+        .into_inner();
+    assert_eq!(answer.receipt.unwrap().state(), EvidenceState::Logged);
+    Ok(answer.mandate.unwrap())
+}
+
+async fn certify(clients: &Clients, name: &str) -> Result<AgentMandate, Status> {
+    let request = CertifyMandateRequest {
+        name: name.to_owned(),
+        reason: "Looked at all it did since.".to_owned(),
+        request_id: String::new(),
+    };
+    Ok(clients
+        .mandates
+        .clone()
+        .certify_mandate(request)
+        .await?
+        .into_inner()
+        .mandate
+        .unwrap())
+}
+
+fn suspend_request(name: &str) -> SuspendMandateRequest {
+    SuspendMandateRequest {
+        name: name.to_owned(),
+        reason_code: "unexpected-volume".to_owned(),
+        request_id: String::new(),
+    }
+}
+
+async fn suspend(clients: &Clients, name: &str) -> Result<AgentMandate, Status> {
+    let answer = clients
+        .mandates
+        .clone()
+        .suspend_mandate(suspend_request(name))
+        .await?;
+    Ok(answer.into_inner().mandate.unwrap())
+}
+
+async fn resume(clients: &Clients, name: &str) -> Result<AgentMandate, Status> {
+    let request = ResumeMandateRequest {
+        name: name.to_owned(),
+        request_id: String::new(),
+    };
+    Ok(clients
+        .mandates
+        .clone()
+        .resume_mandate(request)
+        .await?
+        .into_inner()
+        .mandate
+        .unwrap())
+}
+
+async fn revoke(clients: &Clients, name: &str) -> Result<RevokeMandateResponse, Status> {
+    let request = RevokeMandateRequest {
+        name: name.to_owned(),
+        reason_code: "misused".to_owned(),
+        request_id: String::new(),
+    };
+    Ok(clients
+        .mandates
+        .clone()
+        .revoke_mandate(request)
+        .await?
+        .into_inner())
+}
+
+both_engines! {
+    async fn e11_an_agent_without_a_mandate_may_do_nothing(db: TestDatabase) {
+        let world = World::start(db).await;
+        assert_eq!(world.reads().await, Err(Code::PermissionDenied));
+        let held = world.check("robo", DecisionAction::Remediate).await;
+        assert_eq!((held.decision_rights, held.agent), (vec![], Some(ActingAgent::default())));
+        assert_eq!(world.uses("a", 1).await, Err((Code::PermissionDenied, "MANDATE_REQUIRED".into())));
+        // A draft gives nothing.
+        let draft = propose(&world.ada, mandate(Autonomy::ExecuteBounded)).await.unwrap();
+        assert_eq!((draft.state(), draft.proposer.clone()), (MandateState::Draft, name_of("ada")));
+        assert_eq!(world.reads().await, Err(Code::PermissionDenied));
+        let granted = grant_by(&world.cleo, &draft.name).await.unwrap();
+        assert_eq!((granted.state(), granted.lack.as_str(), granted.grantor.clone()), (MandateState::Active, "", name_of("cleo")));
+        assert_eq!(world.reads().await, Ok(()));
+        let held = world.check("robo", DecisionAction::Remediate).await;
+        assert_eq!(held.decision_rights.len(), 1);
+        assert_eq!(held.agent, Some(ActingAgent { mandate: granted.name.clone(), decides_alone: true }));
+        // The right is there, and the mandate does not name the action.
+        assert_eq!(world.check("robo", DecisionAction::Certify).await.decision_rights, []);
+        // Whoever is no agent is asked nothing.
+        assert_eq!(world.check("ada", DecisionAction::Remediate).await.agent, None);
+        let request = UseMandateRequest { agent: name_of("ada"), action: 2, act: "a".into(), removals: 0 };
+        let refused = world.deployment.service.mandates.clone().use_mandate(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::NotFound);
+        world.audited().await;
+    }
+
+    async fn e11_an_agent_governs_nothing_whatever_its_roles(db: TestDatabase) {
+        let world = World::start(db).await;
+        world.granted(mandate(Autonomy::ExecuteBounded)).await;
+        let robo = &world.robo;
+        let refused = [
+            robo.rights.clone().grant_decision_rights(grant(&[right("ben", DecisionAction::Review, 3)])).await.map(drop),
+            robo.principals.clone().create_principal(create_principal("x", "customer", "operator")).await.map(drop),
+            robo.policies.clone().publish_policy(publish(Policy::default())).await.map(drop),
+            propose(robo, mandate(Autonomy::ExecuteBounded)).await.map(drop),
+            robo.principals.clone().issue_token(IssueTokenRequest { principal: name_of("robo"), ..Default::default() }).await.map(drop),
+            robo.mandates.clone().suspend_mandate(suspend_request("tenants/acme/mandates/x")).await.map(drop),
+        ];
+        for refused in refused {
+            assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+        }
+    }
+
+    async fn e11_two_humans_give_a_mandate(db: TestDatabase) {
+        let world = World::start(db).await;
+        let (dora, auditor) = (world.deployment.clients_of(&name_of("dora")).await, world.deployment.clients_of(&name_of("auditor")).await);
+        // Whoever proposed it does not grant it, nor does the same human by another name.
+        let draft = propose(&world.ada, mandate(Autonomy::Propose)).await.unwrap();
+        let twin = {
+            let mut request = create_principal("ada2", "customer", "tenant-administrator");
+            request.principal.as_mut().unwrap().identity_key = "ADA@zebra.example".to_owned();
+            world.ada.principals.clone().create_principal(request).await.unwrap();
+            world.deployment.clients_of(&name_of("ada2")).await
+        };
+        for same in [&world.ada, &twin] {
+            let refused = grant_by(same, &draft.name).await.unwrap_err();
+            assert_eq!(refused_by(&refused), (Code::FailedPrecondition, "SECOND_HUMAN_REQUIRED".into()));
+        }
+        for none in [&dora, &auditor] {
+            assert_eq!(grant_by(none, &draft.name).await.unwrap_err().code(), Code::PermissionDenied);
+        }
+        // An operator may put one forward; a machine may not, and no administrator of another organisation grants it.
+        propose(&dora, mandate(Autonomy::Observe)).await.unwrap();
+        let mut bot = create_principal("bot", "customer", "tenant-administrator");
+        bot.principal.as_mut().unwrap().kind = PrincipalKind::Service.into();
+        world.ada.principals.clone().create_principal(bot).await.unwrap();
+        let bot = world.deployment.clients_of(&name_of("bot")).await;
+        let refused = propose(&bot, mandate(Autonomy::Observe)).await.unwrap_err();
+        assert_eq!(refused_by(&refused), (Code::FailedPrecondition, "HUMAN_REQUIRED".into()));
+        assert_eq!(refused_by(&grant_by(&bot, &draft.name).await.unwrap_err()).1, "CALLER_NOT_CUSTOMER");
+        world.ada.principals.clone().create_principal(create_principal("chief", "auditors", "tenant-administrator")).await.unwrap();
+        let chief = world.deployment.clients_of(&name_of("chief")).await;
+        assert_eq!(refused_by(&grant_by(&chief, &draft.name).await.unwrap_err()).1, "CALLER_NOT_CUSTOMER");
+        grant_by(&world.cleo, &draft.name).await.unwrap();
+        let again = grant_by(&world.cleo, &draft.name).await.unwrap_err();
+        assert_eq!((refused_by(&again), metadata(&again, "state")), ((Code::FailedPrecondition, "MANDATE_STATE".into()), "MANDATE_STATE_ACTIVE".into()));
+        world.audited().await;
+    }
+
+    async fn e11_what_cannot_be_a_mandate_is_refused_and_named(db: TestDatabase) {
+        let world = World::start(db).await;
+        let good = || mandate(Autonomy::ExecuteBounded);
+        let wrong: Vec<(&str, AgentMandate)> = vec![
+            ("mandate.agent", AgentMandate { agent: "tenants/other/principals/robo".into(), ..good() }),
+            ("mandate.autonomy", AgentMandate { autonomy: 0, ..good() }),
+            ("mandate.autonomy", AgentMandate { autonomy: 2, ..good() }),
+            ("mandate.actions", AgentMandate { actions: vec![], ..good() }),
+            ("mandate.actions", AgentMandate { actions: vec![DecisionAction::Review.into()], ..good() }),
+            ("mandate.actions", AgentMandate { actions: vec![DecisionAction::Export.into()], ..good() }),
+            ("mandate.actions", AgentMandate { autonomy: Autonomy::Observe.into(), ..good() }),
+            ("mandate.scope", AgentMandate { scope: vec!["tenants/other/sources/hr".into()], ..good() }),
+            ("mandate.tiers", AgentMandate { tiers: vec!["a b".into()], ..good() }),
+            ("mandate.acts_per_hour_max", AgentMandate { acts_per_hour_max: 0, ..good() }),
+            ("mandate.acts_per_hour_max", AgentMandate { acts_per_hour_max: 10_001, ..good() }),
+            ("mandate.removals_per_day_max", AgentMandate { removals_per_day_max: 1_000_001, ..good() }),
+            ("mandate.removals_max", AgentMandate { removals_max: u32::MAX, ..good() }),
+            ("mandate.model", AgentMandate { model: String::new(), ..good() }),
+            ("mandate.build", AgentMandate { build: "the new one".into(), ..good() }),
+            ("mandate.valid_to_time", AgentMandate { valid_to_time: None, ..good() }),
+            ("mandate.valid_to_time", AgentMandate { valid_to_time: Some(timestamp(NOW_MS)), ..good() }),
+            ("mandate.valid_to_time", AgentMandate { valid_to_time: Some(timestamp(NOW_MS + 366 * DAY_MS)), ..good() }),
+            ("mandate.review_interval_days", AgentMandate { review_interval_days: 0, ..good() }),
+            ("mandate.review_interval_days", AgentMandate { review_interval_days: 91, ..good() }),
+            ("mandate.kill_path", AgentMandate { kill_path: "  ".into(), ..good() }),
+        ];
+        for (field, wrong) in wrong {
+            let refused = propose(&world.ada, wrong).await.unwrap_err();
+            assert_eq!((refused.code(), fields(&refused)), (Code::InvalidArgument, vec![field.to_owned()]));
+        }
+        for agent in ["ben", "nobody"] {
+            let refused = propose(&world.ada, AgentMandate { agent: name_of(agent), ..good() }).await.unwrap_err();
+            assert_eq!(refused_by(&refused), (Code::FailedPrecondition, "AGENT_REQUIRED".into()), "{agent}");
+        }
+        for owner in ["robo", "auditor", "nobody"] {
+            let refused = propose(&world.ada, AgentMandate { owner: name_of(owner), ..good() }).await.unwrap_err();
+            assert_eq!(refused_by(&refused), (Code::FailedPrecondition, "NOT_ACCOUNTABLE".into()), "{owner}");
+        }
+        let list = ListMandatesRequest { tenant: "tenants/acme".into(), ..Default::default() };
+        assert_eq!(world.ada.mandates.clone().list_mandates(list).await.unwrap().into_inner().mandates, []);
+    }
+
+    async fn e11_a_right_holds_where_the_mandate_does(db: TestDatabase) {
+        let world = World::start(db).await;
+        let source = |id: &str| format!("tenants/acme/sources/{id}");
+        let narrow = AgentMandate {
+            scope: vec![source("hr"), source("vault")],
+            tiers: vec!["gold".into(), "silver".into()],
+            environments: vec!["prod".into()],
+            ..mandate(Autonomy::Propose)
+        };
+        world.granted(narrow).await;
+        let rights = [
+            // Within, across, and beside what the mandate covers.
+            DecisionRight { scope: vec![source("hr")], tiers: vec!["gold".into()], ..right("robo", DecisionAction::Remediate, 10) },
+            DecisionRight { scope: vec![source("vault"), source("crm")], ..right("robo", DecisionAction::Remediate, 10) },
+            DecisionRight { scope: vec![source("crm")], ..right("robo", DecisionAction::Remediate, 10) },
+            DecisionRight { environments: vec!["test".into()], ..right("robo", DecisionAction::Remediate, 10) },
+        ];
+        world.ada.rights.clone().grant_decision_rights(grant(&rights)).await.unwrap();
+        let held = world.check("robo", DecisionAction::Remediate).await;
+        let mut held: Vec<_> = held.decision_rights.into_iter().map(|one| (one.scope, one.tiers, one.environments)).collect();
+        held.sort();
+        let (both, prod) = (vec!["gold".to_owned(), "silver".to_owned()], vec!["prod".to_owned()]);
+        assert_eq!(held, [
+            (vec![source("hr")], vec!["gold".to_owned()], prod.clone()),
+            (vec![source("hr"), source("vault")], both.clone(), prod.clone()),
+            (vec![source("vault")], both, prod),
+        ]);
+    }
+
+    async fn e11_what_an_agent_does_is_counted_against_its_limits(db: TestDatabase) {
+        let world = World::start(db).await;
+        let granted = world.granted(mandate(Autonomy::ExecuteBounded)).await;
+        let uses = async |act: &str, removals| world.uses(act, removals).await;
+        assert_eq!(uses("plan-1", 6).await, Ok(()));
+        assert_eq!(uses("plan-1", 6).await, Ok(()), "the same act counts once");
+        assert_eq!(uses("plan-2", 5).await, Err((Code::FailedPrecondition, "MANDATE_LIMIT".into())), "11 of 10 a day");
+        assert_eq!(uses("plan-3", 4).await, Ok(()));
+        assert_eq!(uses("risk", 0).await, Ok(()), "no removal needs room for none");
+        let shown = world.shown(&granted.name).await;
+        assert_eq!((shown.acts_last_hour, shown.removals_last_day, shown.removals_total), (3, 10, 10));
+        assert_eq!(uses("risk-2", 0).await, Err((Code::FailedPrecondition, "MANDATE_LIMIT".into())), "4 of 3 an hour");
+        world.deployment.clock.advance_ms(HOUR_MS);
+        assert_eq!(uses("risk-2", 0).await, Ok(()));
+        // Another mandate does not begin the hour or the day anew, only its own total.
+        let second = world.granted(AgentMandate { removals_max: 3, ..mandate(Autonomy::ExecuteBounded) }).await;
+        assert_eq!(uses("plan-4", 1).await.unwrap_err().1, "MANDATE_LIMIT");
+        world.deployment.clock.advance_ms(DAY_MS - HOUR_MS);
+        assert_eq!(uses("plan-4", 4).await.unwrap_err().1, "MANDATE_LIMIT", "4 of 3 in all");
+        assert_eq!(uses("plan-4", 3).await, Ok(()));
+        world.deployment.clock.advance_ms(2 * DAY_MS);
+        assert_eq!(uses("plan-5", 1).await.unwrap_err().1, "MANDATE_LIMIT", "the total is for good");
+        assert_eq!(world.shown(&second.name).await.removals_total, 3);
+        for (act, code) in [("", Code::InvalidArgument), (&*"x".repeat(201), Code::InvalidArgument)] {
+            assert_eq!(uses(act, 0).await.unwrap_err().0, code);
+        }
+    }
+
+    async fn e11_an_act_that_is_tried_again_later_counts_when_it_is_done(db: TestDatabase) {
+        let world = World::start(db).await;
+        let first = world.granted(mandate(Autonomy::ExecuteBounded)).await;
+        // Counted, and then the service failed: nothing is on record.
+        world.uses("plan-1", 6).await.unwrap();
+        world.deployment.clock.advance_ms(HOUR_MS);
+        assert_eq!(world.shown(&first.name).await.acts_last_hour, 0);
+        world.uses("plan-1", 6).await.unwrap();
+        let shown = world.shown(&first.name).await;
+        assert_eq!((shown.acts_last_hour, shown.removals_last_day, shown.removals_total), (1, 6, 6), "it is done now, once");
+        for act in ["a", "b"] {
+            world.uses(act, 0).await.unwrap();
+        }
+        world.uses("plan-1", 6).await.unwrap();
+        world.deployment.clock.advance_ms(HOUR_MS - 1);
+        assert_eq!(world.uses("c", 0).await.unwrap_err().1, "MANDATE_LIMIT");
+        // Under another mandate it is another one's.
+        let second = world.granted(AgentMandate { removals_max: 5, ..mandate(Autonomy::ExecuteBounded) }).await;
+        assert_eq!(world.uses("plan-1", 6).await.unwrap_err().1, "MANDATE_LIMIT", "6 of 5 in all");
+        assert_eq!(world.shown(&second.name).await.removals_total, 0);
+    }
+
+    async fn e11_two_acts_at_once_never_both_take_the_last_place(db: TestDatabase) {
+        let world = World::start(db).await;
+        world.granted(AgentMandate { acts_per_hour_max: 5, ..mandate(Autonomy::ExecuteBounded) }).await;
+        let names: Vec<String> = (0..20).map(|number| format!("act-{number}")).collect();
+        let answers = futures::future::join_all(names.iter().map(|act| world.uses(act, 0))).await;
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 5);
+    }
+
+    async fn e11_the_switch_stops_an_agent_at_once(db: TestDatabase) {
+        let world = World::start(db).await;
+        let granted = world.granted(mandate(Autonomy::ExecuteBounded)).await;
+        world.reads().await.unwrap();
+        // Any human of the tenant may, also an auditor.
+        let auditor = world.deployment.clients_of(&name_of("auditor")).await;
+        let suspended = suspend(&auditor, &granted.name).await.unwrap();
+        assert_eq!(suspended.state(), MandateState::Suspended);
+        assert_eq!(world.reads().await, Err(Code::PermissionDenied));
+        assert_eq!(world.check("robo", DecisionAction::Remediate).await.decision_rights, []);
+        assert_eq!(world.uses("a", 1).await.unwrap_err().1, "MANDATE_REQUIRED");
+        suspend(&world.ada, &granted.name).await.unwrap();
+        let refused = certify(&world.ada, &granted.name).await.unwrap_err();
+        assert_eq!(metadata(&refused, "state"), "MANDATE_STATE_SUSPENDED");
+        // Only the customer lets it go on.
+        assert_eq!(resume(&auditor, &granted.name).await.unwrap_err().code(), Code::PermissionDenied);
+        let resumed = resume(&world.ada, &granted.name).await.unwrap();
+        assert_eq!(resumed.state(), MandateState::Active);
+        world.reads().await.unwrap();
+        assert_eq!(resume(&world.ada, &granted.name).await.unwrap_err().code(), Code::FailedPrecondition);
+        world.audited().await;
+        let logged = world.deployment.logged("acme").await;
+        let stops = logged.iter().filter(|(_, payload, _)| matches!(payload, Payload::AgentSuspended(_)));
+        assert_eq!(stops.count(), 1, "stopping what stands still says nothing");
+    }
+
+    async fn e11_what_is_taken_back_takes_the_credentials_along(db: TestDatabase) {
+        let world = World::start(db).await;
+        let second = world.deployment.clients_of_for(&name_of("robo"), 30).await;
+        // A draft is withdrawn, and takes nothing.
+        let draft = propose(&world.ada, mandate(Autonomy::Observe)).await.unwrap();
+        let withdrawn = revoke(&world.ada, &draft.name).await.unwrap();
+        assert_eq!((withdrawn.mandate.unwrap().state(), withdrawn.credentials.len()), (MandateState::Revoked, 0));
+        let granted = world.granted(mandate(Autonomy::ExecuteBounded)).await;
+        world.reads().await.unwrap();
+        let revoked = revoke(&world.ada, &granted.name).await.unwrap();
+        assert_eq!((revoked.mandate.unwrap().state(), revoked.credentials.len()), (MandateState::Revoked, 2));
+        assert_eq!(world.reads().await, Err(Code::Unauthenticated));
+        let request = GetPrincipalRequest { name: name_of("ben") };
+        assert_eq!(second.principals.clone().get_principal(request).await.unwrap_err().code(), Code::Unauthenticated);
+        assert_eq!(revoke(&world.ada, &granted.name).await.unwrap_err().code(), Code::FailedPrecondition);
+        assert_eq!(suspend(&world.ada, &granted.name).await.unwrap_err().code(), Code::FailedPrecondition);
+        world.audited().await;
+        let logged = world.deployment.logged("acme").await;
+        let ended = logged.iter().filter_map(|(_, payload, _)| match payload {
+            Payload::CredentialRevoked(revoked) => Some(revoked.credential.clone()),
+            _ => None,
+        });
+        let mut ended: Vec<String> = ended.collect();
+        ended.sort();
+        assert_eq!(ended, revoked.credentials);
+    }
+
+    async fn e11_a_mandate_ends_with_its_term_its_review_and_its_owner(db: TestDatabase) {
+        let world = World::start(db).await;
+        let granted = world.granted(mandate(Autonomy::Observe)).await;
+        let clock = &world.deployment.clock;
+        clock.advance_ms(30 * DAY_MS - 1);
+        world.reads().await.unwrap();
+        clock.advance_ms(1);
+        assert_eq!(world.reads().await, Err(Code::PermissionDenied), "nobody has looked at it for 30 days");
+        assert_eq!(world.shown(&granted.name).await.lack, "REVIEW_OVERDUE");
+        let certified = certify(&world.cleo, &granted.name).await.unwrap();
+        assert_eq!(certified.review_due_time, Some(timestamp(NOW_MS + 60 * DAY_MS)));
+        world.reads().await.unwrap();
+        let end = EndPrincipalRequest { name: name_of("dora"), request_id: String::new() };
+        let owned = world.granted(AgentMandate { owner: name_of("dora"), ..mandate(Autonomy::Observe) }).await;
+        assert_eq!(world.shown(&granted.name).await.state(), MandateState::Retired, "an agent has one mandate");
+        world.ada.principals.clone().end_principal(end).await.unwrap();
+        assert_eq!(world.reads().await, Err(Code::PermissionDenied), "nobody answers for it");
+        assert_eq!(world.shown(&owned.name).await.lack, "OWNER_ENDED");
+        let later = AgentMandate {
+            valid_from_time: Some(timestamp(NOW_MS + 40 * DAY_MS)),
+            valid_to_time: Some(timestamp(NOW_MS + 50 * DAY_MS)),
+            ..mandate(Autonomy::Observe)
+        };
+        let later = world.granted(later).await;
+        assert_eq!(world.shown(&later.name).await.lack, "NOT_BEGUN");
+        assert_eq!(world.reads().await, Err(Code::PermissionDenied));
+        clock.advance_ms(10 * DAY_MS);
+        world.reads().await.unwrap();
+        clock.advance_ms(10 * DAY_MS);
+        assert_eq!(world.reads().await, Err(Code::PermissionDenied));
+        assert_eq!(world.shown(&later.name).await.state(), MandateState::Retired);
+        world.audited().await;
+    }
+
+    async fn e11_the_autonomy_says_what_an_agent_may_call_of_what_its_roles_hold(db: TestDatabase) {
+        let world = World::start(db).await;
+        let token = world.deployment.token_of(&name_of("robo")).await;
+        let mut seen = Vec::new();
+        for autonomy in [Autonomy::Observe, Autonomy::Propose, Autonomy::ExecuteWithApproval, Autonomy::ExecuteBounded] {
+            world.granted(mandate(autonomy)).await;
+            let request = IntrospectTokenRequest { token: token.clone() };
+            let found = world.deployment.service.principals.clone().introspect_token(request).await.unwrap().into_inner();
+            let kept: Vec<_> = found.role_permissions.into_iter().filter(|one| one.role == "operator").collect();
+            assert_eq!(kept.len(), 1);
+            seen.push(kept[0].permissions.clone());
+        }
+        let new = |level: usize| seen[level].iter().filter(|one| !seen[level - 1].contains(one)).map(String::as_str).collect::<Vec<_>>();
+        assert!(seen[0].iter().all(|one| [".get", ".list", ".read", ".watch"].iter().any(|end| one.ends_with(end))), "{:?}", seen[0]);
+        assert_eq!(new(1), ["recon.run", "remediations.plan", "remediations.reread", "snapshots.create", "syncs.start"]);
+        assert_eq!(new(2), ["remediations.execute"]);
+        assert_eq!(new(3), ["campaigns.activate", "campaigns.close", "campaigns.create", "campaigns.stage", "findings.accept"]);
+        // What the policy does not leave to the role, the mandate does not give back.
+        let kept = RolePermissions { role: "operator".into(), permissions: vec!["recon.run".into(), "owners.set".into()] };
+        let policy = Policy { role_permissions: vec![kept], ..Policy::default() };
+        world.ada.policies.clone().publish_policy(publish(policy)).await.unwrap();
+        world.deployment.clock.advance_ms(1);
+        let request = IntrospectTokenRequest { token };
+        let found = world.deployment.service.principals.clone().introspect_token(request).await.unwrap().into_inner();
+        let kept = found.role_permissions.into_iter().find(|one| one.role == "operator").unwrap();
+        assert_eq!(kept.permissions, ["recon.run"]);
+    }
+
+    async fn e11_a_providers_people_may_stop_an_agent_and_not_let_it_go_on(db: TestDatabase) {
+        let world = provider::World::start(Deployment::start(db).await).await;
+        world.activate().await;
+        let mut robo = create_principal("robo", "customer", "operator");
+        robo.principal.as_mut().unwrap().kind = PrincipalKind::AiAgent.into();
+        world.ada.principals.clone().create_principal(robo).await.unwrap();
+        let engagement = world.engage(EngagementProfile::Standard, 300).await;
+        for topic in ["onboarding", "access_reviews", "incident_response"] {
+            world.show(topic, 200).await;
+        }
+        world.attest(&engagement, "access_control", 200).await;
+        world.reassess(&engagement, ReassessmentResult::Passed, 200).await;
+        world.rate(&engagement, 3, 3).await;
+        let request = ProposeMandateRequest { tenant: "tenants/acme".into(), mandate: Some(mandate(Autonomy::Observe)), request_id: String::new() };
+        let draft = world.otto.mandates.clone().propose_mandate(acting(request, "acme")).await.unwrap().into_inner().mandate.unwrap();
+        let granted = grant_by(&world.ada, &draft.name).await.unwrap();
+        let stopped = world.otto.mandates.clone().suspend_mandate(acting(suspend_request(&granted.name), "acme")).await.unwrap();
+        assert_eq!(stopped.into_inner().mandate.unwrap().state(), MandateState::Suspended);
+        let request = ResumeMandateRequest { name: granted.name.clone(), request_id: String::new() };
+        let refused = world.otto.mandates.clone().resume_mandate(acting(request, "acme")).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        resume(&world.ada, &granted.name).await.unwrap();
+    }
+}
