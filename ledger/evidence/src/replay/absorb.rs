@@ -153,12 +153,16 @@ fn ends_at_once(tallies: &mut Tallies, context: &Context<'_>, payload: &Payload)
         Payload::DecisionRightRevoked(end) => (Check::I13, end.effective_ms),
         Payload::DelegationRevoked(end) => (Check::I16, end.effective_ms),
         Payload::EmergencyAccessEnded(end) => (Check::I43, end.effective_ms),
+        Payload::AgentSuspended(end) => (Check::I69, end.effective_ms),
+        Payload::AgentRevoked(end) => (Check::I69, end.effective_ms),
+        // It lets go on, and no earlier than it was said either.
+        Payload::AgentResumed(on) => (Check::I69, on.effective_ms),
         _ => return,
     };
     tallies.checked(check);
     let pos = context.pos;
     tallies.expect(check, effective_ms == context.record.occurred_at_ms, || {
-        format!("entry {pos} ends something at another time than its own")
+        format!("entry {pos} takes effect at another time than its own")
     });
 }
 
@@ -166,7 +170,7 @@ fn payload_of(state: &mut State, tallies: &mut Tallies, context: &Context<'_>, p
     ends_at_once(tallies, context, &payload);
     let pos = context.pos;
     match payload {
-        Payload::PrincipalRegistered(registered) => principal(state, context, registered),
+        Payload::PrincipalRegistered(new) => principal(state, tallies, context, new),
         Payload::PrincipalEnded(ended) => {
             let name = state.names.intern(&ended.principal);
             let end = ending(state, pos, ended.effective_ms);
@@ -252,7 +256,12 @@ pub(super) fn ending(state: &State, pos: Pos, effective_ms: i64) -> Ending {
     }
 }
 
-fn principal(state: &mut State, context: &Context<'_>, registered: v1::PrincipalRegistered) {
+fn principal(
+    state: &mut State,
+    tallies: &mut Tallies,
+    context: &Context<'_>,
+    registered: v1::PrincipalRegistered,
+) {
     let name = state.names.intern(&registered.principal);
     let principal = Principal {
         from_ms: context.record.occurred_at_ms,
@@ -262,7 +271,13 @@ fn principal(state: &mut State, context: &Context<'_>, registered: v1::Principal
         identity_tag: registered.identity_tag,
     };
     // The first registration counts: a later one cannot make a human of what was a service.
-    state.principals.entry(name).or_insert(principal);
+    let new = principal.kind;
+    let first = state.principals.entry(name).or_insert(principal).kind;
+    let agent = first == v1::PrincipalKind::AiAgent || new == v1::PrincipalKind::AiAgent;
+    tallies.expect(Check::I65, first == new || !agent, || {
+        let (pos, name) = (context.pos, &registered.principal);
+        format!("entry {pos} makes {new:?} of {name}, which is {first:?}")
+    });
 }
 
 fn obligation(state: &mut State, tallies: &mut Tallies, pos: Pos, opened: &v1::ObligationOpened) {

@@ -18,15 +18,15 @@ const DAY_MS: i64 = 86_400_000;
 /// Longest life of a token.
 const TERM_MAX_MS: i64 = 365 * DAY_MS;
 /// How long after the activation what the deployment issued ends at the latest.
-const HAND_OVER_MS: i64 = DAY_MS;
+pub(super) const HAND_OVER_MS: i64 = DAY_MS;
 /// Longest public id of a credential.
 const ID_BYTES_MAX: usize = 64;
 
 /// What the log says of credentials, and of what they are judged by.
 #[derive(Debug, Default)]
 pub(super) struct Credentials {
-    issued: Vec<At<CredentialIssued>>,
-    revoked: Vec<At<CredentialRevoked>>,
+    pub(super) issued: Vec<At<CredentialIssued>>,
+    pub(super) revoked: Vec<At<CredentialRevoked>>,
     /// By "principals/{principal}": where it was registered first, and as what.
     registered: HashMap<String, At<PrincipalRegistered>>,
     /// By the same: where its end is.
@@ -65,7 +65,7 @@ impl Credentials {
     }
 
     /// A principal that is registered at a place, and has not ended there.
-    fn active(&self, name: &str, pos: Pos) -> Result<&PrincipalRegistered, String> {
+    pub(super) fn active(&self, name: &str, pos: Pos) -> Result<&PrincipalRegistered, String> {
         let found = self.registered(name, pos)?;
         if self.ended.get(name).is_some_and(|end| *end < pos) {
             return Err(format!("{name} had ended"));

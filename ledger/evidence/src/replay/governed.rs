@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::absorb::{Context, ending};
+use super::mandates::{self, Mandates};
 use super::state::{At, Ending, Pos, State, Sym};
 use crate::catalogue::Payload;
 use crate::v1::{self, TenantKind, TenantState};
@@ -33,6 +34,7 @@ pub(super) struct Governed {
     pub(super) emergencies_ended: HashMap<Sym, Ending>,
     pub(super) emergencies_reviewed: Vec<At<v1::EmergencyUseReviewed>>,
     pub(super) reviews_missed: Vec<At<v1::EmergencyReviewMissed>>,
+    pub(super) mandates: Mandates,
 }
 
 impl Governed {
@@ -121,7 +123,7 @@ pub(super) fn absorb(
             governed.emergencies_reviewed.push(At { pos, what });
         }
         Payload::EmergencyReviewMissed(what) => governed.reviews_missed.push(At { pos, what }),
-        other => return Some(other),
+        other => return mandates::absorb(state, context, other),
     }
     None
 }

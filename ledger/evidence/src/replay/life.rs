@@ -26,13 +26,14 @@ const REQUIRED: [&str; 7] = [
 
 /// Record types by which something new is governed: only while the tenant is active. What is under way may come to its end
 /// whatever became of the tenant.
-const BEGINNINGS: [&str; 8] = [
+const BEGINNINGS: [&str; 9] = [
     "CampaignDefined",
     "CampaignStaged",
     "ReviewDecided",
     "ExceptionGranted",
     "ReconRunSealed",
     "RemediationPlanned",
+    "RemediationStarted",
     "DelegationGranted",
     "EmergencyAccessActivated",
 ];

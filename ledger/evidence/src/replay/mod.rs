@@ -13,6 +13,8 @@
 //! | `authority`, `policies` | owners, rights, policies (I-11, I-13, I-18) |
 //! | `providers`, `standing`, `accesses` | what providers were let do, and on what evidence (I-13, I-14, I-45 to I-47, I-49, I-51, I-53) |
 //! | `titles`, `two_people`, `emergencies` | rights passed on, four eyes, break-glass (I-13, I-16, I-43, I-82) |
+//! | `mandates`, `acts`, `volumes` | nothing: when an AI agent may have had a mandate, what it did, how much of it |
+//! | `mandated`, `agents` | mandates of AI agents, and what they did under them (I-65 to I-69) |
 //! | `governed`, `life` | the tenant and its units (I-12, I-17) |
 //! | `inventory` | syncs and snapshots (I-19, I-20) |
 //! | `places` | who says of which environment and tier a source is (I-46), which rights and tiers are held to (I-13) |
@@ -20,12 +22,15 @@
 //! | `population`, `current`, `closing` | what was to be reviewed, what had changed, and that all of it was (I-27, I-28, I-32) |
 //! | `recon` | situations (I-58) |
 //! | `plans`, `remediation`, `ending`, `persistence`, `timing` | removals (I-33, I-34, I-36 to I-40, I-59, G13) |
+//! | `starts` | who let plans out (I-46, I-67) |
 //! | `returned` | nothing: what the sealed sets say of access that was gone |
 //!
 //! How each invariant is read over these records is in `docs/auditing.md`. Not here: bytes, hashes and signatures of the log itself.
 
 mod absorb;
 mod accesses;
+mod acts;
+mod agents;
 mod authority;
 pub mod check;
 mod closing;
@@ -38,6 +43,8 @@ mod governed;
 mod inventory;
 mod ledger;
 mod life;
+mod mandated;
+mod mandates;
 mod persistence;
 mod places;
 mod plans;
@@ -51,10 +58,12 @@ mod returned;
 mod review;
 mod sets;
 mod standing;
+mod starts;
 mod state;
 mod timing;
 mod titles;
 mod two_people;
+mod volumes;
 
 pub use check::{CheckInfo, Judgement, Verdict};
 pub use credentials::is_permission;
@@ -166,6 +175,7 @@ impl Replay {
         titles::judge(state, tallies);
         two_people::judge(state, tallies);
         emergencies::judge(state, tallies);
+        mandated::judge(state, tallies);
         life::judge(state, tallies, blobs);
         inventory::judge(state, tallies, blobs);
         review::judge(state, tallies);
@@ -173,6 +183,8 @@ impl Replay {
         current::judge(state, tallies, blobs);
         recon::judge(state, tallies, blobs);
         let deciders = remediation::judge(state, tallies, blobs);
+        starts::judge(state, tallies, blobs);
+        agents::judge(state, tallies, blobs);
         persistence::judge(state, tallies, blobs);
         closing::judge(state, tallies, blobs);
         timing::judge(state, tallies, &deciders);

@@ -137,3 +137,20 @@ pub(super) fn in_force<'s>(
     }
     found
 }
+
+/// The first of these sources that lay for sure outside of the tiers and environments to which something is limited.
+pub(super) fn outside<'n>(
+    state: &State,
+    meta: &Meta,
+    sources: &[&'n str],
+    (tiers, environments): (&[String], &[String]),
+    at_once: bool,
+) -> Option<&'n str> {
+    let within = |source: &str| {
+        let places = in_force(state, source, meta, at_once);
+        places
+            .iter()
+            .any(|place| place.is_within(tiers, environments))
+    };
+    sources.iter().copied().find(|source| !within(source))
+}

@@ -1,6 +1,6 @@
 //! Plans: what they hold, that they waited when they were too large, and that nothing was done that was not planned.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::absorb::digest;
 use super::authority::rules_for;
@@ -10,6 +10,7 @@ use super::{Blobs, CLOCK_SKEW_MS};
 use super::{recon, sets};
 use crate::leaf::{
     ACTION_LEAF_LEN, ActionLeaf, AuthorizedLeaf, AuthorizedStatus, GRANT_KEY_LEN, GrantKey,
+    SourceTag,
 };
 use crate::v1;
 
@@ -183,7 +184,28 @@ fn run_of<'s>(state: &'s State, plan: &Plan) -> Option<&'s v1::ReconRunSealed> {
     runs.find(|run| run.recon_run == plan.record.recon_run)
 }
 
-fn first_intent(state: &State, plan: &Plan) -> Option<Pos> {
+/// The sources that a plan is about, and whether these are all: without the plan's actions, those of whatever was tried under it are
+/// known alone.
+pub(super) fn sources<'s>(
+    state: &'s State,
+    plan: &Plan,
+    blobs: &dyn Blobs,
+) -> (Vec<&'s str>, bool) {
+    let tried = plan.actions.iter();
+    let tried = tried.filter_map(|at| state.actions.get(*at as usize));
+    let mut tags: BTreeSet<[u8; 8]> = tried.map(|action| action.key.source_tag().0).collect();
+    let blob = plan.actions_blob.and_then(|digest| blobs.load(&digest));
+    let leaves = blob.as_deref().unwrap_or_default();
+    let leaves = leaves.chunks_exact(ACTION_LEAF_LEN);
+    tags.extend(leaves.filter_map(|leaf| leaf.first_chunk::<8>()));
+    let found = tags.into_iter();
+    let found = found.filter_map(|tag| state.source_of(SourceTag(tag)));
+    let found = found.map(|source| source.source.as_str()).collect();
+    (found, blob.is_some())
+}
+
+/// Where a plan was first carried out.
+pub(super) fn first_intent(state: &State, plan: &Plan) -> Option<Pos> {
     let actions = plan.actions.iter();
     let attempts = actions
         .filter_map(|at| state.actions.get(*at as usize))

@@ -38,6 +38,7 @@ pub(super) fn absorb(
                 record,
                 tripped: None,
                 resolved: Vec::new(),
+                starts: Vec::new(),
                 closes: Vec::new(),
                 actions: Vec::new(),
             };
@@ -60,6 +61,7 @@ pub(super) fn absorb(
                 plan.resolved.push((pos, resolved.resume));
             }
         }
+        Payload::RemediationStarted(started) => start(state, tallies, pos, &started),
         Payload::ActionIntended(intended) => intent(state, tallies, pos, &intended),
         Payload::ActionAttempted(attempted) => attempt(state, tallies, pos, &attempted),
         Payload::EffectVerified(verified) => effect(state, tallies, context, &verified),
@@ -89,6 +91,19 @@ pub(super) fn absorb(
 fn plan_mut<'s>(state: &'s mut State, remediation: &str) -> Option<&'s mut Plan> {
     let name = state.names.find(remediation)?;
     state.plans.get_mut(&name)
+}
+
+/// Plan and start are on one stream: what is started was planned before.
+fn start(state: &mut State, tallies: &mut Tallies, pos: Pos, started: &v1::RemediationStarted) {
+    let cited = state.position(&started.plan_record_hash);
+    let plan = plan_mut(state, &started.remediation);
+    match plan.filter(|plan| cited == Some(plan.pos)) {
+        Some(plan) => plan.starts.push(pos),
+        None => tallies.fail(
+            Check::I67,
+            format!("entry {pos} does not cite the plan that it starts"),
+        ),
+    }
 }
 
 fn finding(state: &mut State, tallies: &mut Tallies, pos: Pos, opened: &v1::FindingOpened) {

@@ -283,6 +283,8 @@ pub(super) struct Plan {
     pub(super) tripped: Option<Pos>,
     /// Where it was resolved, and whether it goes on; in order of the log.
     pub(super) resolved: Vec<(Pos, bool)>,
+    /// Where it was started, in order of the log.
+    pub(super) starts: Vec<Pos>,
     pub(super) closes: Vec<At<v1::RemediationClosed>>,
     pub(super) actions: Vec<u32>,
 }

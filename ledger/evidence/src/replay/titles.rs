@@ -143,16 +143,13 @@ impl<'s> Title<'s> {
         if sources.is_empty() {
             return Err("cites a right for some tiers or environments for no source".to_owned());
         }
-        for source in sources {
-            let places = places::in_force(state, source, meta, at_once);
-            let mut places = places.iter();
-            if !places.any(|place| place.is_within(self.tiers, self.environments)) {
-                return Err(format!(
-                    "cites a right for other tiers or environments than those of {source}"
-                ));
-            }
+        let limits = (self.tiers, self.environments);
+        match places::outside(state, meta, sources, limits, at_once) {
+            Some(source) => Err(format!(
+                "cites a right for other tiers or environments than those of {source}"
+            )),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The titles from this one down to the right that all rest on, this one first.

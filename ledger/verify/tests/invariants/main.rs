@@ -40,6 +40,9 @@ macro_rules! drop_if {
     };
 }
 
+mod agents;
+mod agents_at_the_edge;
+mod agents_stopped;
 mod authority;
 mod credentials;
 mod ends;
@@ -157,7 +160,9 @@ fn every_check_of_the_replay_has_a_forgery_that_breaks_it() {
         review::FORGERIES,
         remediation::FORGERIES,
     ];
-    let forged = forged.into_iter().flatten().map(|(id, ..)| *id);
+    let forged = forged.into_iter().chain(agents::FORGERIES);
+    let forged = forged.chain(agents_stopped::FORGERIES).flatten();
+    let forged = forged.map(|(id, ..)| *id);
     let mutated = MUTATORS.iter().flat_map(|mutator| mutator.caught_by);
     let covered: BTreeSet<&str> = forged.chain(mutated.copied()).collect();
     for check in CHECKS {

@@ -342,3 +342,54 @@ fn a_risk_is_accepted_where_its_finding_was_opened_first() {
         assert!(caught, "{name}: {}", report::text(&found));
     }
 }
+
+/// The log with places, whose environments are so sensitive; where somebody of the provider, who has come in for it, may start the
+/// remediation of both sources.
+fn started(golden: &Golden, name: &str, (prod, test): (u32, u32), by: &str) -> Verification {
+    let (root, files) = golden.copy(name);
+    let mut access = None;
+    let mut story = |scene: &mut Scene<'_>| {
+        let edit = placed(scene);
+        match &mut *scene.payload {
+            Payload::EnvironmentSensitivitySet(_) => {
+                let mut set = levels(scene, prod);
+                if let Edit::Follow(both) = &mut set
+                    && let Some((_, Payload::EnvironmentSensitivitySet(last))) = both.last_mut()
+                {
+                    last.level = test;
+                }
+                return set;
+            }
+            Payload::OperatorAccessUsed(p) => access = Some(p.clone()),
+            Payload::ThresholdResolved(_) if by == PROVIDER => {
+                let mut record = scene.record.clone();
+                record.actor = by.to_owned();
+                let access = access.clone().unwrap();
+                return Edit::Follow(vec![(record, Payload::OperatorAccessUsed(access))]);
+            }
+            Payload::RemediationStarted(_) => scene.record.actor = by.to_owned(),
+            _ => {}
+        }
+        edit
+    };
+    let forger = Forger::new(&files, &golden.keys);
+    forger.rewrite(|scene| Ok(story(scene))).unwrap();
+    golden.verify(&root)
+}
+
+#[test]
+fn i46_a_remediation_that_a_provider_starts_beyond_its_tier_is_seen() {
+    let golden = Golden::new();
+    let found = started(&golden, "within", (2, 2), PROVIDER);
+    assert_eq!(found.verdict, Verdict::Ok, "{}", report::text(&found));
+    // Its people have decided on a grant of one of the two, which their tier reaches: of the other they start something.
+    let reached = [(2, 3), (3, 2)].into_iter().filter(|levels| {
+        let name = format!("by another {levels:?}");
+        started(&golden, &name, *levels, CAROL).verdict == Verdict::Ok
+    });
+    let reached: Vec<_> = reached.collect();
+    assert_eq!(reached.len(), 1);
+    let found = started(&golden, "beyond", reached[0], PROVIDER);
+    let caught = found.failed().any(|check| check.is("I-46"));
+    assert!(caught, "{}", report::text(&found));
+}

@@ -24,6 +24,11 @@ pub struct Rights {
     pub provider_review: Vec<u8>,
     pub certify: Vec<u8>,
     pub remediate: Vec<u8>,
+    /// Of whoever plans.
+    pub plan: Vec<u8>,
+    /// Of an AI agent, for what it plans and accepts by itself; empty: there is none.
+    pub agent_plan: Vec<u8>,
+    pub agent_except: Vec<u8>,
     /// Of the assignment of the provider's operator.
     pub assigned: [u8; 32],
 }
@@ -39,10 +44,11 @@ pub fn onboard(log: &mut LogBuilder) -> Rights {
         (BOB, OrganizationKind::Customer),
         (CAROL, OrganizationKind::Customer),
     ] {
-        register(log, principal, organization_kind);
+        human(log, principal, organization_kind);
     }
     begin(log);
     let policy = policy(log);
+    let remediate = right(log, CAROL, DecisionAction::Remediate, &["*"]);
     let mut rights = Rights {
         alice_review: right(log, ALICE, DecisionAction::Review, &["*"]),
         alice_except: right(log, ALICE, DecisionAction::Except, &["*"]),
@@ -54,7 +60,10 @@ pub fn onboard(log: &mut LogBuilder) -> Rights {
         ),
         provider_review: Vec::new(),
         certify: right(log, CAROL, DecisionAction::Certify, &["*"]),
-        remediate: right(log, CAROL, DecisionAction::Remediate, &["*"]),
+        plan: remediate.clone(),
+        remediate,
+        agent_plan: Vec::new(),
+        agent_except: Vec::new(),
         assigned: [0; 32],
     };
     credential(log, "first", CAROL, "operators/admin", "");
@@ -110,16 +119,26 @@ pub fn credential(
 
 /// Whom somebody of the provider acts as.
 pub fn provider_principal(log: &mut LogBuilder) {
-    register(log, PROVIDER, OrganizationKind::Provider);
+    human(log, PROVIDER, OrganizationKind::Provider);
 }
 
-fn register(log: &mut LogBuilder, principal: &str, organization_kind: OrganizationKind) {
+fn human(log: &mut LogBuilder, principal: &str, organization_kind: OrganizationKind) {
+    let kinds = (PrincipalKind::Human, organization_kind);
+    register(log, principal, kinds, tag_of(principal));
+}
+
+pub fn register(
+    log: &mut LogBuilder,
+    principal: &str,
+    (kind, organization_kind): (PrincipalKind, OrganizationKind),
+    identity_tag: Vec<u8>,
+) {
     let registered = v1::PrincipalRegistered {
         principal: principal.to_owned(),
-        kind: PrincipalKind::Human.into(),
+        kind: kind.into(),
         organization: "organizations/o".to_owned(),
         organization_kind: organization_kind.into(),
-        identity_tag: tag_of(principal),
+        identity_tag,
     };
     log.append(
         &Payload::PrincipalRegistered(registered),
@@ -181,7 +200,7 @@ fn right(log: &mut LogBuilder, grantee: &str, action: DecisionAction, scope: &[&
     right_by(log, (grantee, action, scope), Draft::default())
 }
 
-fn right_by(
+pub fn right_by(
     log: &mut LogBuilder,
     (grantee, action, scope): (&str, DecisionAction, &[&str]),
     by: Draft<'_>,

@@ -8,10 +8,10 @@ use counterfoil_evidence::v1::{self, SyncMode, SyncPurpose, SyncState};
 use counterfoil_tlog::hash::leaf_hash;
 use counterfoil_tlog::merkle;
 
-use super::authority::{HOUR_MS, PROVIDER, Rights, onboard, right_to_certify};
+use super::authority::{CAROL, HOUR_MS, PROVIDER, Rights, onboard, right_to_certify};
 use super::estate::{HR, LDAP, OLD, Source};
 use super::log::{Draft, LogBuilder, seed};
-use super::{provider, remediation, review};
+use super::{agents, provider, remediation, review};
 
 /// A sealed sync.
 #[derive(Clone)]
@@ -27,6 +27,15 @@ pub struct Snapshot {
     pub record: v1::SnapshotSealed,
 }
 
+/// Who does what is not a review: by themselves, under the rights of the cycle.
+pub struct By {
+    pub certifies: &'static str,
+    /// Compares; empty: the service.
+    pub runs: &'static str,
+    pub plans: &'static str,
+    pub starts: &'static str,
+}
+
 pub struct Cycle {
     pub log: LogBuilder,
     pub rights: Rights,
@@ -34,6 +43,7 @@ pub struct Cycle {
     pub ldap: Source,
     /// Whether the review is of all sources, and already defined: then there is none that cannot be read.
     pub of_all: bool,
+    pub by: By,
     syncs: u32,
     epoch: (u64, u64),
     /// Open obligations: id and hash of the opening record.
@@ -43,6 +53,13 @@ pub struct Cycle {
 /// A cycle over so many grants a source.
 pub fn build(grants: usize) -> LogBuilder {
     sealed(play(grants, false))
+}
+
+/// A cycle in which AI agents do whatever is not a review.
+pub fn build_with_agents(grants: usize) -> LogBuilder {
+    let mut cycle = begin(grants);
+    agents::arrive(&mut cycle);
+    sealed(play_on(cycle, false))
 }
 
 /// A cycle after which the customer leaves, and takes the evidence along.
@@ -78,7 +95,10 @@ fn sealed(mut cycle: Cycle) -> LogBuilder {
 }
 
 fn play(grants: usize, hidden_return: bool) -> Cycle {
-    let mut cycle = begin(grants);
+    play_on(begin(grants), hidden_return)
+}
+
+fn play_on(mut cycle: Cycle, hidden_return: bool) -> Cycle {
     for source in [HR, LDAP, OLD] {
         cycle.register(source);
     }
@@ -95,6 +115,12 @@ fn begin(grants: usize) -> Cycle {
         hr: Source::new(HR, grants),
         ldap: Source::new(LDAP, grants),
         of_all: false,
+        by: By {
+            certifies: CAROL,
+            runs: "",
+            plans: CAROL,
+            starts: CAROL,
+        },
         syncs: 0,
         epoch: (1, 0),
         open: BTreeMap::new(),

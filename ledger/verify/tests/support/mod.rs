@@ -12,6 +12,7 @@
     reason = "shared by several test binaries, which fail by panicking and use parts of it"
 )]
 
+pub mod agents;
 pub mod authority;
 pub mod cycle;
 pub mod estate;

@@ -12,6 +12,7 @@ use counterfoil_evidence::v1::{
     RemediationOutcome, Situation, SyncPurpose, VerificationMethod,
 };
 
+use super::agents::DECIDER;
 use super::authority::{CAROL, DAY_MS, HOUR_MS};
 use super::cycle::{Cycle, Sealed, reader, writer};
 use super::estate::{HR, LDAP};
@@ -19,9 +20,12 @@ use super::log::{Draft, seed};
 use super::review::{CAMPAIGN, End, Reviewed, authorized, dispositions, root_of};
 
 pub const REMEDIATION: &str = "remediations/1";
+/// Planned and started by an AI agent alone.
+pub const SECOND: &str = "remediations/2";
 const RUN: &str = "recon-runs/1";
 
 struct Act {
+    remediation: &'static str,
     name: String,
     finding: String,
     end: End,
@@ -70,6 +74,55 @@ pub fn run(cycle: &mut Cycle, reviewed: &Reviewed, hidden_return: bool) {
         return_unseen(cycle, plan, &owed, &mut acts[back]);
     }
     close_campaign(cycle, reviewed, &acts);
+    if !cycle.rights.agent_plan.is_empty() {
+        by_itself(cycle, &mut acts[count - 1]);
+    }
+}
+
+/// What its target refused, an agent tries again in a plan of its own, and accepts that it stays when it is refused again.
+fn by_itself(cycle: &mut Cycle, act: &mut Act) {
+    let leaf = ActionLeaf {
+        key: act.end.leaf.key,
+        operation: act.operation,
+        record_hash: act.end.hash,
+    };
+    let blob = leaf.to_bytes().to_vec();
+    let planned = v1::RemediationPlanned {
+        remediation: SECOND.to_owned(),
+        recon_run: RUN.to_owned(),
+        campaign: CAMPAIGN.to_owned(),
+        actions_root: root_of(&blob, 73).0,
+        actions_count: 1,
+        reversible: true,
+        val_required: 3,
+        persistence_offsets_ms: vec![HOUR_MS, 7 * DAY_MS],
+        approver: DECIDER.to_owned(),
+    };
+    let decided = |authority: &Vec<u8>| Draft {
+        actor: DECIDER,
+        owner: CAROL,
+        authority: authority.clone(),
+        ..Draft::default()
+    };
+    let draft = Draft {
+        blobs: vec![(media_type::ACTIONS, blob)],
+        ..decided(&cycle.rights.agent_plan)
+    };
+    let payload = Payload::RemediationPlanned(planned);
+    let plan = cycle.log.append(&payload, draft);
+    cycle.by.starts = DECIDER;
+    start(cycle, SECOND, plan);
+    act.remediation = SECOND;
+    attempt(cycle, plan, act, 1, AttemptResult::Failed, None);
+    let accepted = v1::FindingDispositioned {
+        finding: act.finding.clone(),
+        state: FindingState::AcceptedRisk.into(),
+        until_ms: cycle.log.now_ms + DAY_MS,
+        evidence_record_hash: Vec::new(),
+    };
+    let draft = decided(&cycle.rights.agent_except);
+    let payload = Payload::FindingDispositioned(accepted);
+    cycle.log.append(&payload, draft);
 }
 
 fn source_of(cycle: &Cycle, key: GrantKey) -> super::estate::Source {
@@ -142,6 +195,7 @@ fn reconcile(cycle: &mut Cycle, reviewed: &Reviewed) -> BTreeMap<GrantKey, (Situ
                 (media_type::AUTHORIZED_SET, authorized_blob),
                 (media_type::FINDINGS, findings_blob),
             ],
+            actor: cycle.by.runs,
             ..Draft::default()
         },
     );
@@ -196,6 +250,7 @@ fn plan(
         };
         blob.extend(leaf.to_bytes());
         acts.push(Act {
+            remediation: REMEDIATION,
             name: format!("actions/{}", acts.len()),
             finding: finding.clone(),
             before: source_of(cycle, *key).get(*key).unwrap(),
@@ -216,22 +271,26 @@ fn plan(
         reversible: true,
         val_required: 3,
         persistence_offsets_ms: vec![HOUR_MS, 7 * DAY_MS],
-        approver: CAROL.to_owned(),
+        approver: cycle.by.plans.to_owned(),
     };
-    let authority = cycle.rights.remediate.clone();
+    let authority = cycle.rights.plan.clone();
     let hash = cycle.log.append(
         &Payload::RemediationPlanned(planned),
         Draft {
-            actor: CAROL,
+            actor: cycle.by.plans,
             owner: CAROL,
-            authority: authority.clone(),
+            authority,
             blobs: vec![(media_type::ACTIONS, blob)],
             ..Draft::default()
         },
     );
     let tripped = v1::ThresholdTripped {
         remediation: REMEDIATION.to_owned(),
-        metric: "count".to_owned(),
+        // An agent that plans is held whatever it plans.
+        metric: match cycle.by.plans {
+            CAROL => "count".to_owned(),
+            _ => "four_eyes".to_owned(),
+        },
         limit: 5,
         observed: actions_count,
         queued_root: actions_root,
@@ -241,6 +300,7 @@ fn plan(
         remediation: REMEDIATION.to_owned(),
         resume: true,
     };
+    let authority = cycle.rights.remediate.clone();
     cycle.log.append(
         &Payload::ThresholdResolved(resolved),
         Draft {
@@ -251,7 +311,24 @@ fn plan(
             ..Draft::default()
         },
     );
+    start(cycle, REMEDIATION, hash);
     (hash, acts)
+}
+
+/// Somebody starts a plan.
+pub fn start(cycle: &mut Cycle, remediation: &str, plan: [u8; 32]) {
+    let started = v1::RemediationStarted {
+        remediation: remediation.to_owned(),
+        plan_record_hash: plan.to_vec(),
+    };
+    cycle.log.append(
+        &Payload::RemediationStarted(started),
+        Draft {
+            actor: cycle.by.starts,
+            owner: CAROL,
+            ..Draft::default()
+        },
+    );
 }
 
 fn attempt(
@@ -263,9 +340,9 @@ fn attempt(
     read: Option<&Sealed>,
 ) {
     let executor = writer(source_of(cycle, act.end.leaf.key).name);
-    let idempotency_key = format!("{} attempt {number}", act.name);
+    let idempotency_key = format!("{} {} attempt {number}", act.remediation, act.name);
     let intended = v1::ActionIntended {
-        remediation: REMEDIATION.to_owned(),
+        remediation: act.remediation.to_owned(),
         action: act.name.clone(),
         grant_key: act.end.leaf.key.0.to_vec(),
         operation: act.operation.into(),
@@ -279,7 +356,7 @@ fn attempt(
     let started_ms = cycle.log.tick(10);
     let ended_ms = cycle.log.tick(30);
     let attempted = v1::ActionAttempted {
-        remediation: REMEDIATION.to_owned(),
+        remediation: act.remediation.to_owned(),
         action: act.name.clone(),
         intent_record_hash: intent.to_vec(),
         idempotency_key,
@@ -499,7 +576,7 @@ fn close_campaign(cycle: &mut Cycle, reviewed: &Reviewed, acts: &[Act]) {
     cycle.log.append(
         &Payload::CampaignClosed(closed),
         Draft {
-            actor: CAROL,
+            actor: cycle.by.certifies,
             owner: CAROL,
             authority,
             blobs: vec![(media_type::DISPOSITIONS, leaves), (media_type::DEBT, debt)],

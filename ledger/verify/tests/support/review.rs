@@ -45,7 +45,7 @@ pub fn root_of(blob: &[u8], leaf_len: usize) -> (Vec<u8>, u64) {
 
 pub fn run(cycle: &mut Cycle, snapshot: &Snapshot, ldap: &Sealed) -> Reviewed {
     if !cycle.of_all {
-        let by = (CAROL, cycle.rights.certify.clone());
+        let by = (cycle.by.certifies, cycle.rights.certify.clone());
         define(cycle, by, vec![HR.to_owned(), LDAP.to_owned()]);
     }
     let population = stage(cycle, snapshot);
@@ -177,7 +177,7 @@ fn stage(cycle: &mut Cycle, snapshot: &Snapshot) -> Vec<GrantLeaf> {
     cycle.log.append(
         &Payload::CampaignStaged(staged),
         Draft {
-            actor: CAROL,
+            actor: cycle.by.certifies,
             authority,
             blobs: vec![
                 (media_type::POPULATION, blob(&population)),
@@ -422,7 +422,7 @@ fn close_stage(cycle: &mut Cycle, ends: &BTreeMap<GrantKey, End>) {
     cycle.log.append(
         &Payload::StageClosed(closed),
         Draft {
-            actor: CAROL,
+            actor: cycle.by.certifies,
             owner: CAROL,
             authority,
             blobs: vec![(media_type::DISPOSITIONS, leaves)],
