@@ -196,6 +196,12 @@ pub(crate) enum AgentRefusal {
     /// FAILED_PRECONDITION.
     #[error("the agent must be an active principal of the kind AI_AGENT")]
     AgentRequired,
+    /// FAILED_PRECONDITION: nobody answers for themselves.
+    #[error("the owner is the agent, by their identity key")]
+    OwnerIsAgent,
+    /// FAILED_PRECONDITION.
+    #[error("the agent's mandate was taken back: grant it another one first")]
+    AgentRevoked,
     /// FAILED_PRECONDITION.
     #[error("the mandate is {0:?}")]
     MandateState(mandate::State),
@@ -304,6 +310,8 @@ impl From<AgentRefusal> for ApiError {
         let message = refusal.to_string();
         match refusal {
             AgentRefusal::AgentRequired => Self::failed_precondition("AGENT_REQUIRED", message),
+            AgentRefusal::OwnerIsAgent => Self::failed_precondition("OWNER_IS_AGENT", message),
+            AgentRefusal::AgentRevoked => Self::failed_precondition("AGENT_REVOKED", message),
             AgentRefusal::MandateState(state) => {
                 Self::failed_precondition("MANDATE_STATE", message)
                     .with_metadata("state", crate::api::mandate_state(state).as_str_name())

@@ -89,7 +89,32 @@ impl World {
     }
 
     async fn uses(&self, act: &str, removals: u32) -> Result<(), (Code, String)> {
+        let acting = self
+            .check("robo", DecisionAction::Remediate)
+            .await
+            .agent
+            .unwrap();
+        let none = "tenants/acme/mandates/none".to_owned();
+        self.uses_under(
+            if acting.mandate.is_empty() {
+                none
+            } else {
+                acting.mandate
+            },
+            act,
+            removals,
+        )
+        .await
+    }
+
+    async fn uses_under(
+        &self,
+        mandate: String,
+        act: &str,
+        removals: u32,
+    ) -> Result<(), (Code, String)> {
         let request = UseMandateRequest {
+            mandate,
             agent: name_of("robo"),
             action: DecisionAction::Remediate.into(),
             act: act.to_owned(),
@@ -283,7 +308,7 @@ both_engines! {
         assert_eq!(world.check("robo", DecisionAction::Certify).await.decision_rights, []);
         // Whoever is no agent is asked nothing.
         assert_eq!(world.check("ada", DecisionAction::Remediate).await.agent, None);
-        let request = UseMandateRequest { agent: name_of("ada"), action: 2, act: "a".into(), removals: 0 };
+        let request = UseMandateRequest { agent: name_of("ada"), action: 2, act: "a".into(), removals: 0, mandate: granted.name.clone() };
         let refused = world.deployment.service.mandates.clone().use_mandate(request).await.unwrap_err();
         assert_eq!(refused.code(), Code::NotFound);
         world.audited().await;
@@ -461,6 +486,52 @@ both_engines! {
         let second = world.granted(AgentMandate { removals_max: 5, ..mandate(Autonomy::ExecuteBounded) }).await;
         assert_eq!(world.uses("plan-1", 6).await.unwrap_err().1, "MANDATE_LIMIT", "6 of 5 in all");
         assert_eq!(world.shown(&second.name).await.removals_total, 0);
+    }
+
+    async fn e11_what_was_judged_under_one_mandate_is_not_counted_under_another(db: TestDatabase) {
+        let world = World::start(db).await;
+        let wide = world.granted(mandate(Autonomy::ExecuteBounded)).await;
+        world.uses_under(wide.name.clone(), "a", 1).await.unwrap();
+        world.granted(AgentMandate { scope: vec!["tenants/acme/sources/lab".into()], ..mandate(Autonomy::Propose) }).await;
+        assert_eq!(world.uses_under(wide.name, "b", 1).await, Err((Code::PermissionDenied, "MANDATE_REQUIRED".into())));
+    }
+
+    async fn e11_nobody_answers_for_themselves_under_another_name(db: TestDatabase) {
+        let world = World::start(db).await;
+        let mut twin = create_principal("twin", "customer", "operator");
+        let twin_is = twin.principal.as_mut().unwrap();
+        (twin_is.kind, twin_is.identity_key) = (PrincipalKind::AiAgent.into(), "Dora@zebra.example".into());
+        world.ada.principals.clone().create_principal(twin).await.unwrap();
+        let own = AgentMandate { agent: name_of("twin"), owner: name_of("dora"), ..mandate(Autonomy::Observe) };
+        let refused = propose(&world.ada, own).await.unwrap_err();
+        assert_eq!(refused_by(&refused), (Code::FailedPrecondition, "OWNER_IS_AGENT".into()));
+    }
+
+    async fn e11_an_agent_that_lost_its_mandate_is_given_no_credential_before_another(db: TestDatabase) {
+        let world = World::start(db).await;
+        let first = world.granted(mandate(Autonomy::Observe)).await;
+        // The tokens first, or the mandate: the log tells no difference.
+        let tokens: Vec<_> = world.deployment.logged("acme").await.into_iter().filter_map(|(_, payload, _)| match payload {
+            Payload::CredentialIssued(issued) if issued.principal == "principals/robo" => Some(issued.credential),
+            _ => None,
+        }).collect();
+        for token_id in tokens {
+            let request = RevokeTokenRequest { tenant: "tenants/acme".into(), token_id };
+            world.ada.principals.clone().revoke_token(request).await.unwrap();
+        }
+        world.deployment.clock.advance_ms(1);
+        revoke(&world.ada, &first.name).await.unwrap();
+        let issue = IssueTokenRequest { principal: name_of("robo"), ttl_seconds: 3_600, ..Default::default() };
+        let refused = world.ada.principals.clone().issue_token(issue.clone()).await.unwrap_err();
+        assert_eq!(refused_by(&refused), (Code::FailedPrecondition, "AGENT_REVOKED".into()));
+        world.deployment.clock.advance_ms(HOUR_MS);
+        world.granted(mandate(Autonomy::Observe)).await;
+        let issued = world.ada.principals.clone().issue_token(issue).await.unwrap().into_inner();
+        let robo = world.deployment.clients_with(&issued.token);
+        let request = GetMandateRequest { name: first.name };
+        let shown = robo.mandates.clone().get_mandate(request).await.unwrap().into_inner().mandate.unwrap();
+        assert_eq!((shown.state(), shown.kill_path.as_str()), (MandateState::Revoked, ""), "it is not told how it is stopped");
+        world.audited().await;
     }
 
     async fn e11_two_acts_at_once_never_both_take_the_last_place(db: TestDatabase) {

@@ -20,6 +20,8 @@ pub struct Mandates(MandateServiceClient<ServiceChannel>);
 pub struct Act<'a> {
     /// "tenants/{tenant}/principals/{principal}".
     pub agent: &'a str,
+    /// The mandate under which authority has judged it.
+    pub mandate: &'a str,
     /// What it decides, or under what it starts something.
     pub action: DecisionAction,
     /// Names it: the same act of an agent counts once.
@@ -44,6 +46,7 @@ impl Mandates {
             agent: act.agent.to_owned(),
             action: act.action.into(),
             act: act.name.to_owned(),
+            mandate: act.mandate.to_owned(),
             removals: u32::try_from(act.removals).unwrap_or(u32::MAX),
         };
         let answer = self.0.clone().use_mandate(request).await;

@@ -195,9 +195,9 @@ impl Context {
                     )
                 })?;
                 let right = held.record_hash;
-                if standing.is_agent {
+                if let Some(mandate) = &standing.mandate {
                     let agent = &asked.full(tenant);
-                    self.authority.count(agent, act).await?;
+                    self.authority.count(agent, mandate, act).await?;
                 }
                 Some(right)
             }

@@ -201,12 +201,12 @@ impl Context {
     pub(crate) async fn count(
         &self,
         tenant: &str,
-        caller: &Caller,
+        (caller, agent): (&Caller, &Agent),
         duty: Duty,
         act: (&str, u64),
     ) -> Result<(), ApiError> {
-        let agent = Self::principal(tenant, caller)?;
-        self.authority.count((tenant, &agent), duty, act).await
+        let who = (tenant, &Self::principal(tenant, caller)?);
+        self.authority.count(who, agent, duty, act).await
     }
 
     /// Refuses one of a provider's people where the tier of their engagement does not reach (B23): carrying out needs no right of

@@ -34,7 +34,7 @@ CREATE INDEX mandates_of_agent ON mandates (tenant, agent);
 -- An agent has one at most that was granted and has not ended before its term.
 CREATE UNIQUE INDEX mandates_granted ON mandates (tenant, agent) WHERE ended = 0 AND grantor <> '';
 
--- What agents were about to decide or start. Written by UseMandate; acts of more than two days ago are removed by it.
+-- What agents were about to decide or start. Written by UseMandate.
 CREATE TABLE mandate_uses (
     tenant   TEXT   NOT NULL,
     agent    TEXT   NOT NULL, -- principal

@@ -4,7 +4,11 @@ use counterfoil_chassis::{ApiError, Caller, Role, names::PrincipalName};
 use counterfoil_evidence::v1::RolePermissions;
 use counterfoil_proto::authority as proto;
 
-use super::{Api, conditions::Offered, convert};
+use super::{
+    Api,
+    conditions::Offered,
+    convert::{self, MandateName},
+};
 use crate::{
     error::AgentRefusal,
     model::{
@@ -143,6 +147,10 @@ pub(super) async fn use_mandate(
     if !(1..=ACT_CHARS_MAX).contains(&chars) {
         return Err(ApiError::invalid("act", "must have 1 to 200 characters"));
     }
+    let named = MandateName::parse_field("mandate", &request.mandate)?;
+    if named.tenant != name.tenant {
+        return Err(ApiError::not_found());
+    }
     // The tenant's lock: two acts at once never both take the last place, and none is counted after its mandate was taken back.
     let mut tx = api.db.write_tx(&name.tenant).await?;
     let found = store::principals::get(tx.conn(), &name.tenant, &id).await?;
@@ -153,7 +161,9 @@ pub(super) async fn use_mandate(
         true => in_force(tx.conn(), (&name.tenant, &id), now_ms).await?,
         false => None,
     };
-    let covering = mandate.filter(|(mandate, _)| mandate.terms.actions.contains(&action));
+    let covering = mandate.filter(|(mandate, _)| {
+        mandate.id.as_str() == named.mandate && mandate.terms.actions.contains(&action)
+    });
     let (mandate, _) = covering.ok_or(AgentRefusal::MandateRequired)?;
     // An act that was counted before may not have been done then: it is counted again, at this time, in its own stead.
     let when = (request.act.as_str(), now_ms);

@@ -2,7 +2,7 @@
 
 use counterfoil_chassis::{
     ApiError, Caller, RecordDraft,
-    names::{new_id, tenant_field},
+    names::{PrincipalName, new_id, tenant_field},
 };
 use counterfoil_evidence::v1::{
     AgentMandateCertified, AgentMandateGranted, AgentMandateProposed, AgentResumed, AgentRevoked,
@@ -130,7 +130,15 @@ async fn require_agent_and_owner(
             principal: owner.clone(),
             reason,
         })
-    })
+    })?;
+    let [agent, owner] = [agent, owner].map(|id| found.get(id));
+    match agent
+        .zip(owner)
+        .is_some_and(|(one, other)| one.is_same(other))
+    {
+        true => Err(AgentRefusal::OwnerIsAgent.into()),
+        false => Ok(()),
+    }
 }
 
 async fn named(change: &mut Change, name: &MandateName) -> Result<Mandate, ApiError> {
@@ -151,7 +159,27 @@ async fn tell(
     now_ms: i64,
 ) -> Result<proto::AgentMandate, ApiError> {
     let there = owner_is_there(connection, tenant, mandate).await?;
-    Ok(shape::mandate(tenant, mandate, (there, now_ms)))
+    let mut told = shape::mandate(tenant, mandate, (there, now_ms));
+    let agent = store::principals::get(connection, tenant, &mandate.terms.agent).await?;
+    let gone = !agent.is_some_and(|agent| agent.is_active());
+    if gone && told.lack.is_empty() && mandate.state(now_ms) == State::Active {
+        "AGENT_ENDED".clone_into(&mut told.lack);
+    }
+    Ok(told)
+}
+
+/// Whether an AI agent asks: it is not told how it is stopped.
+async fn is_agent(
+    connection: &mut Connection,
+    caller: &Caller,
+    tenant: &str,
+) -> Result<bool, ApiError> {
+    let Ok(name) = PrincipalName::parse(caller.principal()) else {
+        return Ok(false);
+    };
+    let id = PrincipalId::stored(name.principal);
+    let found = store::principals::get(connection, tenant, &id).await?;
+    Ok(found.is_some_and(|one| one.kind == PrincipalKind::AiAgent))
 }
 
 pub(super) async fn grant_mandate(
@@ -442,7 +470,10 @@ pub(super) async fn get_mandate(
     let found = found.ok_or_else(ApiError::not_found)?;
     let now_ms = api.clock.now_ms();
     let used = store::mandates::used(&mut reader, &name.tenant, &found, ("", now_ms)).await?;
-    let told = tell(&mut reader, (&name.tenant, &found), now_ms).await?;
+    let mut told = tell(&mut reader, (&name.tenant, &found), now_ms).await?;
+    if is_agent(&mut reader, caller, &name.tenant).await? {
+        told.kill_path.clear();
+    }
     Ok(proto::GetMandateResponse {
         mandate: Some(shape::with_use(told, used)),
     })
@@ -465,6 +496,9 @@ pub(super) async fn list_mandates(
     let mut mandates = Vec::with_capacity(rows.len());
     for row in &rows {
         mandates.push(tell(&mut reader, (&tenant, row), now_ms).await?);
+    }
+    if is_agent(&mut reader, caller, &tenant).await? {
+        mandates.iter_mut().for_each(|one| one.kill_path.clear());
     }
     Ok(proto::ListMandatesResponse {
         mandates,

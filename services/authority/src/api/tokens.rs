@@ -19,7 +19,7 @@ use super::{
     convert, emergencies, policies,
 };
 use crate::{
-    error::Refusal,
+    error::{AgentRefusal, Refusal},
     model::{
         credential::{
             CredentialKind, Own, TokenTerms, calls_from_elsewhere, has_say, is_machine_for_human,
@@ -117,6 +117,9 @@ impl Change {
         }
         if calls_from_elsewhere(self.tenant.kind, &principal) {
             return Err(Refusal::TokenOfOwnTenant.into());
+        }
+        if store::mandates::is_revoked(self.tx.conn(), &tenant, id).await? {
+            return Err(AgentRefusal::AgentRevoked.into());
         }
         let Some((issuer, own)) = self.presented(caller).await? else {
             return Ok((principal, None));

@@ -9,9 +9,6 @@ use crate::model::{
     right::{DecisionAction, Scope},
 };
 
-/// How long an act is remembered: longer than any window it counts in.
-const REMEMBERED_MS: i64 = 2 * 86_400_000;
-
 fn read(row: &AnyRow) -> Result<Mandate, sqlx::Error> {
     let end = match row::int(row, "ended")? {
         0 => None,
@@ -242,6 +239,24 @@ pub(crate) async fn suspend(
     Ok(())
 }
 
+/// Whether what an agent was granted was taken back, and nothing was granted to it since.
+pub(crate) async fn is_revoked(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    agent: &PrincipalId,
+) -> Result<bool, sqlx::Error> {
+    let found: (i64, i64) = sqlx::query_as(
+        "SELECT CAST(COALESCE(SUM(CASE WHEN ended = 1 THEN 1 ELSE 0 END), 0) AS BIGINT), \
+         CAST(COALESCE(SUM(CASE WHEN ended = 0 THEN 1 ELSE 0 END), 0) AS BIGINT) \
+         FROM mandates WHERE tenant = $1 AND agent = $2 AND grantor <> ''",
+    )
+    .bind(tenant)
+    .bind(agent.as_str())
+    .fetch_one(connection)
+    .await?;
+    Ok(found.0 > 0 && found.1 == 0)
+}
+
 /// Takes a mandate back.
 pub(crate) async fn revoke(
     connection: &mut AnyConnection,
@@ -288,7 +303,8 @@ pub(crate) async fn used(
     })
 }
 
-/// Counts an act of an agent under its mandate, or counts it anew, and forgets what counts in no window any more. `used`: without it.
+/// Counts an act of an agent under its mandate, or counts it anew. `used`: without it. What counts in no window any more is kept: a clock
+/// that was wrong once must not forget what counts.
 pub(crate) async fn count(
     connection: &mut AnyConnection,
     tenant: &str,
@@ -297,15 +313,12 @@ pub(crate) async fn count(
     (used, now_ms): (Used, i64),
 ) -> Result<(), sqlx::Error> {
     let agent = mandate.terms.agent.as_str();
-    sqlx::query(
-        "DELETE FROM mandate_uses WHERE tenant = $1 AND agent = $2 AND (at_ms < $3 OR act = $4)",
-    )
-    .bind(tenant)
-    .bind(agent)
-    .bind(now_ms - REMEMBERED_MS)
-    .bind(act)
-    .execute(&mut *connection)
-    .await?;
+    sqlx::query("DELETE FROM mandate_uses WHERE tenant = $1 AND agent = $2 AND act = $3")
+        .bind(tenant)
+        .bind(agent)
+        .bind(act)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query(
         "INSERT INTO mandate_uses (tenant, agent, act, mandate, at_ms, removals) VALUES ($1, $2, $3, $4, $5, $6)",
     )

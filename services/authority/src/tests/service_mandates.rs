@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::mandate_state,
-    model::{mandate::Autonomy, principal::PrincipalKind},
+    model::{mandate::Autonomy, principal::PrincipalKind, right::DecisionAction},
 };
 
 /// What is told of a mandate: its state, why it gives nothing, and what was counted.
@@ -49,6 +49,25 @@ impl Realm {
         }
     }
 
+    /// The mandate that the service names when it is asked whether an agent may decide so.
+    async fn acts_under(
+        &self,
+        mut rights: RightsClient,
+        agent: usize,
+        action: DecisionAction,
+    ) -> String {
+        let request = proto::CheckDecisionRightRequest {
+            principal: self.person(agent),
+            action: action as i32,
+        };
+        let answer = rights.check_decision_right(request).await.unwrap();
+        let named = answer.into_inner().agent.unwrap_or_default().mandate;
+        match named.is_empty() {
+            true => format!("{}/mandates/none", self.name()),
+            false => named,
+        }
+    }
+
     pub(super) async fn call_mandates(
         &mut self,
         caller: Clients,
@@ -56,7 +75,7 @@ impl Realm {
         now_ms: i64,
     ) -> Result<(), Status> {
         let request_id = String::new();
-        let mut mandates = caller.mandates;
+        let (mut mandates, rights) = (caller.mandates, caller.rights);
         match act {
             MandateAct::Propose(wish) => {
                 let request = proto::ProposeMandateRequest {
@@ -85,11 +104,13 @@ impl Realm {
                 act,
                 removals,
             } => {
+                let mandate = self.acts_under(rights, *agent, *action).await;
                 let request = proto::UseMandateRequest {
                     agent: self.person(*agent),
                     action: *action as i32,
                     act: format!("act-{act}"),
                     removals: *removals,
+                    mandate,
                 };
                 mandates.use_mandate(request).await?;
             }
@@ -179,6 +200,9 @@ impl Realm {
     }
 }
 
+type RightsClient = proto::decision_right_service_client::DecisionRightServiceClient<
+    counterfoil_chassis::client::ServiceChannel,
+>;
 type MandatesClient = proto::mandate_service_client::MandateServiceClient<
     counterfoil_chassis::client::ServiceChannel,
 >;

@@ -248,6 +248,14 @@ impl Turn<'_> {
         if calls_from_elsewhere(TenantKind::Customer, principal) {
             return Err(Refusal::TokenOfOwnTenant.into());
         }
+        let of_agent = || {
+            let granted = self.realm.mandates.iter().filter(|one| one.grant.is_some());
+            granted.filter(|one| one.terms.agent == principal.id)
+        };
+        let revoked = of_agent().any(|one| one.end == Some(End::Revoked));
+        if revoked && !of_agent().any(|one| one.end.is_none()) {
+            return Err(AgentRefusal::AgentRevoked.into());
+        }
         if !has_say(TenantKind::Customer, &self.caller, principal) {
             return Err(Refusal::CallerNotCustomer.into());
         }

@@ -12,9 +12,6 @@ use crate::model::{
 
 static LEVELS: LazyLock<Levels> = LazyLock::new(|| Levels::of_table().unwrap());
 
-/// How long an act is remembered at least; it is forgotten when its agent does something else after that.
-const REMEMBERED_MS: i64 = 2 * 86_400_000;
-
 /// An act of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Counted {
@@ -116,9 +113,8 @@ impl Realm {
     pub(super) fn count(&mut self, at: usize, act: usize, removals: u32, now_ms: i64) {
         let used = self.used(at, Some(act), now_ms);
         let agent = self.mandates[at].terms.agent.clone();
-        let since_ms = now_ms - REMEMBERED_MS;
         self.counted
-            .retain(|one| one.agent != agent || (one.at_ms >= since_ms && one.act != act));
+            .retain(|one| one.agent != agent || one.act != act);
         self.counted.push(Counted {
             agent,
             act,

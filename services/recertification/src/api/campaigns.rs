@@ -145,6 +145,11 @@ impl Api {
         caller.require_tenant(&tenant)?;
         self.context.tenants.require_active(&tenant).await?;
         let definition = self.definition(caller, &tenant, &request).await?;
+        let (method, id) = ("CreateCampaign", &request.request_id);
+        let key = &definition.key;
+        if let Some(answer) = self.replay(caller, key, method, id, &request).await? {
+            return self.created(&tenant, answer).await;
+        }
         let act = match request.request_id.as_str() {
             "" => format!("CreateCampaign/{}", definition.key.campaign),
             id => format!("CreateCampaign/request/{id}"),
@@ -152,7 +157,6 @@ impl Api {
         let mover = Mover::Caller { caller, act: &act };
         let stamp = self.context.stamp(mover, &definition).await?;
         let mut tx = self.context.db.write_tx(&tenant).await?;
-        let method = "CreateCampaign";
         let begun =
             idempotency::begin(&mut tx, caller, method, &request.request_id, &request).await?;
         let fresh = match begun {

@@ -11,6 +11,7 @@ use counterfoil_proto::reconciliation::{ExecuteRemediationRequest, ExecuteRemedi
 
 use super::{Api, convert, peers::authority::Duty, resolve::locked};
 use crate::{
+    context::Context,
     error::wrong_state,
     model::{
         entities::Remediation,
@@ -38,7 +39,7 @@ impl Api {
             .await?;
         // The principals of a source may have changed since it was planned.
         self.read_only_sources(&tenant.id, &sources).await?;
-        let stamp = self.starter(caller, &key, &sources).await?;
+        let (stamp, own) = self.starter(caller, &key, &sources).await?;
 
         let mut tx = self.context.db.write_tx(&tenant.id).await?;
         let begun = idempotency::begin(
@@ -59,11 +60,16 @@ impl Api {
             let (id, from) = (&key.remediation, remediation.state);
             let draft = records::started(&stamp, &remediation);
             self.context.outbox.emit(&mut tx, draft).await?;
-            store::remediations::dispatch(&mut tx, id, from).await?;
+            store::remediations::dispatch(&mut tx, id, from, own.as_ref()).await?;
             store::actions::reset_tries(&mut tx, id).await?;
             remediation.state = RemediationState::Dispatched;
         } else if !remediation.state.is_running() {
             return Err(wrong_state(remediation.state));
+        } else if remediation.agent.is_some() && remediation.agent != own {
+            // What an agent has started goes on in the name of whoever starts it now, also when that agent was stopped.
+            let draft = records::started(&stamp, &remediation);
+            self.context.outbox.emit(&mut tx, draft).await?;
+            store::remediations::hand_over(&mut tx, &key.remediation, own.as_ref()).await?;
         }
         let counts = store::actions::verified_counts(
             tx.conn(),
@@ -90,18 +96,18 @@ impl Api {
         Ok(answer)
     }
 
-    /// The stamp of who starts a plan. Humans and services need no right of their own for that; an AI agent needs one that its
+    /// The stamp of who starts a plan, and the AI agent that they are. Humans and services need no right of their own for that; an AI agent needs one that its
     /// mandate leaves, and a human before it unless it goes on alone.
     async fn starter(
         &self,
         caller: &Caller,
         key: &RemediationKey,
         sources: &BTreeSet<String>,
-    ) -> Result<Stamp, ApiError> {
+    ) -> Result<(Stamp, Option<Principal>), ApiError> {
         let (tenant, duty) = (&key.tenant, Duty::Remediate);
         let (stamp, agent) = self.context.starting(tenant, caller, sources).await?;
         let Some(agent) = agent else {
-            return Ok(stamp);
+            return Ok((stamp, None));
         };
         let remediation = {
             let mut connection = self.context.db.read(tenant).await?;
@@ -116,8 +122,10 @@ impl Api {
         }
         let act = plan_act(&remediation.id);
         let act = (act.as_str(), remediation.actions_count);
-        self.context.count(tenant, caller, duty, act).await?;
-        Ok(stamp)
+        self.context
+            .count(tenant, (caller, &agent), duty, act)
+            .await?;
+        Ok((stamp, Some(Context::principal(tenant, caller)?)))
     }
 
     /// Whether a human planned it, or let it go on when it was held.

@@ -20,6 +20,9 @@ use crate::{
     store::{self, findings::Filter},
 };
 
+/// Short name of the rpc that accepts a risk.
+const METHOD: &str = "AcceptFindingRisk";
+
 impl Api {
     pub(super) async fn findings(
         &self,
@@ -80,24 +83,25 @@ impl Api {
             right.covers_tag(key.source_tag())
         })?;
         let (rules, _) = self.context.authority.policy(&tenant.id).await?;
-        if until_ms <= stamp.now_ms || until_ms - stamp.now_ms > rules.exception_max_ms {
-            let days = rules.exception_max_ms / 86_400_000;
-            return Err(ApiError::invalid(
-                "until_time",
-                format!(
-                    "must lie in the future, within the policy's longest exception of {days} days"
-                ),
-            ));
-        }
+        require_within(until_ms, stamp.now_ms, rules.exception_max_ms)?;
 
-        if agent.is_some() {
-            let (id, now_ms) = (&request.request_id, stamp.now_ms);
-            self.count_risk(&name, caller, (id, now_ms)).await?;
+        if let Some(agent) = &agent {
+            if let Some(answer) = self
+                .answered((&tenant.id, caller), METHOD, &request.request_id, &request)
+                .await?
+            {
+                return self.settled_risk(&tenant.id, answer).await;
+            }
+            let act = act_of(&request, stamp.now_ms);
+            let (by, act) = ((caller, agent), (act.as_str(), 0));
+            self.context
+                .count(&tenant.id, by, Duty::Except, act)
+                .await?;
         }
 
         let mut tx = self.context.db.write_tx(&tenant.id).await?;
-        let (method, id) = ("AcceptFindingRisk", &request.request_id);
-        let begun = idempotency::begin(&mut tx, caller, method, id, &request).await?;
+        let id = &request.request_id;
+        let begun = idempotency::begin(&mut tx, caller, METHOD, id, &request).await?;
         let fresh = match begun {
             Begun::Replay(answer) => return self.settled_risk(&tenant.id, answer).await,
             Begun::Fresh(fresh) => fresh,
@@ -130,21 +134,6 @@ impl Api {
         self.settled_risk(&tenant.id, answer).await
     }
 
-    /// Counts a risk that an agent is about to accept.
-    async fn count_risk(
-        &self,
-        name: &FindingName,
-        caller: &Caller,
-        (request_id, now_ms): (&str, i64),
-    ) -> Result<(), ApiError> {
-        let act = match request_id {
-            "" => format!("AcceptFindingRisk/{}/{now_ms}", name.finding),
-            id => format!("AcceptFindingRisk/request/{id}"),
-        };
-        let (duty, act) = (Duty::Except, (act.as_str(), 0));
-        self.context.count(&name.tenant, caller, duty, act).await
-    }
-
     async fn settled_risk(
         &self,
         tenant: &str,
@@ -152,6 +141,26 @@ impl Api {
     ) -> Result<AcceptFindingRiskResponse, ApiError> {
         self.settle(tenant, &mut answer.receipt).await?;
         Ok(answer)
+    }
+}
+
+/// Refuses an exception that is over, or longer than the policy has it.
+fn require_within(until_ms: i64, now_ms: i64, max_ms: i64) -> Result<(), ApiError> {
+    if until_ms > now_ms && until_ms - now_ms <= max_ms {
+        return Ok(());
+    }
+    let days = max_ms / 86_400_000;
+    Err(ApiError::invalid(
+        "until_time",
+        format!("must lie in the future, within the policy's longest exception of {days} days"),
+    ))
+}
+
+/// How the risk that an agent is about to accept is named where its acts are counted.
+fn act_of(request: &AcceptFindingRiskRequest, now_ms: i64) -> String {
+    match request.request_id.as_str() {
+        "" => format!("{METHOD}/{}/{now_ms}", request.name),
+        id => format!("{METHOD}/request/{id}"),
     }
 }
 

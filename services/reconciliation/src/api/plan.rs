@@ -51,12 +51,15 @@ impl Api {
             agent,
         } = asked.await?;
         // It is not counted again.
+        let method = "PlanRemediation";
         if agent.is_some()
-            && let Some(answer) = self.planned_before(&tenant.id, caller, &request).await?
+            && let Some(answer) = self
+                .answered((&tenant.id, caller), method, &request.request_id, &request)
+                .await?
         {
             return self.settled_plan(&tenant.id, answer).await;
         }
-        let (rules, stamp) = self.ruled(&tenant.id, stamp, agent).await?;
+        let (rules, stamp) = self.ruled(&tenant.id, stamp, agent.as_ref()).await?;
         let run = self.run(&name).await?;
         // What is planned now is checked again in the transaction; what appears in between is left for the next plan.
         let (findings, facts) = self.removable_facts(&tenant.id, &run).await?;
@@ -67,17 +70,18 @@ impl Api {
             right.covers(sources) && (right.on_behalf_of.is_empty() || !rules.four_eyes)
         };
         let mut counted = usize::MAX;
-        if agent.is_some() {
+        if let Some(agent) = &agent {
             let (now, _) = newest.split(actions(&findings, &facts, stamp.now_ms));
             let sources = sources_of(&now);
             cite(stamp.clone(), &rights, Duty::Remediate, |right| {
                 covers(right, &sources)
             })?;
-            counted = self.counted(&tenant.id, caller, &id, now.len()).await?;
+            let by = (caller, agent);
+            counted = self.counted(&tenant.id, by, &id, now.len()).await?;
         }
 
         let mut tx = self.context.db.write_tx(&tenant.id).await?;
-        let (method, request_id) = ("PlanRemediation", &request.request_id);
+        let request_id = &request.request_id;
         let begun = idempotency::begin(&mut tx, caller, method, request_id, &request).await?;
         let fresh = match begun {
             Begun::Replay(answer) => return self.settled_plan(&tenant.id, answer).await,
@@ -120,7 +124,7 @@ impl Api {
         &self,
         tenant: &str,
         stamp: Stamp,
-        agent: Option<Agent>,
+        agent: Option<&Agent>,
     ) -> Result<(Rules, Stamp), ApiError> {
         let (mut rules, policy_hash) = self.context.authority.policy(tenant).await?;
         // What an agent plans that does not go on alone waits for a human, as what one of two people plans.
@@ -138,7 +142,7 @@ impl Api {
     async fn counted(
         &self,
         tenant: &str,
-        caller: &Caller,
+        by: (&Caller, &Agent),
         id: &str,
         removals: usize,
     ) -> Result<usize, ApiError> {
@@ -146,26 +150,9 @@ impl Api {
             let act = plan_act(id);
             let act = (act.as_str(), removals as u64);
             let duty = Duty::Remediate;
-            self.context.count(tenant, caller, duty, act).await?;
+            self.context.count(tenant, by, duty, act).await?;
         }
         Ok(removals)
-    }
-
-    /// The answer to a request that was answered before.
-    async fn planned_before(
-        &self,
-        tenant: &str,
-        caller: &Caller,
-        request: &PlanRemediationRequest,
-    ) -> Result<Option<PlanRemediationResponse>, ApiError> {
-        let mut tx = self.context.db.write_tx(tenant).await?;
-        let (method, id) = ("PlanRemediation", &request.request_id);
-        let begun = idempotency::begin(&mut tx, caller, method, id, request).await?;
-        tx.rollback().await?;
-        Ok(match begun {
-            Begun::Replay(answer) => Some(answer),
-            Begun::Fresh(_) => None,
-        })
     }
 
     /// The findings that ask for a removal, and what inventory knows of the grants that could be removed, in sources that can be written to.
@@ -340,6 +327,7 @@ fn approved(run: &Run, tripped: Option<&Tripped>, rules: &Rules, stamp: &Stamp) 
             Some(_) => RemediationState::Held,
             None => RemediationState::Approved,
         },
+        agent: None,
         runner: String::new(),
         p50_ms: 0,
         max_ms: 0,

@@ -13,6 +13,7 @@ use tonic::Code;
 
 use super::{Step, attempts, finish, read_back};
 use crate::{
+    api::peers::authority::Duty,
     context::Context,
     error::JobError,
     model::{
@@ -156,11 +157,27 @@ impl<'c> Job<'c> {
         Ok(tx)
     }
 
-    /// Refuses to send anything while the tenant is suspended, or has left.
+    /// Refuses to send anything while the tenant is suspended, or has left, or while the AI agent that started it is stopped.
     pub(super) async fn may_send(&self) -> Result<(), JobError> {
         let (tenants, tenant) = (&self.context.tenants, &self.key.tenant);
         self.patiently(|| tenants.require_under_way(tenant)).await?;
-        Ok(())
+        if self.remediation.agent.is_none() {
+            return Ok(());
+        }
+        // Somebody else may have started it in the agent's stead.
+        let now = {
+            let mut connection = self.context.db.read(tenant).await?;
+            store::remediations::get(&mut connection, &self.key).await?
+        };
+        let Some(agent) = now.and_then(|now| now.agent) else {
+            return Ok(());
+        };
+        let authority = &self.context.authority;
+        let asked = || authority.standing(tenant, &agent, Duty::Remediate);
+        match self.patiently(asked).await?.agent {
+            Some(found) if found.mandate.is_empty() => Err(agent_stopped().into()),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses to begin anything new when the service ends.
@@ -254,4 +271,11 @@ pub(super) async fn patiently<T, F: Future<Output = Result<T, ApiError>>>(
         }
         pause = (pause * 2).min(std::time::Duration::from_secs(2));
     }
+}
+
+fn agent_stopped() -> ApiError {
+    ApiError::failed_precondition(
+        "AGENT_STOPPED",
+        "the agent that started it has no mandate in force: whoever starts it again lets it go on",
+    )
 }

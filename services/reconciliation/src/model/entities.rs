@@ -91,6 +91,8 @@ pub(crate) struct Remediation {
     pub(crate) threshold_limit: u64,
     pub(crate) created_ms: i64,
     pub(crate) state: RemediationState,
+    /// The AI agent that started it the last time; `None`: no agent did.
+    pub(crate) agent: Option<Principal>,
     pub(crate) runner: String,
     pub(crate) p50_ms: i64,
     pub(crate) max_ms: i64,

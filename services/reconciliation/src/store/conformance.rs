@@ -89,6 +89,7 @@ fn remediation(id: &str, state: RemediationState) -> Remediation {
         threshold_limit: 0,
         created_ms: 1,
         state,
+        agent: None,
         runner: String::new(),
         p50_ms: 0,
         max_ms: 0,

@@ -22,7 +22,8 @@ use crate::model::entities::{Decision, Digest};
 pub(crate) const MIGRATIONS: Migrations = counterfoil_chassis::migrations!(
     "reconciliation",
     "0001_reconciliation.sql",
-    "0002_superseded.sql"
+    "0002_superseded.sql",
+    "0003_agents.sql"
 );
 
 /// Why the store does not answer.

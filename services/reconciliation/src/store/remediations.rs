@@ -123,20 +123,39 @@ pub(crate) async fn advance(
     Ok(moved.rows_affected() == 1)
 }
 
-/// Starts an execution: it is DISPATCHED, and nobody carries it out yet. False: it is not in `from`.
-pub(crate) async fn dispatch(tx: &mut WriteTx, id: &str, from: RemediationState) -> Result<bool> {
+/// Starts an execution: it is DISPATCHED, and nobody carries it out yet. `agent`: the AI agent that starts it. False: it is not in
+/// `from`.
+pub(crate) async fn dispatch(
+    tx: &mut WriteTx,
+    id: &str,
+    from: RemediationState,
+    agent: Option<&Principal>,
+) -> Result<bool> {
     let tenant = tx.tenant().to_owned();
     let moved = sqlx::query(
-        "UPDATE remediations SET state = $1, runner = '', runner_ms = 0 \
+        "UPDATE remediations SET state = $1, runner = '', runner_ms = 0, agent = $5 \
          WHERE tenant = $2 AND remediation = $3 AND state = $4",
     )
     .bind(RemediationState::Dispatched as i64)
     .bind(tenant)
     .bind(id)
     .bind(from as i64)
+    .bind(agent.map_or("", Principal::as_str))
     .execute(tx.conn())
     .await?;
     Ok(moved.rows_affected() == 1)
+}
+
+/// Notes who started a remediation that runs in an agent's stead: another agent, or nobody who is one.
+pub(crate) async fn hand_over(tx: &mut WriteTx, id: &str, agent: Option<&Principal>) -> Result<()> {
+    let tenant = tx.tenant().to_owned();
+    sqlx::query("UPDATE remediations SET agent = $1 WHERE tenant = $2 AND remediation = $3")
+        .bind(agent.map_or("", Principal::as_str))
+        .bind(tenant)
+        .bind(id)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
 }
 
 /// Makes `runner` the one who carries it out, unless somebody was seen to do so since `unseen_since_ms`: then false.
@@ -254,6 +273,10 @@ fn remediation(row: &AnyRow) -> Result<Remediation> {
         threshold_limit: count(row, "threshold_limit")?,
         created_ms: row.try_get("created_ms")?,
         state: code(row, "state", RemediationState::from_number)?,
+        agent: match row.try_get::<String, _>("agent")? {
+            none if none.is_empty() => None,
+            agent => Some(Principal::stored(agent)),
+        },
         runner: row.try_get("runner")?,
         p50_ms: row.try_get("p50_ms")?,
         max_ms: row.try_get("max_ms")?,

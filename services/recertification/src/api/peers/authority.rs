@@ -46,8 +46,8 @@ pub(crate) struct Standing {
     pub(crate) rights: Vec<Right>,
     /// Environments that it gets to at all; `None`: all.
     pub(crate) reach: Option<Vec<String>>,
-    /// Whether it is an AI agent, whose acts are counted.
-    pub(crate) is_agent: bool,
+    /// The mandate of an AI agent, whose acts are counted under it; empty: it has none in force. `None`: it is no agent.
+    pub(crate) mandate: Option<String>,
     /// The tenant's accountable owner.
     pub(crate) accountable_owner: Principal,
     /// Hash of the policy in force.
@@ -79,9 +79,15 @@ impl Authority {
     }
 
     /// Counts what an AI agent ("tenants/{tenant}/principals/{principal}") is about to do to a campaign.
-    pub(crate) async fn count(&self, agent: &str, act: &str) -> Result<(), ApiError> {
+    pub(crate) async fn count(
+        &self,
+        agent: &str,
+        mandate: &str,
+        act: &str,
+    ) -> Result<(), ApiError> {
         let act = Act {
             agent,
+            mandate,
             action: DecisionAction::Certify,
             name: act,
             removals: 0,
@@ -123,7 +129,7 @@ impl Authority {
             identity_key: answer.identity_key,
             rights,
             reach: answer.reach.map(|reach| reach.environments),
-            is_agent: answer.agent.is_some(),
+            mandate: answer.agent.map(|agent| agent.mandate),
             accountable_owner,
             policy_hash: answer.policy_hash,
         })

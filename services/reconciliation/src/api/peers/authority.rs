@@ -134,8 +134,10 @@ impl Right {
 }
 
 /// An AI agent that acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Agent {
+    /// Its mandate: "tenants/{tenant}/mandates/{mandate}"; empty: it has none in force.
+    pub(crate) mandate: String,
     /// Whether it goes on without a human.
     pub(crate) decides_alone: bool,
 }
@@ -170,12 +172,14 @@ impl Authority {
     /// Counts what an AI agent is about to decide or start, with so many removals.
     pub(crate) async fn count(
         &self,
-        (tenant, agent): (&str, &Principal),
+        (tenant, principal): (&str, &Principal),
+        agent: &Agent,
         duty: Duty,
         (act, removals): (&str, u64),
     ) -> Result<(), ApiError> {
         let act = Act {
-            agent: &agent.full(tenant),
+            agent: &principal.full(tenant),
+            mandate: &agent.mandate,
             action: duty.action(),
             name: act,
             removals,
@@ -205,6 +209,7 @@ impl Authority {
                 .collect::<Result<_, _>>()?,
             reach: answer.reach.map(|reach| reach.environments),
             agent: answer.agent.map(|agent| Agent {
+                mandate: agent.mandate,
                 decides_alone: agent.decides_alone,
             }),
             owner: owner(tenant, &answer.accountable_owner)?,

@@ -18,6 +18,7 @@ use super::{
     Account, DAY_MS, TENANT, World, reason, revoke_root,
     world::{Clients, principal_name},
 };
+use crate::jobs::Step;
 
 const AGENT: &str = "iris";
 
@@ -222,6 +223,32 @@ counterfoil_chassis::both_engines! {
         // The gate of this service may remember the agent for a second: what it does is asked for all the same.
         assert_eq!(refused(start(&agent, &planned.name).await).0, Code::PermissionDenied);
         assert!(world.of_type::<v1::RemediationStarted>().await.is_empty());
+        world.audited().await;
+        world.stop().await;
+    }
+
+    /// What an agent has started waits while it is stopped, and goes on in the name of whoever starts it again.
+    async fn e11_what_a_stopped_agent_started_waits_until_somebody_starts_it_again(db: TestDatabase) {
+        let mut world = World::start(db).await;
+        world.settings.takeover_ms = 400;
+        world.restart().await;
+        world.add_source("hr", &TWO, |_| {}).await;
+        world.review("q3", revoke_root).await;
+        let run = world.reconcile().await;
+        let agent = world.agent().await;
+        let mandate = world.mandated(mandate(Autonomy::ExecuteBounded)).await;
+        let planned = plan(&agent, &run, "").await.unwrap().remediation.unwrap();
+        world.die_at(Step::Settled);
+        start(&agent, &planned.name).await.unwrap();
+        world.died().await;
+        world.suspend_agent(&mandate).await;
+        world.clock.advance_ms(2_000);
+        world.restart().await;
+        world.gives_up(&planned.name).await;
+        assert_eq!((world.intents().await, world.grants_in("hr").len()), (0, 4), "nothing went out");
+        assert_eq!(world.carried_out(&planned.name).await.state(), RemediationState::Closed);
+        let started: Vec<v1::RemediationStarted> = world.of_type().await;
+        assert_eq!((started.len(), world.grants_in("hr").len()), (2, 2));
         world.audited().await;
         world.stop().await;
     }
