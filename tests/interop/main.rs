@@ -13,6 +13,7 @@
 )]
 
 mod log;
+mod sparse_map;
 
 use counterfoil_tests::foreign::CHECKERS;
 use counterfoil_tests::repository::root;

@@ -66,12 +66,24 @@ fn build_tlogcheck() -> Result<PathBuf> {
 /// # Errors
 /// When `tests/run` has not installed them.
 pub fn python_check() -> Result<Command> {
+    python("check.py")
+}
+
+/// A command that runs `tests/interop/sparse_map.py`.
+///
+/// # Errors
+/// When `tests/run` has not installed Python.
+pub fn python_sparse_map() -> Result<Command> {
+    python("sparse_map.py")
+}
+
+fn python(script: &str) -> Result<Command> {
     let python = root().join("target/tools/python/bin/python");
     ensure!(
         python.exists(),
         "the Python packages are installed by ./tests/run install"
     );
     let mut command = Command::new(python);
-    command.arg(root().join("tests/interop/check.py"));
+    command.arg(root().join("tests/interop").join(script));
     Ok(command)
 }
