@@ -179,9 +179,18 @@ struct BundleBlobs<'b> {
 
 impl Blobs for BundleBlobs<'_> {
     fn load(&self, sha256: &[u8; 32]) -> Option<Vec<u8>> {
-        let file = format!("{}{}", path::BLOBS, hex::encode(sha256));
-        let size = self.bundle.size(&file)?;
-        let bytes = self.bundle.read(&file, size.min(SET_BYTES_MAX)).ok()?;
+        let name = hex::encode(sha256);
+        let files = [
+            format!("{}{name}", path::BLOBS),
+            // One copy of a schema is enough.
+            format!("{}{name}.binpb", path::SCHEMAS),
+        ];
+        let found = files.iter().find_map(|file| {
+            let size = self.bundle.size(file)?;
+            Some((file, size))
+        });
+        let (file, size) = found?;
+        let bytes = self.bundle.read(file, size.min(SET_BYTES_MAX)).ok()?;
         (Sha256::digest(&bytes).as_slice() == sha256).then_some(bytes)
     }
 

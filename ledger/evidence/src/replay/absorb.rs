@@ -201,7 +201,9 @@ fn payload_of(state: &mut State, tallies: &mut Tallies, context: &Context<'_>, p
             state.snapshots.insert(pos, sealed);
         }
         Payload::SchemaRegistered(schema) => {
-            state.schemas.insert(schema.schema_hash);
+            let hash = schema.schema_hash;
+            state.schemas_registered.push((pos, hash.clone()));
+            state.schemas.insert(hash);
         }
         Payload::EpochSealed(what) => state.epochs.push(At { pos, what }),
         Payload::ObligationOpened(opened) => obligation(state, tallies, pos, &opened),

@@ -45,41 +45,51 @@ pub(super) struct Act<'s> {
     pub(super) all_sources: bool,
     pub(super) plan: Option<&'s Plan>,
     pub(super) removals: u64,
-    /// Whether it counts against the limits: a plan counts once for each agent, whether it put it forward or started it.
-    pub(super) counts: bool,
+    /// What it counts as, by its place: what an agent does for a plan, putting it forward and starting it, counts as the plan.
+    pub(super) counts_as: Pos,
 }
 
 /// What is told as soon as it is done: what has an end before it, long on record, did not come before that end.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct AtOnce {
     /// All that authority tells is on the stream on which it tells of ends.
     authority: Option<Sym>,
+    /// The changes of findings that are told with a decision, a plan or an accepted risk. Runs tell the others, as of when they began.
+    decided: HashSet<Pos>,
 }
 
 impl AtOnce {
     pub(super) fn new(state: &State) -> Self {
+        let changes = state.finding_changes.iter().filter(|change| {
+            matches!(
+                change.state,
+                FindingState::AcceptedRisk | FindingState::Remediating
+            )
+        });
         Self {
             authority: state.names.find(stream::AUTHORITY),
+            decided: changes.map(|change| change.pos).collect(),
         }
     }
 
     /// When a record says that something was done.
-    pub(super) fn moment(self, meta: &Meta) -> Moment {
+    pub(super) fn moment(&self, pos: Pos, meta: &Meta) -> Moment {
         let known = RECORD_TYPES.get(usize::from(meta.kind));
         let by_type = known.is_some_and(|known| {
             matches!(
                 known.name,
-                "ReviewDecided"
+                "CampaignDefined"
+                    | "SnapshotSealed"
+                    | "ReviewDecided"
                     | "RemediationPlanned"
                     | "RemediationStarted"
                     | "ThresholdResolved"
-                    | "FindingDispositioned"
             )
         });
         Moment {
             at_ms: meta.occurred_ms,
             recorded_ms: meta.recorded_ms,
-            at_once: by_type || Some(meta.stream) == self.authority,
+            at_once: by_type || Some(meta.stream) == self.authority || self.decided.contains(&pos),
         }
     }
 }
@@ -92,10 +102,10 @@ pub(super) fn of_agents<'s>(
 ) -> BTreeMap<Sym, Vec<Act<'s>>> {
     let at_once = AtOnce::new(state);
     let mut found: BTreeMap<Sym, Vec<Act<'s>>> = BTreeMap::new();
-    let mut take = |pos: Pos, build: &mut dyn FnMut(Sym, Moment) -> Act<'s>| {
+    let mut take = |pos: Pos, build: &mut dyn FnMut(Moment) -> Act<'s>| {
         let meta = state.meta(pos);
         if let Some(meta) = meta.filter(|meta| agents.contains(&meta.actor)) {
-            let act = build(meta.actor, at_once.moment(meta));
+            let act = build(at_once.moment(pos, meta));
             found.entry(meta.actor).or_default().push(act);
         }
     };
@@ -107,17 +117,16 @@ pub(super) fn of_agents<'s>(
         ];
         let stages = campaign.stages_closed.iter().map(|stage| stage.pos);
         for pos in records.into_iter().flatten().chain(stages) {
-            take(pos, &mut |_, moment| {
+            take(pos, &mut |moment| {
                 let sources = campaign_sources(state, campaign);
                 decision(pos, moment, DecisionAction::Certify, sources)
             });
         }
     }
     for plan in state.plans.values() {
-        let mut counted = HashSet::new();
         let mut sources = None;
         for pos in std::iter::once(&plan.pos).chain(&plan.starts) {
-            take(*pos, &mut |agent, moment| {
+            take(*pos, &mut |moment| {
                 let known = sources.get_or_insert_with(|| plans::sources(state, plan, blobs));
                 let (sources, all_sources) = known.clone();
                 Act {
@@ -132,7 +141,7 @@ pub(super) fn of_agents<'s>(
                     all_sources,
                     plan: Some(plan),
                     removals: plan.record.actions_count,
-                    counts: counted.insert(agent),
+                    counts_as: plan.pos,
                 }
             });
         }
@@ -141,7 +150,7 @@ pub(super) fn of_agents<'s>(
         if change.state != FindingState::AcceptedRisk {
             continue;
         }
-        take(change.pos, &mut |_, moment| {
+        take(change.pos, &mut |moment| {
             let at = state.finding_at.get(&change.finding);
             let finding = at.and_then(|at| state.findings.get(*at as usize));
             let source = finding.and_then(|found| state.source_of(found.key.source_tag()));
@@ -166,6 +175,6 @@ fn decision(pos: Pos, moment: Moment, action: DecisionAction, sources: Vec<&str>
         all_sources: true,
         plan: None,
         removals: 0,
-        counts: true,
+        counts_as: pos,
     }
 }

@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, HashSet};
 use super::Blobs;
 use super::acts::{self, Act, AtOnce, Kind};
 use super::check::{Check, Tallies};
+use super::known::Known;
 use super::mandates::{self, Lack, Mandate, Moment};
 use super::places;
-use super::plans::first_intent;
+use super::plans::{first_intent, intents};
+use super::starts::newest_start;
 use super::state::{Plan, Pos, State, Sym};
-use super::volumes::{Done, Share, beyond, within};
+use super::volumes::{Done, Share, apart, beyond, within};
 use crate::catalogue::RECORD_TYPES;
 use crate::v1::{AgentAutonomy, PrincipalKind};
 
@@ -20,36 +22,27 @@ const HOUR_MS: i64 = 50 * MINUTE_MS;
 /// The same of a day.
 const DAY_MS: i64 = (24 * 60 - 10) * MINUTE_MS;
 
-/// Record types by which somebody grants, approves, certifies, resolves or reviews, or says where a source is and with that where
-/// mandates hold. Taking something away is none of it.
-const FOR_HUMANS: [&str; 27] = [
-    "TenantLifecycleChanged",
-    "PolicyBundlePublished",
-    "PrincipalRegistered",
-    "DecisionRightGranted",
-    "DelegationGranted",
-    "EmergencyAccessActivated",
-    "EmergencyUseReviewed",
-    "EscalationPathSet",
-    "RetentionPolicySet",
-    "BusinessUnitOwnerSet",
-    "EngagementApproved",
-    "EngagementExtended",
-    "SubcontractorEngaged",
-    "ResponsibilityAssigned",
-    "CompetencyEvidenceAccepted",
-    "PartnerTierSet",
-    "EnvironmentSensitivitySet",
-    "ReassessmentCompleted",
-    "OperatorAssigned",
-    "CredentialIssued",
-    "AgentMandateGranted",
-    "AgentMandateCertified",
-    "AgentResumed",
-    "SourceRegistered",
-    "ObjectClassified",
-    "ReviewDecided",
-    "ThresholdResolved",
+/// Which records may be an agent's, and the least autonomy that has them: what services write in the name of whoever calls what an
+/// agent may call (`model/autonomy.txt` of authority). Every other is for humans and services.
+const BY_AGENTS: [(&str, AgentAutonomy); 16] = [
+    // Somebody of a provider came in, to read.
+    ("OperatorAccessUsed", AgentAutonomy::Observe),
+    ("SnapshotSealed", AgentAutonomy::Propose),
+    ("ReconRunSealed", AgentAutonomy::Propose),
+    ("FindingOpened", AgentAutonomy::Propose),
+    // Runs and plans change findings; who accepts a risk decides, and is held to that as an act.
+    ("FindingDispositioned", AgentAutonomy::Propose),
+    ("RemediationPlanned", AgentAutonomy::Propose),
+    ("ThresholdTripped", AgentAutonomy::Propose),
+    ("RemediationStarted", AgentAutonomy::ExecuteWithApproval),
+    ("CampaignDefined", AgentAutonomy::ExecuteBounded),
+    ("CampaignStaged", AgentAutonomy::ExecuteBounded),
+    ("ReviewItemRouted", AgentAutonomy::ExecuteBounded),
+    ("ReviewItemLapsed", AgentAutonomy::ExecuteBounded),
+    ("ReviewItemVoided", AgentAutonomy::ExecuteBounded),
+    ("ExceptionGranted", AgentAutonomy::ExecuteBounded),
+    ("StageClosed", AgentAutonomy::ExecuteBounded),
+    ("CampaignClosed", AgentAutonomy::ExecuteBounded),
 ];
 
 /// What an agent had, in the order in which it was granted.
@@ -66,10 +59,19 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) {
         return;
     }
     let had = mandates::of_agents(state);
-    records(state, tallies, &agents, &had);
+    // Before there were mandates, agents had none.
+    let known = Known::of(state, blobs, "AgentMandateProposed");
+    records(state, tallies, (&agents, &had), known);
+    for plan in state.plans.values() {
+        carried_out(state, tallies, (&agents, &had), plan);
+    }
     for (agent, acts) in acts::of_agents(state, &agents, blobs) {
         let had = had.get(&agent).map_or(&[][..], Vec::as_slice);
-        let held: Vec<Held<'_, '_>> = acts.iter().map(|act| Held::of(state, had, act)).collect();
+        let held: Vec<Held<'_, '_>> = acts
+            .iter()
+            .filter(|act| known.at(state, act.pos))
+            .map(|act| Held::of(state, had, act))
+            .collect();
         for held in &held {
             within_the_mandate(state, tallies, held);
             let_by_a_human(state, tallies, held);
@@ -78,10 +80,20 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) {
     }
 }
 
-fn records(state: &State, tallies: &mut Tallies, agents: &HashSet<Sym>, had: &Had<'_>) {
+fn records(
+    state: &State,
+    tallies: &mut Tallies,
+    (agents, had): (&HashSet<Sym>, &Had<'_>),
+    known_from: Known,
+) {
+    let mut before = 0_u64;
     let at_once = AtOnce::new(state);
     for (pos, meta) in (0..).zip(&state.metas) {
         if !agents.contains(&meta.actor) {
+            continue;
+        }
+        if !known_from.at(state, pos) {
+            before += 1;
             continue;
         }
         let entry = || {
@@ -89,19 +101,39 @@ fn records(state: &State, tallies: &mut Tallies, agents: &HashSet<Sym>, had: &Ha
             format!("{}: {name}", state.entry(pos))
         };
         tallies.checked(Check::I65);
-        let moment = at_once.moment(meta);
+        let moment = at_once.moment(pos, meta);
         let own = had.get(&meta.actor).map_or(&[][..], Vec::as_slice);
-        if let Some(lack) = lack(own, moment) {
+        let lack = lack(own, moment);
+        let lacks = lack.is_some();
+        if let Some(lack) = lack {
             let (check, why) = told(lack);
             tallies.fail(check, format!("{} {why}", entry()));
         }
         tallies.checked(Check::I69);
-        let known = RECORD_TYPES.get(usize::from(meta.kind));
-        let for_humans = known.is_some_and(|known| FOR_HUMANS.contains(&known.name));
         tallies.checked(Check::I68);
-        tallies.expect(Check::I68, !for_humans, || {
-            format!("{} is an AI agent, and that is for humans", entry())
-        });
+        let known = RECORD_TYPES.get(usize::from(meta.kind));
+        // What a verifier does not know, it does not judge (I-05).
+        let Some(known) = known else {
+            continue;
+        };
+        let least = BY_AGENTS.iter().find(|(name, _)| *name == known.name);
+        let Some((_, least)) = least else {
+            tallies.fail(
+                Check::I68,
+                format!("{} is an AI agent, and that is for humans", entry()),
+            );
+            continue;
+        };
+        let mut in_force = own.iter().filter(|one| one.lack(moment).is_none());
+        tallies.expect(
+            Check::I66,
+            lacks || in_force.any(|one| one.reaches(*least)),
+            || format!("{} had a mandate for less than {least:?}", entry()),
+        );
+    }
+    if before > 0 {
+        let what = format!("{before} records of AI agents are from before the log knew mandates");
+        tallies.skip(Check::I65, what);
     }
 }
 
@@ -255,18 +287,18 @@ fn is_human(state: &State, pos: Pos) -> bool {
 
 /// Rate and volume: within the hour and the day over all that the agent did, in all under each mandate.
 fn volumes(state: &State, tallies: &mut Tallies, had: &[Mandate<'_>], held: &[Held<'_, '_>]) {
-    let counted: Vec<&Held<'_, '_>> = held.iter().filter(|held| held.act.counts).collect();
     let done = |amount: fn(&Act<'_>) -> u64| -> Vec<Done> {
-        let acts = counted.iter().map(|held| Done {
+        let acts = held.iter().map(|held| Done {
             at_ms: held.act.moment.at_ms,
             amount: amount(held.act),
+            of: held.act.counts_as,
         });
         acts.collect()
     };
     let of_hour = within(&done(|_| 1), HOUR_MS);
     let of_day = within(&done(|act| act.removals), DAY_MS);
-    let mut shares = Vec::new();
-    for ((held, acts), removals) in counted.iter().zip(of_hour).zip(of_day) {
+    let mut touched: BTreeMap<Pos, (u64, Vec<(usize, usize)>)> = BTreeMap::new();
+    for ((held, acts), removals) in held.iter().zip(of_hour).zip(of_day) {
         let pos = held.act.pos;
         let (Some((first, _)), Some((last, _))) = (held.under.first(), held.under.last()) else {
             continue;
@@ -283,12 +315,31 @@ fn volumes(state: &State, tallies: &mut Tallies, had: &[Mandate<'_>], held: &[He
             let entry = state.entry(pos);
             format!("{entry} makes it {removals} removals within its day")
         });
-        let share = Share {
-            first: *first,
-            last: *last,
-            amount: held.act.removals,
-        };
-        shares.push((pos, share));
+        let own = touched.entry(held.act.counts_as).or_default();
+        own.0 = held.act.removals;
+        own.1.push((*first, *last));
+    }
+    in_all(state, tallies, had, touched);
+}
+
+/// Under one mandate never more removals than it has for its life; a plan counts once under each under which its agent did something
+/// for it.
+fn in_all(
+    state: &State,
+    tallies: &mut Tallies,
+    had: &[Mandate<'_>],
+    touched: BTreeMap<Pos, (u64, Vec<(usize, usize)>)>,
+) {
+    let mut shares = Vec::new();
+    for (pos, (amount, touched)) in touched {
+        for (first, last) in apart(touched) {
+            let share = Share {
+                first,
+                last,
+                amount,
+            };
+            shares.push((pos, share));
+        }
     }
     let limits = had.iter().map(|one| one.terms.removals_max.into());
     let amounts: Vec<Share> = shares.iter().map(|(_, share)| *share).collect();
@@ -299,5 +350,37 @@ fn volumes(state: &State, tallies: &mut Tallies, had: &[Mandate<'_>], held: &[He
             Check::I66,
             format!("{entry}: more removals than the mandate has for its life"),
         );
+    }
+}
+
+/// Nothing goes out of what an agent started and nobody took over, once the agent has no mandate.
+fn carried_out(
+    state: &State,
+    tallies: &mut Tallies,
+    (agents, had): (&HashSet<Sym>, &Had<'_>),
+    plan: &Plan,
+) {
+    for intent in intents(state, plan) {
+        let Some(start) = newest_start(plan, intent).and_then(|start| state.meta(start)) else {
+            continue;
+        };
+        let Some(meta) = state.meta(intent).filter(|_| agents.contains(&start.actor)) else {
+            continue;
+        };
+        tallies.checked(Check::I69);
+        let moment = Moment {
+            at_ms: meta.occurred_ms,
+            recorded_ms: meta.recorded_ms,
+            at_once: false,
+        };
+        let own = had.get(&start.actor).map_or(&[][..], Vec::as_slice);
+        if let Some(lack) = lack(own, moment) {
+            let (entry, agent) = (state.entry(intent), state.names.text(start.actor));
+            let (_, why) = told(lack);
+            tallies.fail(
+                Check::I69,
+                format!("{entry} carries out what {agent} started, which {why}"),
+            );
+        }
     }
 }

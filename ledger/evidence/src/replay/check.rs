@@ -65,11 +65,11 @@ checks! {
     I43 "I-43" [], "every access in an emergency is of two humans, at most four hours, and reviewed by a third in time or missed on record";
     I58 "I-58" [], "authorised set, situations and findings recompute from decisions and snapshot";
     I59 "I-59" [], "no plan above the policy's threshold was carried out before a human resolved it";
-    I65 "I-65" [], "every AI agent that did something had a mandate in force, granted by two people of the customer, with an owner, certified in time";
+    I65 "I-65" [], "every AI agent that did something had a mandate in force, put forward by one human, granted by another of the customer, with an owner, certified in time";
     I66 "I-66" [], "whatever an AI agent decided or started is within its mandate: level, action, place, rate and volume";
     I67 "I-67" [], "every plan that was carried out was started on record, and an AI agent's only after a human let it where its mandate wants one";
-    I68 "I-68" [], "no AI agent grants, approves, certifies, resolves or reviews anything";
-    I69 "I-69" [], "no AI agent did anything once it was stopped; with the mandate that was taken back its credentials were revoked";
+    I68 "I-68" [], "no AI agent did what is for humans: it grants, approves, resolves and reviews nothing, and certifies no mandate";
+    I69 "I-69" [], "no AI agent did anything once it was stopped, and nothing went on that it had started; with the mandate that was taken back its credentials were revoked";
     I81 "I-81" [], "nobody but the customer gave anybody the means to act as the customer, once the tenant was governed";
     I82 "I-82" [], "what the policy reserves for two people was proposed by one human and approved by another";
     G13 "G13" [], "reported remediation times are the differences of recorded times";

@@ -1,4 +1,4 @@
-//! What was said of the mandates of AI agents: put forward by one, granted by another, a human of the customer, for a time, with an owner
+//! What was said of the mandates of AI agents: put forward by one human, granted by another, of the customer, for a time, with an owner
 //! and a date by which it is certified anew (I-65), nobody being the agent itself (I-68); and how agents were stopped (I-69).
 //!
 //! Principals, credentials and mandates are all on the stream of authority: their places tell their order.
@@ -141,8 +141,8 @@ impl<'s> Judge<'s> {
         };
         self.known.insert(&what.mandate, new);
         let proposer = self.actor(pos);
-        self.active(proposer, pos)
-            .map_err(|why| format!("was put forward by somebody else: {why}"))?;
+        self.human(proposer, pos)
+            .map_err(|why| format!("was put forward by no human: {why}"))?;
         Ok(())
     }
 
@@ -316,7 +316,8 @@ impl<'s> Judge<'s> {
             ends.any(|(at, from_ms)| fits(*at, *from_ms))
         };
         let with = |_: Pos, from_ms: i64| from_ms == what.effective_ms;
-        let before = |at: Pos, from_ms: i64| at < pos && from_ms != what.effective_ms;
+        // One that stands before it is a revocation of its own, though it be of the same millisecond.
+        let before = |at: Pos, _: i64| at < pos;
         // They are told one after the other: the last ones may be on their way.
         let last_ms = self.state.last_recorded_ms();
         let complete = self.state.recorded_ms(pos).saturating_add(CLOCK_SKEW_MS) < last_ms;

@@ -256,7 +256,10 @@ pub(super) fn of_agents(state: &State) -> BTreeMap<Sym, Vec<Mandate<'_>>> {
         match &told.what {
             Told::Certified(one) => own.is_certified(at, one.due_ms),
             Told::Suspended(_) => own.stops(at, Lack::Suspended),
-            Told::Resumed(_) if !own.over && !own.runs() => own.goes_on(at.0, at.1),
+            Told::Resumed(_) if !own.over && !own.runs() => {
+                // Let go on before it begins, it begins no earlier for that.
+                own.goes_on(own.terms.valid_from_ms.max(at.0), at.1);
+            }
             Told::Revoked(_) => own.stops(at, Lack::Revoked),
             Told::Proposed(_) | Told::Granted(_) | Told::Resumed(_) => {}
         }

@@ -15,6 +15,7 @@
 //! | `titles`, `two_people`, `emergencies` | rights passed on, four eyes, break-glass (I-13, I-16, I-43, I-82) |
 //! | `mandates`, `acts`, `volumes` | nothing: when an AI agent may have had a mandate, what it did, how much of it |
 //! | `mandated`, `agents` | mandates of AI agents, and what they did under them (I-65 to I-69) |
+//! | `known` | nothing: from where on a log can have records of a type |
 //! | `governed`, `life` | the tenant and its units (I-12, I-17) |
 //! | `inventory` | syncs and snapshots (I-19, I-20) |
 //! | `places` | who says of which environment and tier a source is (I-46), which rights and tiers are held to (I-13) |
@@ -41,6 +42,7 @@ mod ending;
 mod facts;
 mod governed;
 mod inventory;
+mod known;
 mod ledger;
 mod life;
 mod mandated;

@@ -204,13 +204,18 @@ pub(super) fn sources<'s>(
     (found, blob.is_some())
 }
 
-/// Where a plan was first carried out.
-pub(super) fn first_intent(state: &State, plan: &Plan) -> Option<Pos> {
+/// Where a plan was carried out, in no order.
+pub(super) fn intents(state: &State, plan: &Plan) -> Vec<Pos> {
     let actions = plan.actions.iter();
     let attempts = actions
         .filter_map(|at| state.actions.get(*at as usize))
         .flat_map(|action| &action.attempts);
-    attempts.map(|attempt| attempt.pos).min()
+    attempts.map(|attempt| attempt.pos).collect()
+}
+
+/// Where a plan was first carried out.
+pub(super) fn first_intent(state: &State, plan: &Plan) -> Option<Pos> {
+    intents(state, plan).into_iter().min()
 }
 
 /// A plan promises what its policy asks for, and not less.

@@ -3,12 +3,15 @@
 
 use super::accesses::is_hired;
 use super::check::{Check, Tallies};
-use super::plans::{first_intent, sources};
+use super::known::Known;
+use super::plans::{first_intent, intents, sources};
 use super::state::{Plan, Pos, State};
 use super::{Blobs, CLOCK_SKEW_MS, standing};
 
 /// Judges who started plans, and that those which were carried out had been started.
 pub(super) fn judge(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) {
+    let known = Known::of(state, blobs, "RemediationStarted");
+    let mut before = 0_u64;
     for plan in state.plans.values() {
         for start in &plan.starts {
             tallies.checked(Check::I67);
@@ -20,14 +23,43 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies, blobs: &dyn Blobs) {
         let Some(first) = first_intent(state, plan) else {
             continue;
         };
+        if !known.at(state, first) {
+            before += 1;
+            continue;
+        }
         tallies.checked(Check::I67);
-        // All of it is told by one service: in its stream order is exact.
-        let started = plan.starts.iter().any(|start| *start < first);
-        tallies.expect(Check::I67, started, || {
-            let entry = state.entry(plan.pos);
-            format!("{entry} was carried out, and nobody had started it")
-        });
+        if let Some(unstarted) = unstarted(state, plan) {
+            let (entry, intent) = (state.entry(plan.pos), state.entry(unstarted));
+            tallies.fail(
+                Check::I67,
+                format!("{entry} was carried out with {intent}, and nobody had started it"),
+            );
+        }
     }
+    if before > 0 {
+        let what =
+            format!("{before} plans were first carried out before the log knew who starts them");
+        tallies.skip(Check::I67, what);
+    }
+}
+
+/// The first intent of a plan that nobody had started, or not again since it was closed. All of it is told by one service: in its
+/// stream order is exact.
+fn unstarted(state: &State, plan: &Plan) -> Option<Pos> {
+    let mut intents = intents(state, plan);
+    intents.sort_unstable();
+    intents.into_iter().find(|intent| {
+        let closed = plan.closes.iter().map(|close| close.pos);
+        let closed = closed.filter(|closed| closed < intent).max();
+        let started = newest_start(plan, *intent);
+        started.is_none_or(|started| closed.is_some_and(|closed| started < closed))
+    })
+}
+
+/// Where a plan had been started last.
+pub(super) fn newest_start(plan: &Plan, before: Pos) -> Option<Pos> {
+    let starts = plan.starts.iter().copied();
+    starts.filter(|start| *start < before).max()
 }
 
 /// A plan is started by a principal: a service goes on with what somebody started, and starts nothing.

@@ -426,6 +426,8 @@ pub(super) struct State {
     pub(super) metas: Vec<Meta>,
     pub(super) by_hash: ByDigest<Pos>,
     pub(super) schemas: HashSet<Vec<u8>>,
+    /// Where each was registered, in order of the log.
+    pub(super) schemas_registered: Vec<(Pos, Vec<u8>)>,
     pub(super) schemas_used: HashMap<Vec<u8>, Pos>,
     pub(super) epochs: Vec<At<v1::EpochSealed>>,
     pub(super) obligations: BTreeMap<[u8; 16], Obligation>,

@@ -1,23 +1,36 @@
 //! How much was done in how short a time, and whether what several limits allow was enough for it (I-66). Numbers alone.
 
+use std::collections::HashMap;
+
 /// Something that was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Done {
     pub(super) at_ms: i64,
     pub(super) amount: u64,
+    /// What it is a part of: however many parts there are in a stretch, it counts once.
+    pub(super) of: u32,
 }
 
 /// For each of what was done, ascending by time: how much was done in the stretch that ends with it, itself counted and what is
 /// exactly as long ago as the stretch is not.
 pub(super) fn within(done: &[Done], stretch_ms: i64) -> Vec<u64> {
     let (mut first, mut sum) = (0, 0_u64);
+    let mut parts: HashMap<u32, u64> = HashMap::new();
     let mut sums = Vec::with_capacity(done.len());
     for one in done {
-        sum = sum.saturating_add(one.amount);
+        let own = parts.entry(one.of).or_default();
+        *own += 1;
+        if *own == 1 {
+            sum = sum.saturating_add(one.amount);
+        }
         while let Some(old) = done.get(first)
             && one.at_ms.saturating_sub(old.at_ms) >= stretch_ms
         {
-            sum = sum.saturating_sub(old.amount);
+            let own = parts.entry(old.of).or_default();
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                sum = sum.saturating_sub(old.amount);
+            }
             first += 1;
         }
         sums.push(sum);
@@ -31,6 +44,19 @@ pub(super) struct Share {
     pub(super) first: usize,
     pub(super) last: usize,
     pub(super) amount: u64,
+}
+
+/// Of several stretches from a first to a last, each of which touches one at least, as many as have nothing in common: so many are
+/// touched for sure.
+pub(super) fn apart(mut touched: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
+    touched.sort_by_key(|(first, last)| (*last, *first));
+    let mut found: Vec<(usize, usize)> = Vec::new();
+    for (first, last) in touched {
+        if found.last().is_none_or(|(_, before)| *before < first) {
+            found.push((first, last));
+        }
+    }
+    found
 }
 
 /// The shares, by their places, for which the limits are not enough, however they are spread: each limit serves first what no later
@@ -65,22 +91,42 @@ mod tests {
     use super::*;
 
     fn done(times: &[i64]) -> Vec<Done> {
-        let one = |at_ms: &i64| Done {
+        let one = |(of, at_ms): (u32, &i64)| Done {
             at_ms: *at_ms,
             amount: 1,
+            of,
         };
-        times.iter().map(one).collect()
+        (0..).zip(times).map(one).collect()
     }
 
     #[test]
     fn what_is_as_long_ago_as_the_stretch_is_counts_no_more() {
         assert_eq!(within(&done(&[0, 0, 5, 9, 10, 11]), 10), [1, 2, 3, 4, 3, 4]);
         assert_eq!(within(&[], 10), Vec::<u64>::new());
-        let much = Done {
+        let much = |of| Done {
             at_ms: 0,
             amount: u64::MAX,
+            of,
         };
-        assert_eq!(within(&[much, much], 10), [u64::MAX; 2]);
+        assert_eq!(within(&[much(1), much(2)], 10), [u64::MAX; 2]);
+    }
+
+    #[test]
+    fn what_is_done_in_parts_counts_once_wherever_a_part_is() {
+        let part = |at_ms, of| Done {
+            at_ms,
+            amount: 5,
+            of,
+        };
+        let parts = [part(0, 1), part(1, 2), part(2, 1), part(11, 3), part(20, 2)];
+        assert_eq!(within(&parts, 10), [5, 10, 10, 10, 10]);
+    }
+
+    #[test]
+    fn what_may_have_touched_one_for_two_times_has_touched_one() {
+        assert_eq!(apart(vec![(0, 1), (1, 2)]), [(0, 1)]);
+        assert_eq!(apart(vec![(2, 2), (0, 1), (0, 0)]), [(0, 0), (2, 2)]);
+        assert_eq!(apart(Vec::new()), []);
     }
 
     fn share(first: usize, last: usize, amount: u64) -> Share {

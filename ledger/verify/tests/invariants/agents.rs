@@ -141,6 +141,26 @@ const UNDER_NO_MANDATE: &[(&str, &str, Forgery)] = &[
     ),
     (
         "I-65",
+        "a mandate that a machine put forward",
+        |scene| match &*scene.payload {
+            Payload::PrincipalRegistered(p) if p.principal == PLANNER => {
+                let machine = v1::PrincipalRegistered {
+                    principal: "principals/machine".to_owned(),
+                    kind: v1::PrincipalKind::Service.into(),
+                    identity_tag: tag_of("principals/machine"),
+                    ..p.clone()
+                };
+                followed_by(scene, Payload::PrincipalRegistered(machine))
+            }
+            Payload::AgentMandateProposed(p) if p.mandate == mandate_of(PLANNER) => {
+                scene.record.actor = "principals/machine".to_owned();
+                Edit::Keep
+            }
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-65",
         "a mandate that gives more than was put forward",
         granted!(PLANNER, |_r, _p, t| t.removals_max += 1),
     ),
@@ -290,6 +310,21 @@ const BEYOND_THE_MANDATE: &[(&str, &str, Forgery)] = &[
             less.terms.get_or_insert_default().autonomy = AgentAutonomy::Observe.into();
             after_the_grant(scene, PLANNER, BOB, Payload::AgentMandateGranted(less))
         },
+    ),
+    (
+        "I-66",
+        "a run by an agent that observes",
+        on!(ReconRunSealed, |r, _p| r.actor = WATCHER.to_owned()),
+    ),
+    (
+        "I-66",
+        "a snapshot by an agent that observes",
+        on!(SnapshotSealed, |r, _p| r.actor = WATCHER.to_owned()),
+    ),
+    (
+        "I-66",
+        "items laid before reviewers by an agent that plans",
+        on!(ReviewItemRouted, |r, _p| r.actor = PLANNER.to_owned()),
     ),
     ("I-66", "a start by an agent that proposes", |scene| {
         terms(scene, STARTER, |terms| {

@@ -11,7 +11,10 @@ use crate::prelude::*;
 use crate::support::agents::{DECIDER, PLANNER, STARTER, WATCHER, mandate_of};
 
 /// The first of what records of the log say.
-fn first<T>(files: &BundleFiles, pick: impl Fn(&v1::Record, &Payload) -> Option<T>) -> T {
+pub(crate) fn first<T>(
+    files: &BundleFiles,
+    pick: impl Fn(&v1::Record, &Payload) -> Option<T>,
+) -> T {
     let entries = files.entries().unwrap();
     let mut found = entries.iter().filter_map(|bytes| {
         let entry = v1::Entry::decode(bytes.as_slice()).unwrap();
@@ -35,7 +38,7 @@ fn planned(golden: &Golden) -> (i64, u32) {
 }
 
 /// The log as a story changes it: whether nothing is wrong with it, and whether a check with this id fails.
-fn told(
+pub(crate) fn told(
     golden: &Golden,
     name: &str,
     mut story: impl FnMut(&mut Scene<'_>) -> Edit,
@@ -46,13 +49,18 @@ fn told(
     golden.verify(&root)
 }
 
-fn is_good(golden: &Golden, name: &str, story: impl FnMut(&mut Scene<'_>) -> Edit) {
+pub(crate) fn is_good(golden: &Golden, name: &str, story: impl FnMut(&mut Scene<'_>) -> Edit) {
     let found = told(golden, name, story);
     let text = report::text(&found);
     assert_eq!(found.verdict, Verdict::Ok, "{name}: {text}");
 }
 
-fn is_seen(golden: &Golden, id: &str, name: &str, story: impl FnMut(&mut Scene<'_>) -> Edit) {
+pub(crate) fn is_seen(
+    golden: &Golden,
+    id: &str,
+    name: &str,
+    story: impl FnMut(&mut Scene<'_>) -> Edit,
+) {
     let found = told(golden, name, story);
     let caught = found.failed().any(|check| check.is(id));
     assert!(caught, "{name}: {}", report::text(&found));

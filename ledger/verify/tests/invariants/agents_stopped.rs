@@ -105,6 +105,21 @@ const IN_A_HUMANS_STEAD: &[(&str, &str, Forgery)] = &[
         "an agent lets a plan go on",
         by_agent!(ThresholdResolved),
     ),
+    (
+        "I-68",
+        "an agent puts a mandate forward",
+        by_agent!(AgentMandateProposed),
+    ),
+    (
+        "I-68",
+        "an agent carries out by itself",
+        by_agent!(ActionIntended),
+    ),
+    (
+        "I-68",
+        "an agent says what a source shows",
+        by_agent!(SourceSyncSealed),
+    ),
     ("I-68", "an agent answers for itself", |scene| {
         terms(scene, PLANNER, |terms| terms.owner = PLANNER.to_owned())
     }),

@@ -42,6 +42,7 @@ macro_rules! drop_if {
 
 mod agents;
 mod agents_at_the_edge;
+mod agents_over_time;
 mod agents_stopped;
 mod authority;
 mod credentials;

@@ -521,6 +521,7 @@ fn reread(cycle: &mut Cycle, owed: &[Owed], acts: &mut [Act]) -> usize {
 
 /// Removed again and proved gone again; at the last re-read it is there again, and only its set says so.
 fn return_unseen(cycle: &mut Cycle, plan: [u8; 32], owed: &[Owed], act: &mut Act) {
+    start(cycle, REMEDIATION, plan);
     attempt(cycle, plan, act, 2, AttemptResult::Ok, None);
     cycle.ldap.remove(act.end.leaf.key);
     let hr = cycle.sync(&cycle.hr.clone(), SyncPurpose::ReadBack);
