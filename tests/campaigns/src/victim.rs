@@ -136,7 +136,7 @@ pub(crate) async fn live(place: &Place, logs: usize, seed: u64) -> anyhow::Resul
         match place.open().await {
             Ok(engine) => break engine,
             Err(_) if *stop.borrow() => return Ok(()),
-            Err(error) => tell_failure(&error).await,
+            Err(error) => tell_failure(&error, &stop).await,
         }
     };
     let mut tasks = JoinSet::new();
@@ -158,12 +158,19 @@ pub(crate) async fn live(place: &Place, logs: usize, seed: u64) -> anyhow::Resul
 }
 
 /// Says that something failed, and waits a moment before it is tried again.
-async fn tell_failure(error: &EngineError) {
+async fn tell_failure(error: &EngineError, stop: &watch::Receiver<bool>) {
     Line::Failed {
         why: error.to_string(),
     }
     .say();
-    tokio::time::sleep(AGAIN_AFTER).await;
+    pause(AGAIN_AFTER, stop).await;
+}
+
+/// Waits a while, or until it is told to stop: so often it writes, fails and publishes. Nothing is awaited by this.
+async fn pause(at_most: Duration, stop: &watch::Receiver<bool>) {
+    let mut stop = stop.clone();
+    // Passed, stopped, or whoever stops it is gone: each time it looks by itself what comes next.
+    drop(tokio::time::timeout(at_most, stop.changed()).await);
 }
 
 /// One log in this process.
@@ -184,7 +191,7 @@ impl Life {
             match log.await {
                 Ok(log) => break log,
                 Err(_) if *self.stop.borrow() => return Ok(()),
-                Err(error) => tell_failure(&error).await,
+                Err(error) => tell_failure(&error, &self.stop).await,
             }
         };
         // The keys first: without them nothing else is taken.
@@ -280,7 +287,7 @@ impl Life {
                 }
             }
             if at.seq > 3 {
-                tokio::time::sleep(dice.less_than_ms(PAUSE_MS_MAX)).await;
+                pause(dice.less_than_ms(PAUSE_MS_MAX), &self.stop).await;
             }
         }
         Ok(())
@@ -298,7 +305,7 @@ impl Life {
                 return false;
             }
             EngineError::Storage { .. } | EngineError::Publication { .. } => {
-                tell_failure(error).await;
+                tell_failure(error, &self.stop).await;
             }
             // Nothing else is a reason not to do what was asked.
             error => Line::Wrong {
@@ -312,7 +319,7 @@ impl Life {
     async fn publish(&self, log: &Log, mut dice: Dice) -> anyhow::Result<()> {
         let copy = Arc::new(self.place.publication()?);
         while !*self.stop.borrow() {
-            tokio::time::sleep(dice.less_than_ms(PUBLISH_PAUSE_MS_MAX)).await;
+            pause(dice.less_than_ms(PUBLISH_PAUSE_MS_MAX), &self.stop).await;
             match log.publish(&copy).await {
                 Ok(_) => {
                     if let Some(note) = self.place.published(self.number)? {

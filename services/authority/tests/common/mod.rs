@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "not every test file uses every part")]
 
+pub(crate) mod mandates;
 pub(crate) mod provider;
 
 use counterfoil_authority::IssuerConfig;
