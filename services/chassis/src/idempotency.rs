@@ -7,7 +7,11 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use sqlx::Row;
 
-use crate::{auth::Caller, db::WriteTx, error::ApiError};
+use crate::{
+    auth::Caller,
+    db::{Database, WriteTx},
+    error::ApiError,
+};
 
 /// Longest request id in characters.
 pub const REQUEST_ID_CHARS_MAX: usize = 64;
@@ -77,6 +81,30 @@ pub async fn begin<R: Message + Default>(
     let response: Vec<u8> = row.try_get("response")?;
     let response = R::decode(response.as_slice()).map_err(ApiError::internal)?;
     Ok(Begun::Replay(response))
+}
+
+/// The answer of a request that was done before; `None`: it is new, or has no id. For who must find it before anything is judged or
+/// counted, because what it is about may have moved on since; whoever changes something asks [`begin`] in its own transaction all the same.
+///
+/// # Errors
+/// As [`begin`], and when the database does not answer.
+pub async fn answered<R: Message + Default>(
+    db: &Database,
+    (tenant, caller): (&str, &Caller),
+    method: &'static str,
+    request_id: &str,
+    request: &impl Message,
+) -> Result<Option<R>, ApiError> {
+    if request_id.is_empty() {
+        return Ok(None);
+    }
+    let mut tx = db.write_tx(tenant).await?;
+    let begun = begin(&mut tx, caller, method, request_id, request).await?;
+    tx.rollback().await?;
+    Ok(match begun {
+        Begun::Replay(answer) => Some(answer),
+        Begun::Fresh(_) => None,
+    })
 }
 
 impl Fresh {

@@ -140,8 +140,7 @@ impl Store {
                     "BEGIN; SET LOCAL counterfoil.logs = '{ids}'; \
                      SELECT 1 FROM log_heads WHERE log_id IN ({ids}) ORDER BY log_id FOR UPDATE"
                 );
-                let begun = self.write.begin_with(AssertSqlSafe(begin)).await;
-                begun.inspect_err(|_| self.suspect_writers.all())
+                self.write.begin_with(AssertSqlSafe(begin)).await
             }
         }
     }

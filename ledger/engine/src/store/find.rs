@@ -94,6 +94,7 @@ impl Store {
         }
         Ok(page.pop())
     }
+
     /// How many entries of a range have which type, ascending by type.
     pub(crate) async fn type_counts(
         &self,

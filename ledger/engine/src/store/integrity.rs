@@ -2,7 +2,7 @@
 
 use sqlx::AnyPool;
 
-use super::{Dialect, Store, Suspects, get, number, pool, to_db};
+use super::{Dialect, Store, get, number, pool, to_db};
 use crate::labels::LabelRow;
 use crate::{EngineError, LogId};
 
@@ -75,7 +75,7 @@ async fn schema(of: &AnyPool) -> Result<Vec<Defined>, EngineError> {
 
 /// The schema of a database that was just made.
 async fn fresh_schema() -> Result<Vec<Defined>, EngineError> {
-    let fresh = pool("sqlite::memory:", &"".into(), 1, &Suspects::default()).await?;
+    let fresh = pool("sqlite::memory:", &"".into(), 1, Dialect::Sqlite).await?;
     let mut migrator = sqlx::migrate!("migrations/sqlite");
     migrator.dangerous_set_table_name("log_migrations");
     let migrated = migrator.run(&fresh).await;

@@ -12,7 +12,6 @@ mod rows;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::pool::PoolConnection;
@@ -42,30 +41,6 @@ pub(crate) struct Store {
     write: AnyPool,
     read: AnyPool,
     dialect: Dialect,
-    suspect_writers: Suspects,
-    suspect_readers: Suspects,
-}
-
-/// Connections of a pool that are not used again. A beginning that fails after its `BEGIN`, because it was cancelled while it waited for
-/// another writer, leaves its connection in a failed transaction; the pool does not know, and would hand it out again and again.
-#[derive(Debug, Clone, Default)]
-struct Suspects(Arc<AtomicU32>);
-
-impl Suspects {
-    /// Which connection it was is not told, and it may come back to the pool a moment later: of those that are used next, twice as many
-    /// as there can be are replaced.
-    fn all(&self) {
-        self.0.store(2 * READERS.max(WRITERS), Ordering::Relaxed);
-    }
-
-    /// Whether the connection that is about to be used is one of them.
-    fn take_one(&self) -> bool {
-        let less = |left: u32| left.checked_sub(1);
-        let taken = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        taken.is_ok()
-    }
 }
 
 impl Store {
@@ -95,15 +70,12 @@ impl Store {
         };
         let setup = setup(dialect, schema)?;
         migrate(owner_url.unwrap_or(url), &setup, dialect, schema).await?;
-        let (suspect_writers, suspect_readers) = (Suspects::default(), Suspects::default());
-        let write = pool(url, &setup, writers, &suspect_writers).await?;
-        let read = pool(url, &setup, READERS, &suspect_readers).await?;
+        let write = pool(url, &setup, writers, dialect).await?;
+        let read = pool(url, &setup, READERS, dialect).await?;
         Ok(Self {
             write,
             read,
             dialect,
-            suspect_writers,
-            suspect_readers,
         })
     }
 
@@ -149,7 +121,7 @@ async fn migrate(
     };
     // A table of its own: the service around the engine keeps its migrations in the same database.
     migrator.dangerous_set_table_name("log_migrations");
-    let pool = pool(url, setup, 1, &Suspects::default()).await?;
+    let pool = pool(url, setup, 1, dialect).await?;
     if dialect == Dialect::Postgres {
         let there: i64 =
             sqlx::query_scalar("SELECT COUNT(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'log_migrations'")
@@ -214,7 +186,6 @@ impl Store {
             Dialect::Postgres => {
                 let begin = format!("BEGIN READ ONLY; SET LOCAL counterfoil.logs = '{log}'");
                 let begun = self.read.begin_with(AssertSqlSafe(begin)).await;
-                let begun = begun.inspect_err(|_| self.suspect_readers.all());
                 Reading::Transaction(begun.map_err(failed)?)
             }
         })
@@ -246,19 +217,33 @@ async fn set(connection: &mut AnyConnection, name: &str, value: &str) -> Result<
         .map(drop)
 }
 
+/// Whether a connection is there and in no transaction; in place of the pool's own question, which the server answers in any state.
+///
+/// A beginning that fails after its `BEGIN`, because it was cancelled while it waited for another writer, leaves its connection in a
+/// transaction of which the pool does not know: it would hand it out again and again.
+async fn is_idle(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    // In one message of the simple protocol: the transaction is as old as the statement, unless it was there before. In a failed one
+    // this is refused; the pool closes a connection then, too.
+    let sql = "SELECT now() = statement_timestamp()";
+    let row = connection.fetch_one(sqlx::raw_sql(sql)).await?;
+    row.try_get(0)
+}
+
 async fn pool(
     url: &str,
     setup: &Arc<str>,
     connections: u32,
-    suspects: &Suspects,
+    dialect: Dialect,
 ) -> Result<AnyPool, EngineError> {
-    let (setup, suspects) = (Arc::clone(setup), suspects.clone());
-    AnyPoolOptions::new()
+    let setup = Arc::clone(setup);
+    let mut options = AnyPoolOptions::new();
+    if dialect == Dialect::Postgres {
+        options = options
+            .test_before_acquire(false)
+            .before_acquire(|connection, _| Box::pin(is_idle(connection)));
+    }
+    options
         .max_connections(connections)
-        .before_acquire(move |_, _| {
-            let good = !suspects.take_one();
-            Box::pin(async move { Ok(good) })
-        })
         .after_connect(move |connection, _| {
             let setup = AssertSqlSafe(Arc::clone(&setup));
             Box::pin(async move {

@@ -13,7 +13,7 @@ use crate::{
     error::AgentRefusal,
     model::{
         ids::PrincipalId,
-        mandate::{Autonomy, Mandate},
+        mandate::{Autonomy, Behind, Mandate},
         principal::{Principal, PrincipalKind},
         right::DecisionAction,
     },
@@ -26,25 +26,15 @@ const ACT_CHARS_MAX: usize = 200;
 /// The mandate in force of an agent, and until when it is if nobody changes anything.
 pub(super) async fn in_force(
     connection: &mut Connection,
-    (tenant, agent): (&str, &PrincipalId),
+    (tenant, agent): (&str, &Principal),
     now_ms: i64,
 ) -> Result<Option<(Mandate, i64)>, ApiError> {
-    let Some(found) = store::mandates::of_agent(connection, tenant, agent).await? else {
+    let Some(found) = store::mandates::of_agent(connection, tenant, &agent.id).await? else {
         return Ok(None);
     };
-    let there = owner_is_there(connection, tenant, &found).await?;
-    let until_ms = found.in_force(there, now_ms);
+    let owner = store::principals::get(connection, tenant, &found.terms.owner).await?;
+    let until_ms = found.in_force(Behind::of(owner.as_ref(), Some(agent)), now_ms);
     Ok(until_ms.map(|until_ms| (found, until_ms)))
-}
-
-/// Whether the owner of a mandate can still answer for it.
-pub(super) async fn owner_is_there(
-    connection: &mut Connection,
-    tenant: &str,
-    mandate: &Mandate,
-) -> Result<bool, ApiError> {
-    let owner = store::principals::get(connection, tenant, &mandate.terms.owner).await?;
-    Ok(owner.is_some_and(|owner| owner.require_accountable().is_ok()))
 }
 
 /// Narrows what each role of an agent holds to what its mandate leaves, and says until when that holds. Whoever is no agent keeps
@@ -59,7 +49,7 @@ pub(super) async fn leave_to_roles(
         return Ok((kept, i64::MAX));
     }
     let now_ms = api.clock.now_ms();
-    let found = in_force(connection, (tenant, &principal.id), now_ms).await?;
+    let found = in_force(connection, (tenant, principal), now_ms).await?;
     let autonomy = found.as_ref().map(|(mandate, _)| mandate.terms.autonomy);
     let left = principal.roles.iter().map(|role| RolePermissions {
         role: role.clone(),
@@ -101,7 +91,7 @@ pub(super) async fn narrow(
     if principal.kind != PrincipalKind::AiAgent {
         return Ok((offered, None));
     }
-    let found = in_force(connection, (tenant, &principal.id), now_ms).await?;
+    let found = in_force(connection, (tenant, principal), now_ms).await?;
     let Some((mandate, _)) = found else {
         return Ok((Vec::new(), Some(proto::ActingAgent::default())));
     };
@@ -157,10 +147,7 @@ pub(super) async fn use_mandate(
     let is_agent = |one: &Principal| one.kind == PrincipalKind::AiAgent;
     let agent = found.filter(is_agent).ok_or_else(ApiError::not_found)?;
     let now_ms = api.clock.now_ms();
-    let mandate = match agent.is_active() {
-        true => in_force(tx.conn(), (&name.tenant, &id), now_ms).await?,
-        false => None,
-    };
+    let mandate = in_force(tx.conn(), (&name.tenant, &agent), now_ms).await?;
     let covering = mandate.filter(|(mandate, _)| {
         mandate.id.as_str() == named.mandate && mandate.terms.actions.contains(&action)
     });

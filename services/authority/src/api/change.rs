@@ -18,7 +18,7 @@ use crate::{
     error::Refusal,
     model::{
         ids::PrincipalId,
-        principal::OrganizationKind,
+        principal::{OrganizationKind, Principal},
         tenant::{Step, Tenant, TenantKind, TenantState, allows, is_set_up_by_deployment},
     },
     store,
@@ -411,13 +411,18 @@ impl Change {
     }
 
     /// The human of the customer who calls: what a provider may do is nobody else's to say (I-13).
-    pub(crate) async fn require_customer_human(&mut self) -> Result<PrincipalId, ApiError> {
+    pub(crate) async fn require_customer_human(&mut self) -> Result<Principal, ApiError> {
         let caller = self.caller.clone().ok_or(Refusal::CallerNotCustomer)?;
         let found = store::principals::get(self.tx.conn(), &self.tenant.id, &caller).await?;
-        match found {
-            Some(found) if found.is_active_human_of(OrganizationKind::Customer) => Ok(caller),
-            _ => Err(Refusal::CallerNotCustomer.into()),
-        }
+        let found = found.filter(|one| one.is_active_human_of(OrganizationKind::Customer));
+        found.ok_or_else(|| Refusal::CallerNotCustomer.into())
+    }
+
+    /// The caller, who must be a principal of the tenant.
+    pub(crate) async fn require_known(&mut self) -> Result<Principal, ApiError> {
+        let id = self.require_principal()?;
+        let found = store::principals::get(self.tx.conn(), &self.tenant.id, &id).await?;
+        found.ok_or_else(ApiError::not_found)
     }
 }
 

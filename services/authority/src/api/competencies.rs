@@ -132,7 +132,7 @@ pub(super) async fn accept_competency(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
-    let accepted_by = change.require_customer_human().await?;
+    let accepted_by = change.require_customer_human().await?.id;
     let mut competency = of_change(&mut change, &id).await?;
     let now_ms = change.now_ms;
     let state = |what| Err(Refusal::CompetencyState(what).into());

@@ -55,7 +55,7 @@ pub(super) async fn request_emergency_access(
         Asked::New(change) => *change,
     };
     change.require_active()?;
-    let requester = own(&mut change).await?;
+    let requester = change.require_known().await?;
     if !is_human(&requester) {
         return Err(Refusal::HumanRequired.into());
     }
@@ -109,13 +109,6 @@ fn numbers(actions: &[DecisionAction]) -> Vec<i32> {
     actions.iter().map(|action| *action as i32).collect()
 }
 
-/// The caller, who must be a principal of the tenant.
-async fn own(change: &mut Change) -> Result<Principal, ApiError> {
-    let id = change.require_principal()?;
-    let found = store::principals::get(change.tx.conn(), &change.tenant.id, &id).await?;
-    found.ok_or_else(ApiError::not_found)
-}
-
 async fn named(change: &mut Change, name: &EmergencyName) -> Result<Emergency, ApiError> {
     let id = convert::id("name", EmergencyId::parse(&name.emergency))?;
     let found = store::emergencies::get(change.tx.conn(), &change.tenant.id, &id).await?;
@@ -143,7 +136,7 @@ pub(super) async fn approve_emergency_access(
         Asked::New(change) => *change,
     };
     change.require_active()?;
-    let approver = own(&mut change).await?;
+    let approver = change.require_known().await?;
     let mut access = named(&mut change, &name).await?;
     let phase = access.phase(change.now_ms);
     // The same call again, also without a request id.
@@ -314,7 +307,7 @@ pub(super) async fn review_emergency_use(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
-    let reviewer = own(&mut change).await?;
+    let reviewer = change.require_known().await?;
     let mut access = named(&mut change, &name).await?;
     check_review(&request.outcome_code, &request.findings).map_err(Refusal::from)?;
     let phase = access.phase(change.now_ms);

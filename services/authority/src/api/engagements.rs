@@ -101,7 +101,7 @@ pub(super) async fn approve_engagement(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
-    let approver = change.require_customer_human().await?;
+    let approver = change.require_customer_human().await?.id;
     let mut engagement = of_change(&mut change, &id).await?;
     let now_ms = change.now_ms;
     if engagement.phase(now_ms) != Phase::Requested {
@@ -233,7 +233,7 @@ pub(super) async fn extend_engagement(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
-    let approver = change.require_customer_human().await?;
+    let approver = change.require_customer_human().await?.id;
     let mut engagement = of_change(&mut change, &id).await?;
     let now_ms = change.now_ms;
     let mut approval = live(&engagement, now_ms)?;

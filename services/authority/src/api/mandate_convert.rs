@@ -5,7 +5,7 @@ use counterfoil_proto::authority as proto;
 
 use super::convert;
 use crate::model::{
-    mandate::{Autonomy, Limits, Mandate, State, Term, Terms, Used},
+    mandate::{Autonomy, Behind, Limits, Mandate, State, Term, Terms, Used},
     right::DecisionAction,
 };
 
@@ -64,15 +64,15 @@ pub(crate) fn state(state: State) -> proto::MandateState {
     }
 }
 
-/// A mandate as it is at a moment, and whether its owner is there.
+/// A mandate as it is at a moment.
 pub(super) fn mandate(
     tenant: &str,
     one: &Mandate,
-    (owner_is_there, now_ms): (bool, i64),
+    (behind, now_ms): (Behind, i64),
 ) -> proto::AgentMandate {
     let (terms, grant) = (&one.terms, one.grant.as_ref());
     let days = terms.term.review_ms / DAY_MS;
-    let lack = one.lack(owner_is_there, now_ms);
+    let lack = one.lack(behind, now_ms);
     proto::AgentMandate {
         name: one.id.name(tenant),
         state: state(one.state(now_ms)).into(),

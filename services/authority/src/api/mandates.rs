@@ -12,7 +12,6 @@ use counterfoil_proto::authority as proto;
 
 use super::{
     Api,
-    agents::owner_is_there,
     change::{Asked, Change},
     convert::{self, MandateName},
     mandate_convert as shape,
@@ -23,7 +22,7 @@ use crate::{
         Faults,
         emergency::{TEXT, is_human, is_text},
         ids::{MandateId, PrincipalId},
-        mandate::{Grant, Mandate, State, Wanted, check_new},
+        mandate::{Behind, Grant, Mandate, State, Wanted, check_new},
         principal::{Principal, PrincipalKind, require_accountable},
         right::may_approve,
         text,
@@ -106,10 +105,10 @@ fn draft<P: prost::Message + prost::Name>(
 
 /// The caller, who must be an active human of the tenant.
 async fn human(change: &mut Change) -> Result<Principal, ApiError> {
-    let id = change.require_principal()?;
-    let found = store::principals::get(change.tx.conn(), &change.tenant.id, &id).await?;
-    let found = found.filter(is_human);
-    found.ok_or_else(|| Refusal::HumanRequired.into())
+    let found = change.require_known().await?;
+    Some(found)
+        .filter(is_human)
+        .ok_or_else(|| Refusal::HumanRequired.into())
 }
 
 /// Refuses what is no active AI agent, and who cannot answer for it.
@@ -158,14 +157,11 @@ async fn tell(
     (tenant, mandate): (&str, &Mandate),
     now_ms: i64,
 ) -> Result<proto::AgentMandate, ApiError> {
-    let there = owner_is_there(connection, tenant, mandate).await?;
-    let mut told = shape::mandate(tenant, mandate, (there, now_ms));
-    let agent = store::principals::get(connection, tenant, &mandate.terms.agent).await?;
-    let gone = !agent.is_some_and(|agent| agent.is_active());
-    if gone && told.lack.is_empty() && mandate.state(now_ms) == State::Active {
-        "AGENT_ENDED".clone_into(&mut told.lack);
-    }
-    Ok(told)
+    let terms = &mandate.terms;
+    let owner = store::principals::get(connection, tenant, &terms.owner).await?;
+    let agent = store::principals::get(connection, tenant, &terms.agent).await?;
+    let behind = Behind::of(owner.as_ref(), agent.as_ref());
+    Ok(shape::mandate(tenant, mandate, (behind, now_ms)))
 }
 
 /// Whether an AI agent asks: it is not told how it is stopped.
@@ -198,8 +194,7 @@ pub(super) async fn grant_mandate(
         Asked::New(change) => *change,
     };
     change.require_active()?;
-    change.require_customer_human().await?;
-    let grantor = human(&mut change).await?;
+    let grantor = change.require_customer_human().await?;
     let mut mandate = named(&mut change, &name).await?;
     require_state(&mandate, State::Draft, change.now_ms)?;
     let proposer = store::principals::get(change.tx.conn(), &tenant, &mandate.proposer).await?;
@@ -469,6 +464,7 @@ pub(super) async fn get_mandate(
     let found = store::mandates::get(&mut reader, &name.tenant, &id).await?;
     let found = found.ok_or_else(ApiError::not_found)?;
     let now_ms = api.clock.now_ms();
+    // No act has the empty name: all count.
     let used = store::mandates::used(&mut reader, &name.tenant, &found, ("", now_ms)).await?;
     let mut told = tell(&mut reader, (&name.tenant, &found), now_ms).await?;
     if is_agent(&mut reader, caller, &name.tenant).await? {

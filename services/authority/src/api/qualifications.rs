@@ -231,7 +231,7 @@ pub(super) async fn complete_reassessment(
         Asked::Done(answer) => return Ok(answer),
         Asked::New(change) => *change,
     };
-    let assessor = change.require_customer_human().await?;
+    let assessor = change.require_customer_human().await?.id;
     let result: ReassessmentResult = convert::code(request.result);
     if result == ReassessmentResult::Unspecified {
         return Err(ApiError::invalid("result", "is required"));

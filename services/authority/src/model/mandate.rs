@@ -9,6 +9,7 @@ use super::{
     Faults, RecordHash,
     emergency::{TEXT, is_text},
     ids::{MandateId, PrincipalId},
+    principal::Principal,
     right::{DecisionAction, Scope},
     text,
 };
@@ -116,6 +117,7 @@ pub(crate) enum Lack {
     NotBegun,
     ReviewOverdue,
     OwnerEnded,
+    AgentEnded,
 }
 
 impl Lack {
@@ -125,6 +127,24 @@ impl Lack {
             Self::NotBegun => "NOT_BEGUN",
             Self::ReviewOverdue => "REVIEW_OVERDUE",
             Self::OwnerEnded => "OWNER_ENDED",
+            Self::AgentEnded => "AGENT_ENDED",
+        }
+    }
+}
+
+/// Who a mandate needs beside itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Behind {
+    owner_answers: bool,
+    agent_is_there: bool,
+}
+
+impl Behind {
+    /// By what the two are at this moment.
+    pub(crate) fn of(owner: Option<&Principal>, agent: Option<&Principal>) -> Self {
+        Self {
+            owner_answers: owner.is_some_and(|owner| owner.require_accountable().is_ok()),
+            agent_is_there: agent.is_some_and(Principal::is_active),
         }
     }
 }
@@ -143,7 +163,7 @@ impl Mandate {
     }
 
     /// Why it gives nothing although it is ACTIVE; `None`: it gives something, or is not ACTIVE.
-    pub(crate) fn lack(&self, owner_is_there: bool, now_ms: i64) -> Option<Lack> {
+    pub(crate) fn lack(&self, behind: Behind, now_ms: i64) -> Option<Lack> {
         let grant = self.grant.as_ref()?;
         if self.state(now_ms) != State::Active {
             None
@@ -151,16 +171,18 @@ impl Mandate {
             Some(Lack::NotBegun)
         } else if now_ms >= grant.due_ms {
             Some(Lack::ReviewOverdue)
+        } else if !behind.owner_answers {
+            Some(Lack::OwnerEnded)
         } else {
-            (!owner_is_there).then_some(Lack::OwnerEnded)
+            (!behind.agent_is_there).then_some(Lack::AgentEnded)
         }
     }
 
     /// Until when it is in force, if it is, and if nobody changes anything; exclusive.
-    pub(crate) fn in_force(&self, owner_is_there: bool, now_ms: i64) -> Option<i64> {
+    pub(crate) fn in_force(&self, behind: Behind, now_ms: i64) -> Option<i64> {
         let grant = self.grant.as_ref()?;
         let active = self.state(now_ms) == State::Active;
-        let lacks = self.lack(owner_is_there, now_ms);
+        let lacks = self.lack(behind, now_ms);
         (active && lacks.is_none()).then(|| grant.due_ms.min(self.terms.term.to_ms))
     }
 

@@ -6,7 +6,7 @@ use super::{From, rights, row};
 use crate::model::{
     emergency::{Approval, Emergency, Stage},
     ids::{EmergencyId, PrincipalId, SourceId},
-    right::{DecisionAction, Scope},
+    right::Scope,
 };
 
 /// Most accesses that one principal is asked about, or one run of the job looks at.
@@ -19,13 +19,6 @@ fn read(row: &AnyRow) -> Result<Emergency, sqlx::Error> {
         3 => Stage::Logged,
         _ => return Err(row::damaged("state", "is no known stage")),
     };
-    let actions = row::list(row, "actions")?;
-    let actions = actions.iter().map(|number| {
-        let number: Option<i32> = number.parse().ok();
-        number
-            .and_then(|number| DecisionAction::try_from(number).ok())
-            .ok_or_else(|| row::damaged("actions", "is no known action"))
-    });
     let sources = row::list(row, "scope")?;
     let reviewer = row::text(row, "reviewer")?;
     Ok(Emergency {
@@ -33,7 +26,7 @@ fn read(row: &AnyRow) -> Result<Emergency, sqlx::Error> {
         stage,
         requester: PrincipalId::stored(row::text(row, "requester")?),
         roles: row::list(row, "roles")?,
-        actions: actions.collect::<Result<_, _>>()?,
+        actions: row::actions(row)?,
         scope: Scope::of(sources.into_iter().map(SourceId::stored).collect(), false),
         duration_ms: row::int(row, "duration_ms")?,
         requested_at_ms: row::int(row, "requested_at_ms")?,
@@ -63,11 +56,6 @@ pub(crate) async fn insert(
     tenant: &str,
     one: &Emergency,
 ) -> Result<(), sqlx::Error> {
-    let actions: Vec<String> = one
-        .actions
-        .iter()
-        .map(|one| (*one as i32).to_string())
-        .collect();
     sqlx::query(
         "INSERT INTO emergencies (tenant, emergency, state, requester, roles, actions, scope, duration_ms, \
          requested_at_ms, request_hash, approver, reviewer, missed) \
@@ -77,7 +65,7 @@ pub(crate) async fn insert(
     .bind(one.id.as_str())
     .bind(one.requester.as_str())
     .bind(one.roles.join(","))
-    .bind(actions.join(","))
+    .bind(row::actions_text(&one.actions))
     .bind(rights::scope_column(&one.scope))
     .bind(one.duration_ms)
     .bind(one.requested_at_ms)

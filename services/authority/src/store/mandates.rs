@@ -6,7 +6,7 @@ use super::{From, rights, row};
 use crate::model::{
     ids::{MandateId, PrincipalId, SourceId},
     mandate::{End, Grant, Limits, Mandate, Term, Terms, Used},
-    right::{DecisionAction, Scope},
+    right::Scope,
 };
 
 fn read(row: &AnyRow) -> Result<Mandate, sqlx::Error> {
@@ -29,19 +29,12 @@ fn read(row: &AnyRow) -> Result<Mandate, sqlx::Error> {
 }
 
 fn terms(row: &AnyRow) -> Result<Terms, sqlx::Error> {
-    let actions = row::list(row, "actions")?;
-    let actions = actions.iter().map(|number| {
-        let number: Option<i32> = number.parse().ok();
-        number
-            .and_then(|number| DecisionAction::try_from(number).ok())
-            .ok_or_else(|| row::damaged("actions", "is no known action"))
-    });
     let sources = row::list(row, "scope")?;
     Ok(Terms {
         agent: PrincipalId::stored(row::text(row, "agent")?),
         owner: PrincipalId::stored(row::text(row, "owner")?),
         autonomy: row::code(row, "autonomy")?,
-        actions: actions.collect::<Result<_, _>>()?,
+        actions: row::actions(row)?,
         scope: Scope::of(sources.into_iter().map(SourceId::stored).collect(), false),
         tiers: row::list(row, "tiers")?,
         environments: row::list(row, "environments")?,
@@ -84,8 +77,6 @@ pub(crate) async fn insert(
     one: &Mandate,
 ) -> Result<(), sqlx::Error> {
     let terms = &one.terms;
-    let actions = terms.actions.iter().map(|one| (*one as i32).to_string());
-    let actions: Vec<String> = actions.collect();
     sqlx::query(
         "INSERT INTO mandates (tenant, mandate, agent, owner, autonomy, actions, scope, tiers, environments, \
          acts_per_hour_max, removals_per_day_max, removals_max, model, build, valid_from_ms, valid_to_ms, \
@@ -97,7 +88,7 @@ pub(crate) async fn insert(
     .bind(terms.agent.as_str())
     .bind(terms.owner.as_str())
     .bind(i64::from(terms.autonomy as i32))
-    .bind(actions.join(","))
+    .bind(row::actions_text(&terms.actions))
     .bind(rights::scope_column(&terms.scope))
     .bind(terms.tiers.join(","))
     .bind(terms.environments.join(","))

@@ -2,6 +2,8 @@
 
 use sqlx::{Row, any::AnyRow};
 
+use crate::model::right::DecisionAction;
+
 pub(super) fn text(row: &AnyRow, column: &str) -> Result<String, sqlx::Error> {
     row.try_get(column)
 }
@@ -51,6 +53,24 @@ pub(super) fn list(row: &AnyRow, column: &str) -> Result<Vec<String>, sqlx::Erro
     let text = text(row, column)?;
     let parts = text.split(',').filter(|part| !part.is_empty());
     Ok(parts.map(str::to_owned).collect())
+}
+
+/// The actions of a column that [`actions_text`] wrote.
+pub(super) fn actions(row: &AnyRow) -> Result<Vec<DecisionAction>, sqlx::Error> {
+    let numbers = list(row, "actions")?;
+    let actions = numbers.iter().map(|number| {
+        let number: Option<i32> = number.parse().ok();
+        number
+            .and_then(|number| DecisionAction::try_from(number).ok())
+            .ok_or_else(|| damaged("actions", "is no known action"))
+    });
+    actions.collect()
+}
+
+/// Actions as a column has them: their numbers.
+pub(super) fn actions_text(actions: &[DecisionAction]) -> String {
+    let numbers = actions.iter().map(|one| (*one as i32).to_string());
+    numbers.collect::<Vec<_>>().join(",")
 }
 
 pub(super) fn damaged(column: &str, what: &str) -> sqlx::Error {

@@ -22,8 +22,8 @@ fn newest(realm: &Realm, state: State, now_ms: i64) -> Option<usize> {
 fn in_force(realm: &Realm, now_ms: i64) -> Option<&Mandate> {
     let mut mandates = realm.mandates.iter().rev();
     mandates.find(|one| {
-        let there = realm.owner_is_there(one);
-        one.in_force(there, now_ms).is_some()
+        let behind = realm.behind(one);
+        one.in_force(behind, now_ms).is_some()
     })
 }
 

@@ -212,7 +212,7 @@ impl world::Realm {
     pub(super) fn to_tell(&self, nth: Nth, now_ms: i64) -> Told {
         let at = place(self.mandates.len(), nth).unwrap();
         let (one, used) = (&self.mandates[at], self.used(at, None, now_ms));
-        let lack = one.lack(self.owner_is_there(one), now_ms);
+        let lack = one.lack(self.behind(one), now_ms);
         let counted = (
             u32::try_from(used.acts).unwrap(),
             used.removals_of_day.unsigned_abs(),

@@ -226,10 +226,7 @@ impl Turn<'_> {
             return Err(not_found());
         }
         let id = agent.id.clone();
-        let under = match agent.is_active() {
-            true => self.realm.acts_under(&id, self.now_ms),
-            false => None,
-        };
+        let under = self.realm.acts_under(&id, self.now_ms);
         let covers = |at: &usize| self.realm.mandates[*at].terms.actions.contains(&action);
         let at = under.filter(covers).ok_or(AgentRefusal::MandateRequired)?;
         let used = self.realm.used(at, Some(act), self.now_ms);

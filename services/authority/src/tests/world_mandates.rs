@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use super::world::Realm;
 use crate::model::{
     ids::PrincipalId,
-    mandate::{Autonomy, Levels, Mandate, Used},
+    mandate::{Autonomy, Behind, Levels, Mandate, Used},
     principal::{Principal, PrincipalKind},
     right::{DecisionAction, Scope},
 };
@@ -45,18 +45,18 @@ impl Left {
 }
 
 impl Realm {
-    /// Whether the owner of a mandate can still answer for it.
-    pub(super) fn owner_is_there(&self, mandate: &Mandate) -> bool {
-        let owner = self.person(&mandate.terms.owner);
-        owner.is_some_and(|owner| owner.require_accountable().is_ok())
+    /// Who is there behind a mandate.
+    pub(super) fn behind(&self, mandate: &Mandate) -> Behind {
+        let [owner, agent] = [&mandate.terms.owner, &mandate.terms.agent].map(|id| self.person(id));
+        Behind::of(owner, agent)
     }
 
     /// The places of an agent's mandates that are in force.
     pub(super) fn in_force(&self, agent: &PrincipalId, now_ms: i64) -> Vec<usize> {
         let mandates = self.mandates.iter().enumerate();
         let mandates = mandates.filter(|(_, one)| {
-            let there = self.owner_is_there(one);
-            one.terms.agent == *agent && one.in_force(there, now_ms).is_some()
+            let behind = self.behind(one);
+            one.terms.agent == *agent && one.in_force(behind, now_ms).is_some()
         });
         mandates.map(|(at, _)| at).collect()
     }

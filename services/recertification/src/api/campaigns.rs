@@ -146,8 +146,9 @@ impl Api {
         self.context.tenants.require_active(&tenant).await?;
         let definition = self.definition(caller, &tenant, &request).await?;
         let (method, id) = ("CreateCampaign", &request.request_id);
-        let key = &definition.key;
-        if let Some(answer) = self.replay(caller, key, method, id, &request).await? {
+        let db = &self.context.db;
+        let done = idempotency::answered(db, (&tenant, caller), method, id, &request).await?;
+        if let Some(answer) = done {
             return self.created(&tenant, answer).await;
         }
         let act = match request.request_id.as_str() {

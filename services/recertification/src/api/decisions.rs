@@ -12,7 +12,6 @@ use counterfoil_proto::{
         DecideResult, ItemDecision,
     },
 };
-use prost::Message;
 use tonic::{Code, Status};
 
 use super::{Api, ItemName, convert, decide::Outcome};
@@ -45,9 +44,12 @@ impl Api {
             campaign: name.campaign,
         };
         self.context.tenants.require_active(&key.tenant).await?;
-        let done = self
-            .replay(caller, &key, method, &request.request_id, &request)
-            .await?;
+        let (db, whose, id) = (
+            &self.context.db,
+            (key.tenant.as_str(), caller),
+            &request.request_id,
+        );
+        let done = idempotency::answered(db, whose, method, id, &request).await?;
         if let Some(answer) = done {
             return self.decided(&key, answer).await;
         }
@@ -109,9 +111,12 @@ impl Api {
         }
         self.context.tenants.require_active(&key.tenant).await?;
         let wait = request.wait_for_receipts;
-        let done = self
-            .replay(caller, &key, method, &request.request_id, &request)
-            .await?;
+        let (db, whose, id) = (
+            &self.context.db,
+            (key.tenant.as_str(), caller),
+            &request.request_id,
+        );
+        let done = idempotency::answered(db, whose, method, id, &request).await?;
         if let Some(answer) = done {
             return self.all_decided(&key, answer, wait).await;
         }
@@ -142,28 +147,6 @@ impl Api {
         // If we crash here: all of this call is there, with its records and this answer, or nothing is.
         tx.commit().await?;
         self.all_decided(&key, answer, wait).await
-    }
-
-    /// The answer of the same request, when it was done before: found before anything is judged, because what it is about may
-    /// have moved on since.
-    pub(super) async fn replay<R: Message + Default>(
-        &self,
-        caller: &Caller,
-        key: &CampaignKey,
-        method: &'static str,
-        request_id: &str,
-        request: &impl Message,
-    ) -> Result<Option<R>, ApiError> {
-        if request_id.is_empty() {
-            return Ok(None);
-        }
-        let mut tx = self.context.db.write_tx(&key.tenant).await?;
-        let begun = idempotency::begin(&mut tx, caller, method, request_id, request).await?;
-        tx.rollback().await?;
-        match begun {
-            Begun::Replay(answer) => Ok(Some(answer)),
-            Begun::Fresh(_) => Ok(None),
-        }
     }
 
     async fn all_decided(

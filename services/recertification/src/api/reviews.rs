@@ -161,7 +161,8 @@ impl Api {
         let (key, grant) = Self::item_name(caller, &request.name)?;
         self.context.tenants.require_active(&key.tenant).await?;
         // Before anything is judged: whoever has given the item away may give it to nobody else.
-        let done = self.replay(caller, &key, method, id, &request).await?;
+        let (db, whose) = (&self.context.db, (key.tenant.as_str(), caller));
+        let done = idempotency::answered(db, whose, method, id, &request).await?;
         if let Some(answer) = done {
             return self.reassigned(&key, answer).await;
         }

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use counterfoil_chassis::{auth::Caller, error::ApiError, idempotency::Begun};
+use counterfoil_chassis::{
+    auth::Caller,
+    error::ApiError,
+    idempotency::{self, Begun},
+};
 use counterfoil_proto::{
     common::{EvidenceState, Receipt},
     recertification::{StageCampaignRequest, StageCampaignResponse},
@@ -57,7 +61,8 @@ impl Api {
             request: &request,
         };
         let id = &request.request_id;
-        let done = self.replay(caller, &key, step.method, id, &request).await?;
+        let (db, whose) = (&self.context.db, (key.tenant.as_str(), caller));
+        let done = idempotency::answered(db, whose, step.method, id, &request).await?;
         if let Some(answer) = done {
             return self.settled(&key, answer).await;
         }

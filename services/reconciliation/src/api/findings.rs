@@ -86,10 +86,10 @@ impl Api {
         require_within(until_ms, stamp.now_ms, rules.exception_max_ms)?;
 
         if let Some(agent) = &agent {
-            if let Some(answer) = self
-                .answered((&tenant.id, caller), METHOD, &request.request_id, &request)
-                .await?
-            {
+            let (whose, id) = ((tenant.id.as_str(), caller), &request.request_id);
+            let db = &self.context.db;
+            let done = idempotency::answered(db, whose, METHOD, id, &request).await?;
+            if let Some(answer) = done {
                 return self.settled_risk(&tenant.id, answer).await;
             }
             let act = act_of(&request, stamp.now_ms);

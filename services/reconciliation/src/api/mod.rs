@@ -16,13 +16,8 @@ mod resolve;
 
 use std::{sync::Arc, time::Duration};
 
-use counterfoil_chassis::{
-    auth::Caller,
-    error::ApiError,
-    idempotency::{self, Begun},
-};
+use counterfoil_chassis::{auth::Caller, error::ApiError};
 use counterfoil_proto::common::Receipt;
-use prost::Message;
 use tonic::Request;
 
 use crate::{context::Context, model::ids::RemediationKey};
@@ -68,23 +63,6 @@ impl Api {
         Ok(RemediationKey {
             tenant: name.tenant,
             remediation: name.remediation,
-        })
-    }
-
-    /// The answer to a request that was answered before: what an agent asks for again is not counted again.
-    async fn answered<R: Message + Default>(
-        &self,
-        (tenant, caller): (&str, &Caller),
-        method: &'static str,
-        request_id: &str,
-        request: &impl Message,
-    ) -> Result<Option<R>, ApiError> {
-        let mut tx = self.context.db.write_tx(tenant).await?;
-        let begun = idempotency::begin(&mut tx, caller, method, request_id, request).await?;
-        tx.rollback().await?;
-        Ok(match begun {
-            Begun::Replay(answer) => Some(answer),
-            Begun::Fresh(_) => None,
         })
     }
 

@@ -52,12 +52,13 @@ impl Api {
         } = asked.await?;
         // It is not counted again.
         let method = "PlanRemediation";
-        if agent.is_some()
-            && let Some(answer) = self
-                .answered((&tenant.id, caller), method, &request.request_id, &request)
-                .await?
-        {
-            return self.settled_plan(&tenant.id, answer).await;
+        if agent.is_some() {
+            let (whose, id) = ((tenant.id.as_str(), caller), &request.request_id);
+            let db = &self.context.db;
+            let done = idempotency::answered(db, whose, method, id, &request).await?;
+            if let Some(answer) = done {
+                return self.settled_plan(&tenant.id, answer).await;
+            }
         }
         let (rules, stamp) = self.ruled(&tenant.id, stamp, agent.as_ref()).await?;
         let run = self.run(&name).await?;
