@@ -214,18 +214,30 @@ impl Engine {
         origin: &str,
         registrar: &VerifierKey,
     ) -> Result<Log, EngineError> {
-        let key_error = |reason: String| EngineError::Key {
-            origin: origin.to_owned(),
-            reason,
-        };
-        let found = self.inner.shared.keys.find(origin);
-        if found
-            .map_err(|error| key_error(error.to_string()))?
-            .is_none()
-        {
-            return Err(key_error("it is not here".to_owned()));
+        if !self.has_key(origin)? {
+            return Err(EngineError::Key {
+                origin: origin.to_owned(),
+                reason: "it is not here".to_owned(),
+            });
         }
         self.create_log(tenant, origin, registrar).await
+    }
+
+    /// Whether there is a signing key of this origin: its log was created, or was about to be.
+    ///
+    /// # Errors
+    /// [`EngineError::Key`] when it is there and cannot be used.
+    pub fn has_key(&self, origin: &str) -> Result<bool, EngineError> {
+        let found = self.inner.shared.keys.find(origin);
+        let found = found.map_err(|error| EngineError::Key {
+            origin: origin.to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(found.is_some())
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.inner.shared
     }
 
     async fn insert_log(

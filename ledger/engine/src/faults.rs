@@ -38,6 +38,10 @@ pub enum FaultPoint {
     Recover,
     /// A log that was stopped may be written again.
     GoOn,
+    /// An epoch of the anchor log is opened: which heads it has is durable, its record is not appended.
+    OpenEpoch,
+    /// Where the record of an epoch stands is noted.
+    CloseEpoch,
 }
 
 impl FaultPoint {

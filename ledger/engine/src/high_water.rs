@@ -36,8 +36,14 @@ impl HighWater {
         Ok(Self { directory })
     }
 
-    fn path(&self, log: &LogInfo) -> PathBuf {
-        let name = sha256(log.origin.as_bytes());
+    /// Whether it knows a checkpoint of the log with this origin.
+    #[must_use]
+    pub fn has(&self, origin: &str) -> bool {
+        fs::metadata(self.path(origin)).is_ok_and(|file| file.len() > 0)
+    }
+
+    fn path(&self, origin: &str) -> PathBuf {
+        let name = sha256(origin.as_bytes());
         self.directory.join(format!("{name}.checkpoint"))
     }
 
@@ -47,7 +53,7 @@ impl HighWater {
             .truncate(false)
             .write(true)
             .mode(0o600)
-            .open(self.path(log))?;
+            .open(self.path(&log.origin))?;
         // One write over what was there: a checkpoint of a larger log is never shorter, so no moment leaves half of one.
         file.write_all_at(checkpoint.as_bytes(), 0)?;
         if file.metadata()?.len() > checkpoint.len() as u64 {
@@ -64,7 +70,7 @@ impl Anchor for HighWater {
     }
 
     async fn newest(&self, log: &LogInfo) -> Result<Option<Vec<u8>>, AnchorError> {
-        match fs::read(self.path(log)) {
+        match fs::read(self.path(&log.origin)) {
             // Made, and never written: the process was killed in between, or the volume was full.
             Ok(note) if note.is_empty() => Ok(None),
             Ok(note) => Ok(Some(note)),
@@ -77,7 +83,7 @@ impl Anchor for HighWater {
     }
 
     fn newest_at_ms(&self, log: &LogInfo) -> Option<i64> {
-        let changed = fs::metadata(self.path(log)).and_then(|file| file.modified());
+        let changed = fs::metadata(self.path(&log.origin)).and_then(|file| file.modified());
         let since = changed.ok()?.duration_since(UNIX_EPOCH).ok()?;
         i64::try_from(since.as_millis()).ok()
     }

@@ -15,13 +15,16 @@
 //! - [`Log::publish`] copies a log to an object store, [`Log::recover`] brings back from there what the database lost, and
 //!   [`Log::recover_from`] also what only the producers have ([`KeptRecords`]).
 //!
-//! Not here: callers, permissions, gRPC, HTTP, anchoring, witnesses, epochs.
+//! - [`Engine::open_anchor_epoch`] keeps what the epochs of a deployment's anchor log have of the other logs.
+//!
+//! Not here: callers, permissions, gRPC, HTTP, witnesses, and what is stated in logs, the anchor log among them.
 
 mod admission;
 mod anchor;
 mod clock;
 mod copy_check;
 mod engine;
+mod epochs;
 mod error;
 mod export;
 mod faults;
@@ -46,6 +49,7 @@ mod tiles;
 pub use anchor::{Anchor, AnchorError};
 pub use clock::Clock;
 pub use engine::{Engine, EngineOptions};
+pub use epochs::{AnchorEpoch, AnchoredHead, LogHead};
 pub use error::{EngineError, Refusal};
 pub use export::{Export, ExportedFile};
 pub use faults::{FaultPoint, Faults, NoFaults, Verdict};

@@ -192,6 +192,8 @@ catalogue! {
     "R90" EmergencyAccessRequested AUTHORITY false;
     "R90" EmergencyAccessActivated AUTHORITY false;
     "R90" EmergencyAccessEnded AUTHORITY false;
+    "R91" HeadsAnchored LEDGER false;
+    "R92" TenantBound LEDGER false;
 }
 
 /// Looks a record type up by its full name.

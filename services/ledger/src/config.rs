@@ -36,6 +36,9 @@ pub struct LedgerConfig {
     pub publish_url: Option<String>,
     /// How old the published copy of a log gets at most, in seconds; sooner when 256 entries are new. Default 60.
     pub publish_interval_seconds: Option<u32>,
+    /// How long after a change the heads of all logs are anchored at most, in seconds: one record in the deployment's anchor log,
+    /// `{deployment}/anchor`, binds them. Default 10; 0: nothing is anchored.
+    pub anchor_interval_seconds: Option<u32>,
 }
 
 impl From<ServiceConfig> for Config {

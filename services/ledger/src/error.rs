@@ -5,6 +5,8 @@ use std::time::Duration;
 use counterfoil_chassis::ApiError;
 use counterfoil_engine::EngineError;
 
+use crate::model::anchoring::NoEpoch;
+
 /// A refusal of the service's own, or a failure of the engine.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LedgerError {
@@ -36,6 +38,12 @@ pub(crate) enum LedgerError {
         /// Why.
         reason: String,
     },
+    /// DATA_LOSS: no head is anchored any more.
+    #[error(transparent)]
+    NoEpoch(#[from] NoEpoch),
+    /// INTERNAL: the system has no random bytes.
+    #[error("{0}")]
+    Secret(String),
     /// The service's own tables.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
@@ -53,6 +61,8 @@ impl From<LedgerError> for ApiError {
             LedgerError::KeyTaken => Self::already_exists("KEY_TAKEN", error.to_string()),
             LedgerError::Contended => Self::unavailable("LOG_CONTENDED", error.to_string(), retry),
             LedgerError::Unreadable { .. } => Self::data_loss("LOG_DAMAGED", error),
+            LedgerError::NoEpoch(_) => Self::data_loss("LOG_DAMAGED", error),
+            LedgerError::Secret(_) => Self::internal(error),
             LedgerError::Database(error) => error.into(),
         }
     }

@@ -72,6 +72,11 @@ impl Journal {
         }
     }
 
+    /// Whether it holds anything of a log.
+    pub(crate) fn has(&self, origin: &str) -> bool {
+        fs::metadata(self.path(origin)).is_ok_and(|file| file.len() > 0)
+    }
+
     /// What it holds of a log.
     pub(crate) fn read(&self, origin: &str) -> Result<Vec<Kept>, RecordsFileError> {
         let path = self.path(origin);

@@ -1,9 +1,11 @@
 //! The ledger service: the gRPC and tile face of the engine. One append-only, signed log a tenant.
 //!
 //! It takes the records of the other services, answers with receipts, proves and hands out what it holds, and states in every
-//! log which keys may write to it (R08), by which schema to read it (R86) and what was counted up to where (R78).
+//! log which keys may write to it (R08), by which schema to read it (R86) and what was counted up to where (R78). In a log of its own, the
+//! anchor log, it states which heads all other logs have (R91, R92).
 //! [`start`] runs the service.
 
+mod anchorer;
 mod api;
 mod config;
 mod copies;
@@ -53,7 +55,8 @@ pub async fn start(
     let publication = settings.publish_url.as_deref().map(publisher::open);
     let publication = publication.transpose().map_err(other)?;
     let anchors = anchors(&config, publication.as_ref())?;
-    let (mut chassis, logs) = open(config, clock, listener, shutdown, anchors).await?;
+    let options = engine_options(&config, anchors);
+    let (mut chassis, logs) = open(config, clock, listener, shutdown, options).await?;
     // Where nothing is published, nobody waits for it.
     let copies = publication.is_some().then(copies::Copies::default);
     let publisher = publication.zip(copies.clone()).map(|(to, copies)| {
@@ -65,6 +68,12 @@ pub async fn start(
     let api = api::Api::new(logs.clone(), copies, serving.clone(), &chassis);
     let shutdown = chassis.shutdown.clone();
     chassis.spawn(serving.run(shutdown.clone()));
+    if settings.anchor_interval_seconds != Some(0) {
+        let clock = chassis.clock.clone();
+        let seconds = settings.anchor_interval_seconds;
+        let anchorer = anchorer::Anchorer::new(logs.clone(), clock, seconds);
+        chassis.spawn(anchorer.run(shutdown.clone()));
+    }
     chassis.spawn(publish_and_close(logs.clone(), publisher, shutdown.clone()));
     chassis.spawn(catch_up(logs, shutdown));
     let face = Face {
@@ -92,10 +101,9 @@ async fn open(
     clock: Clock,
     listener: Option<TcpListener>,
     shutdown: CancellationToken,
-    anchors: Vec<Arc<dyn Anchor>>,
+    options: EngineOptions,
 ) -> Result<(Chassis, logs::Logs), StartError> {
     let keys = DirectoryKeys::open(config.log_keys_dir()).map_err(other)?;
-    let options = engine_options(&config, anchors);
     let journal = journal::Journal::new(&config.high_water_dir());
     let setup = Setup {
         service: SERVICE,

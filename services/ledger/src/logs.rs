@@ -1,8 +1,9 @@
 //! The logs of all tenants with what the service itself states in them.
 //!
-//! Invariant: every log names every producer. Creating a log reads the producers after the log is there, registering a producer reads
+//! Invariant: every tenant's log names every producer. Creating a log reads the producers after the log is there, registering a producer reads
 //! the logs after the producer is there, so whichever comes second sees the other.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use counterfoil_chassis::{Clock, Database, db::scope};
@@ -22,6 +23,7 @@ use tokio::sync::Mutex;
 use crate::SERVICE;
 use crate::error::LedgerError;
 use crate::journal::Journal;
+use crate::model::anchoring::{ANCHOR, origin_of};
 use crate::model::epoch::{self, OpenObligations};
 use crate::model::producer::Producer;
 use crate::statement::{Statement, Writer};
@@ -95,6 +97,11 @@ impl Logs {
         &self.inner.registrar
     }
 
+    /// All logs.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
     /// The service's own tables.
     pub(crate) fn db(&self) -> &Database {
         &self.inner.db
@@ -147,7 +154,7 @@ impl Logs {
     /// Creates the log of a tenant, and states in it what every log states.
     pub(crate) async fn create(&self, tenant: &str) -> Result<Log, LedgerError> {
         let inner = &self.inner;
-        let origin = format!("{}/t/{tenant}", inner.deployment);
+        let origin = origin_of(&inner.deployment, tenant);
         let log = inner
             .engine
             .create_log(tenant, &origin, &inner.registrar)
@@ -167,7 +174,9 @@ impl Logs {
         // If we crash here: the producer is kept, and the next start of either service tells the logs.
         let told = store::tenants_told(&inner.db, &Statement::key_name(producer)).await?;
         let tenants = inner.engine.tenants().await?;
-        let untold = tenants.into_iter().filter(|tenant| !told.contains(tenant));
+        let untold = tenants
+            .into_iter()
+            .filter(|tenant| !told.contains(tenant) && tenant != ANCHOR);
         self.tell_all(untold).await
     }
 
@@ -197,23 +206,49 @@ impl Logs {
             Statement::key(&inner.own, now_ms),
             Statement::schema(&inner.writer.schema_hash, size_bytes),
         ];
-        let producers = store::producers(&inner.db).await?;
-        statements.extend(
-            producers
-                .iter()
-                .map(|producer| Statement::key(producer, now_ms)),
-        );
         let tenant = &log.info().tenant;
+        // Into the anchor log nobody else writes.
+        if tenant != ANCHOR {
+            let producers = store::producers(&inner.db).await?;
+            statements.extend(
+                producers
+                    .iter()
+                    .map(|producer| Statement::key(producer, now_ms)),
+            );
+        }
         let told = store::statements(&inner.db, tenant).await?;
         statements.retain(|statement| !told.contains(&statement.name));
         if statements.is_empty() {
             return Ok(());
         }
+        self.state_once(log, statements).await
+    }
+
+    /// States what a log may state already, and notes that it does.
+    pub(crate) async fn state_once(
+        &self,
+        log: &Log,
+        statements: Vec<Statement>,
+    ) -> Result<(), LedgerError> {
         let names: Vec<String> = statements.iter().map(|one| one.name.clone()).collect();
-        let _held = self.lock(tenant).await;
-        self.state(log, statements).await?;
-        store::insert_statements(&inner.db, tenant, &names).await?;
+        self.state_now(log, statements).await?;
+        store::insert_statements(&self.inner.db, &log.info().tenant, &names).await?;
         Ok(())
+    }
+
+    /// States what a log may state already.
+    pub(crate) async fn state_now(
+        &self,
+        log: &Log,
+        statements: Vec<Statement>,
+    ) -> Result<(), LedgerError> {
+        let _held = self.lock(&log.info().tenant).await;
+        self.state(log, statements).await.map(drop)
+    }
+
+    /// What a log is known to state, by name.
+    pub(crate) async fn stated(&self, tenant: &str) -> Result<BTreeSet<String>, LedgerError> {
+        Ok(store::statements(&self.inner.db, tenant).await?)
     }
 
     async fn lock(&self, tenant: &str) -> tokio::sync::MutexGuard<'_, ()> {

@@ -8,13 +8,14 @@ use async_trait::async_trait;
 use counterfoil_chassis::outbox::KeptOutbox;
 use counterfoil_chassis::{Clock, ProducerKey, StartError};
 use counterfoil_engine::{
-    DirectoryKeys, Engine, EngineError, FsckProblem, FsckReport, KeptReceipt, KeptRecord,
-    KeptRecords, LogStatus, Publication, RecordList, Recovered, SignedRecord,
+    DirectoryKeys, Engine, EngineError, FsckProblem, FsckReport, HighWater, KeptReceipt,
+    KeptRecord, KeptRecords, LogStatus, Publication, RecordList, Recovered, SignedRecord,
 };
 use counterfoil_evidence::record::decode_record;
 use counterfoil_tlog::{Hash, VerifierKey};
 
 use crate::journal::Journal;
+use crate::model::anchoring::{ANCHOR, origin_of};
 use crate::records_file::{self, Kept, RecordsFileError};
 use crate::{Config, EngineClock, SERVICE, anchors, engine_options, other, publisher};
 
@@ -31,6 +32,7 @@ pub struct Offline {
     deployment: String,
     registrar: VerifierKey,
     journal: Journal,
+    high_water: HighWater,
     outboxes: Vec<KeptOutbox>,
     files: Vec<Kept>,
 }
@@ -58,6 +60,7 @@ impl Offline {
             deployment: service.deployment.clone(),
             registrar: VerifierKey::parse(&key.vkey()).map_err(other)?,
             journal: Journal::new(&config.high_water_dir()),
+            high_water: HighWater::open(config.high_water_dir()).map_err(other)?,
             outboxes: Vec::new(),
             files: Vec::new(),
         })
@@ -89,7 +92,7 @@ impl Offline {
     }
 
     /// The tenants whose logs can be recovered, if anything of them is lost: those that the database knows, those that are published,
-    /// and those that the producers wrote for.
+    /// and those that the producers wrote for. The anchor log is among them.
     ///
     /// # Errors
     /// When database, object store or an outbox cannot be read.
@@ -101,6 +104,13 @@ impl Offline {
         for outbox in &self.outboxes {
             let tenants = outbox.tenants().await;
             all.extend(tenants.map_err(|error| unreadable(outbox, &error))?);
+        }
+        // No producer but this service writes to the anchor log: a key of it, and anything that was signed with it, is all that tells.
+        let anchor = origin_of(&self.deployment, ANCHOR);
+        if self.engine.has_key(&anchor)?
+            && (self.high_water.has(&anchor) || self.journal.has(&anchor))
+        {
+            all.insert(ANCHOR.to_owned());
         }
         Ok(all.into_iter().collect())
     }
@@ -168,7 +178,7 @@ impl Offline {
         tenant: &str,
         progress: Progress<'_>,
     ) -> Result<Recovered, EngineError> {
-        let origin = format!("{}/t/{tenant}", self.deployment);
+        let origin = origin_of(&self.deployment, tenant);
         let kept = self.kept(tenant, &origin)?;
         let log = self
             .engine

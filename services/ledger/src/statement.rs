@@ -1,4 +1,5 @@
-//! What the service itself states in every log: the keys of the producers (R08), the schemas (R86) and the epochs (R78).
+//! What the service itself states in every log: the keys of the producers (R08), the schemas (R86) and the epochs (R78); and in the
+//! anchor log which logs are anchored (R92) and their heads (R91).
 //!
 //! Invariant: a statement's record id follows from the log and from what is stated, so that replicas that state the same thing at
 //! the same time state it once.
@@ -7,8 +8,9 @@ use counterfoil_engine::{SignedRecord, StreamHead};
 use counterfoil_evidence::leaf::domain_hash;
 use counterfoil_evidence::record::signed_message;
 use counterfoil_evidence::v1::{
-    ActorKeyRegistered, BlobRef, EpochSealed, Record, SchemaRegistered,
+    ActorKeyRegistered, BlobRef, EpochSealed, HeadsAnchored, Record, SchemaRegistered, TenantBound,
 };
+use counterfoil_tlog::hash::sha256;
 use counterfoil_tlog::signature::RecordSigner;
 use prost::{Message, Name};
 
@@ -82,6 +84,22 @@ impl Statement {
         let mut statement = Self::new(format!("epoch:{}", payload.epoch), payload);
         statement.subjects = vec![format!("epochs/{}", payload.epoch)];
         statement
+    }
+
+    /// R91: the heads of all logs are anchored.
+    pub(crate) fn heads_anchored(epoch: u64, payload: &HeadsAnchored) -> Self {
+        let mut statement = Self::new(format!("anchored:{epoch}"), payload);
+        statement.subjects = vec![format!("anchor-epochs/{epoch}")];
+        statement
+    }
+
+    /// R92: the log with this verifier key is one of those that are anchored.
+    pub(crate) fn tenant_bound(vkey: &str) -> Self {
+        let vkey_hash = sha256(vkey.as_bytes());
+        let payload = TenantBound {
+            vkey_hash: vkey_hash.as_bytes().to_vec(),
+        };
+        Self::new(format!("bound:{vkey_hash}"), &payload)
     }
 
     /// Its record id in a log: a UUIDv8 made of the log's origin and the statement's name.

@@ -140,7 +140,7 @@ impl Store {
     }
 
     /// Reads of the heads of all logs.
-    async fn reading_heads(&self) -> Result<Reading, EngineError> {
+    pub(super) async fn reading_heads(&self) -> Result<Reading, EngineError> {
         let mut reading = self.reading_tenant("*").await?;
         if self.dialect == Dialect::Postgres {
             // No log by its number: `*` reads the heads of all.

@@ -12,7 +12,7 @@
 //! | C5 tiles written, the checkpoint not | `PublishCheckpoint` without effect |
 //! | C6 checkpoint written, the database not told | one with C5: the copy alone says how far it is. `PublishCheckpoint` with effect, `Sweep` |
 //! | C7 a witness has signed, its cosignature is not stored | no such point: the engine asks no witness |
-//! | C8 anchored, the database not told | no such point: there is no anchor log. Anchors are files that are compared, see C3 and C9 |
+//! | C8 anchored, the database not told | `OpenEpoch`, `CloseEpoch` and every step between: in `services/ledger`, `src/anchorer/tests.rs` |
 //! | C9 the database is from a backup, or gone | [`Life::Restored`], [`Life::Lost`]: `Recover`, `GoOn`, `InsertLog` |
 //! | C10 a page is torn or flipped | no step of ours fails: `reading.rs` damages every table, `recovery.rs` every file of a copy |
 //! | C11 two sequencers | [`Life::Rival`]: another process has moved both heads; `Begin`, `Write`, `Commit` of who comes second |

@@ -23,14 +23,10 @@ use crate::serving::Serving;
 async fn api(db: &TestDatabase) -> (Api, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let config = testing::config("ledger", db, folder.path());
+    let config = config.into();
     let clock = TestClock::new(1_800_000_000_000).clock();
-    let opened = crate::open(
-        config.into(),
-        clock,
-        None,
-        CancellationToken::new(),
-        Vec::new(),
-    );
+    let options = crate::engine_options(&config, Vec::new());
+    let opened = crate::open(config, clock, None, CancellationToken::new(), options);
     let (chassis, logs) = opened.await.unwrap();
     let serving = Serving::new(logs.clone(), chassis.health.clone());
     let api = Api::new(logs, None, serving, &chassis);

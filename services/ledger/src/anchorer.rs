@@ -1,0 +1,230 @@
+//! Takes the heads of all logs into the anchor log, a while after one of them changed.
+//!
+//! Invariant: what an epoch's map is made of is durable before its record is appended, and the record's id follows from the epoch's number.
+//! So several replicas make an epoch once, and whoever finds one open goes on with it.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use counterfoil_chassis::{CancellationToken, Clock, secrets};
+use counterfoil_engine::{AnchorEpoch, AnchoredHead, Engine, EngineError, Log};
+use counterfoil_evidence::catalogue::Payload;
+use counterfoil_evidence::v1::HeadsAnchored;
+use prost::Name as _;
+use tokio::sync::Mutex;
+
+use crate::error::LedgerError;
+use crate::logs::{Logs, read};
+use crate::model::anchoring::{self, ANCHOR, Last, Next, NoEpoch};
+use crate::statement::Statement;
+
+/// How often it is looked whether it is time.
+const LOOK: Duration = Duration::from_secs(1);
+const INTERVAL_SECONDS: u32 = 10;
+/// Logs that are bound with one append.
+const BOUND_AT_ONCE: usize = 1000;
+
+/// Makes epochs. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Anchorer {
+    logs: Logs,
+    clock: Clock,
+    interval_ms: i64,
+    /// One epoch at a time.
+    known: Arc<Mutex<Known>>,
+}
+
+/// What was read before and is not read again.
+#[derive(Debug, Default)]
+struct Known {
+    /// An epoch and its heads.
+    anchored: Option<(u64, Vec<AnchoredHead>)>,
+    /// Names of the statements that bind logs; `None`: not read yet.
+    bound: Option<BTreeSet<String>>,
+}
+
+impl Anchorer {
+    /// `interval_seconds`: `None` is the default; an epoch is made so long after the one before, if a head has changed.
+    pub(crate) fn new(logs: Logs, clock: Clock, interval_seconds: Option<u32>) -> Self {
+        let seconds = interval_seconds.unwrap_or(INTERVAL_SECONDS);
+        Self {
+            logs,
+            clock,
+            interval_ms: i64::from(seconds) * 1000,
+            known: Arc::default(),
+        }
+    }
+
+    /// Runs until the service ends.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last_ms = self.clock.now_ms();
+        while shutdown.run_until_cancelled(look.tick()).await.is_some() {
+            let now_ms = self.clock.now_ms();
+            // A clock that went back must not keep heads from being anchored.
+            if (0..self.interval_ms).contains(&(now_ms - last_ms)) {
+                continue;
+            }
+            last_ms = now_ms;
+            // Cut off anywhere, it leaves an epoch that the next round goes on with.
+            match shutdown.run_until_cancelled(self.run_once()).await {
+                Some(Err(
+                    error @ (LedgerError::NoEpoch(_)
+                    | LedgerError::Engine(EngineError::Damaged { .. })),
+                )) => tracing::error!(alarm = "NOT_ANCHORED", %error, "no head is anchored"),
+                // Tried again in the next round.
+                Some(Err(error)) => tracing::warn!(%error, "no head was anchored"),
+                Some(Ok(_)) | None => {}
+            }
+        }
+    }
+
+    /// Makes an epoch, or goes on with one that is open; its number. `None`: no head has changed, or another replica was faster.
+    pub(crate) async fn run_once(&self) -> Result<Option<u64>, LedgerError> {
+        let mut known = self.known.lock().await;
+        let engine = self.logs.engine();
+        let newest = engine.newest_anchor_epoch().await?;
+        let epoch = match newest {
+            Some(open) if open.index.is_none() => open,
+            newest => match self.open(engine, newest, &mut known).await? {
+                Some(opened) => opened,
+                None => return Ok(None),
+            },
+        };
+        let closed = self.close(engine, &epoch, &mut known).await?;
+        Ok(closed.then_some(epoch.number))
+    }
+
+    /// Opens the next epoch; `None` where there is none, or another replica has opened it.
+    async fn open(
+        &self,
+        engine: &Engine,
+        newest: Option<AnchorEpoch>,
+        known: &mut Known,
+    ) -> Result<Option<AnchorEpoch>, LedgerError> {
+        let before = newest.as_ref().map_or(0, |newest| newest.number);
+        let anchored = anchored(engine, before, known).await?;
+        // After the newest epoch was read, so that no head is older than in an epoch before.
+        let now = engine.heads().await?;
+        if now
+            .iter()
+            .all(|head| head.tenant == ANCHOR || head.size == 0)
+        {
+            return Ok(None);
+        }
+        let last = self.last(newest).await?;
+        let heads = anchoring::heads(&anchored, now);
+        let secret = secrets::random().map_err(|error| LedgerError::Secret(error.to_string()))?;
+        let now_ms = self.clock.now_ms();
+        // Half a second of hashing for ten thousand logs.
+        let worked_out = tokio::task::spawn_blocking(move || {
+            let next = anchoring::next(&last, &anchored, &heads, secret, now_ms)?;
+            Ok::<_, NoEpoch>(next.map(|next| (next, heads)))
+        });
+        let worked_out = worked_out.await.map_err(|_| EngineError::Closed)??;
+        let Some((Next { epoch, changed }, heads)) = worked_out else {
+            return Ok(None);
+        };
+        if !engine.open_anchor_epoch(&epoch, &changed).await? {
+            return Ok(None);
+        }
+        known.anchored = Some((epoch.number, heads));
+        Ok(Some(epoch))
+    }
+
+    /// The last epoch: as the database or, where its tables are younger than the anchor log, the log itself has it.
+    async fn last(&self, newest: Option<AnchorEpoch>) -> Result<Last, LedgerError> {
+        let mut last = match newest {
+            Some(newest) => Last::of(&anchoring::payload(&newest)?),
+            None => Last::default(),
+        };
+        // Before an epoch is opened: where the log was lost, it is refused here.
+        let log = self.logs.create(ANCHOR).await?;
+        let stated = log
+            .last_of_type(&HeadsAnchored::full_name(), log.head().await?.size)
+            .await?;
+        if let Some(entry) = stated
+            && let Payload::HeadsAnchored(anchored) = read(&entry)?.1
+            && anchored.epoch > last.number
+        {
+            last = Last::of(&anchored);
+        }
+        Ok(last)
+    }
+
+    /// States what an open epoch has, and notes where. `false`: the anchor log has another epoch of this number.
+    async fn close(
+        &self,
+        engine: &Engine,
+        epoch: &AnchorEpoch,
+        known: &mut Known,
+    ) -> Result<bool, LedgerError> {
+        let log = self.logs.create(ANCHOR).await?;
+        self.bind(engine, &log, epoch, known).await?;
+        let statement = Statement::heads_anchored(epoch.number, &anchoring::payload(epoch)?);
+        let record_id = statement.record_id(&log.info().origin);
+        self.logs.state_now(&log, vec![statement]).await?;
+        let stated = log.entry_by_record(&record_id).await?;
+        let entry = stated.ok_or_else(|| EngineError::Damaged {
+            origin: log.info().origin.clone(),
+            reason: format!("epoch {} was stated and is not there", epoch.number),
+        })?;
+        if read(&entry)?.0.payload == epoch.payload {
+            engine.close_anchor_epoch(epoch.number, entry.index).await?;
+            return Ok(true);
+        }
+        // It was opened on a database that had come back from a backup, before the anchor log was brought back.
+        engine.void_anchor_epoch(epoch.number).await?;
+        Ok(false)
+    }
+
+    /// States of each log of an epoch under which origin and key it is anchored, before the first of its heads is.
+    async fn bind(
+        &self,
+        engine: &Engine,
+        log: &Log,
+        epoch: &AnchorEpoch,
+        known: &mut Known,
+    ) -> Result<(), LedgerError> {
+        let heads = anchored(engine, epoch.number, known).await?;
+        let mut bound = match known.bound.take() {
+            Some(bound) => bound,
+            None => self.logs.stated(ANCHOR).await?,
+        };
+        let of_epoch: BTreeSet<_> = heads.iter().map(|head| head.log).collect();
+        let all = engine.heads().await?;
+        let unbound: Vec<Statement> = all
+            .iter()
+            .filter(|head| of_epoch.contains(&head.log))
+            .map(|head| Statement::tenant_bound(&head.vkey))
+            .filter(|statement| !bound.contains(&statement.name))
+            .collect();
+        for statements in unbound.chunks(BOUND_AT_ONCE) {
+            self.logs.state_once(log, statements.to_vec()).await?;
+            bound.extend(statements.iter().map(|statement| statement.name.clone()));
+        }
+        known.bound = Some(bound);
+        Ok(())
+    }
+}
+
+/// The heads of an epoch, read once.
+async fn anchored(
+    engine: &Engine,
+    epoch: u64,
+    known: &mut Known,
+) -> Result<Vec<AnchoredHead>, EngineError> {
+    match &known.anchored {
+        Some((number, heads)) if *number == epoch => Ok(heads.clone()),
+        _ => {
+            let heads = engine.anchored_heads(epoch).await?;
+            known.anchored = Some((epoch, heads.clone()));
+            Ok(heads)
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! Tests: every head is anchored once, whatever fails in between, whoever else anchors, and whatever was lost.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex as Guarded};
+
+use counterfoil_chassis::{TestClock, both_engines, testing, testing::TestDatabase};
+use counterfoil_engine::{
+    EngineOptions, EntryFilter, FaultPoint, Faults, Head, StoredEntry, Verdict,
+};
+use counterfoil_evidence::v1::TenantBound;
+use counterfoil_tlog::hash::sha256;
+use counterfoil_tlog::sparse_map::key_of;
+use prost::Message as _;
+
+use super::*;
+use crate::{Config, Offline};
+
+const NOW_MS: i64 = 1_800_000_000_000;
+
+/// The service's logs, without a network around them.
+struct Opened {
+    logs: Logs,
+    clock: TestClock,
+    // Its database and background work live as long.
+    _chassis: counterfoil_chassis::Chassis,
+}
+
+impl Opened {
+    fn anchorer(&self) -> Anchorer {
+        Anchorer::new(self.logs.clone(), self.clock.clock(), None)
+    }
+
+    async fn close(self) {
+        self.logs.close().await;
+    }
+
+    /// Lets a tenant's log grow by one entry.
+    async fn grow(&self, tenant: &str) {
+        let log = self.logs.get(tenant).await.unwrap();
+        self.logs.seal_epoch(&log).await.unwrap();
+    }
+
+    /// All epochs of the anchor log in order, each checked to follow the one before.
+    async fn epochs(&self) -> Vec<HeadsAnchored> {
+        let log = self.logs.engine().log(ANCHOR).await.unwrap();
+        let filter = EntryFilter {
+            record_type: Some(HeadsAnchored::full_name()),
+            ..EntryFilter::default()
+        };
+        let entries = log.list(&filter, 0, u64::MAX, 1000).await.unwrap();
+        let mut last = Last::default();
+        let mut found = Vec::new();
+        for entry in &entries {
+            let Payload::HeadsAnchored(anchored) = read(entry).unwrap().1 else {
+                panic!("of another type");
+            };
+            assert_eq!(anchored.epoch, last.number + 1, "no gap and none twice");
+            assert_eq!(anchored.prev_epoch_hash, last.hash);
+            last = Last::of(&anchored);
+            found.push(anchored);
+        }
+        found
+    }
+
+    /// The map of an epoch, as far as the database can give its paths, proves these heads under the record's root.
+    async fn proves(&self, anchored: &HeadsAnchored, expected: &BTreeMap<&str, Head>) {
+        let engine = self.logs.engine();
+        let newest = engine.newest_anchor_epoch().await.unwrap().unwrap();
+        assert_eq!(newest.number, anchored.epoch);
+        assert!(newest.index.is_some(), "it is closed");
+        let heads = engine.anchored_heads(anchored.epoch).await.unwrap();
+        let map = anchoring::map(&newest.secret, &heads).unwrap();
+        assert_eq!(map.root().as_bytes().as_slice(), anchored.map_root);
+        assert_eq!(heads.len(), expected.len());
+        for (tenant, head) in expected {
+            let origin = format!("counterfoil.local/t/{tenant}");
+            let anchored = heads.iter().find(|one| one.origin == origin).unwrap();
+            assert_eq!((anchored.size, anchored.root), (head.size, head.root));
+            let path = map.path(&key_of(&origin));
+            assert!(path.includes(&map.root(), &anchoring::leaf(&newest.secret, anchored)));
+        }
+        let nobody = key_of("counterfoil.local/t/nobody");
+        assert!(map.path(&nobody).excludes(&map.root(), &nobody));
+    }
+
+    async fn head(&self, tenant: &str) -> Head {
+        let log = self.logs.engine().log(tenant).await.unwrap();
+        log.head().await.unwrap()
+    }
+}
+
+fn config(db: &TestDatabase, folder: &Path) -> Config {
+    testing::config("ledger", db, folder).into()
+}
+
+async fn open_with(
+    db: &TestDatabase,
+    folder: &Path,
+    change: impl FnOnce(&mut EngineOptions),
+) -> Opened {
+    let config = config(db, folder);
+    let clock = TestClock::new(NOW_MS);
+    let anchors = crate::anchors(&config, None).unwrap();
+    let mut options = crate::engine_options(&config, anchors);
+    change(&mut options);
+    let shutdown = CancellationToken::new();
+    let opened = crate::open(config, clock.clock(), None, shutdown, options).await;
+    let (chassis, logs) = opened.unwrap();
+    Opened {
+        logs,
+        clock,
+        _chassis: chassis,
+    }
+}
+
+async fn open(db: &TestDatabase, folder: &Path) -> Opened {
+    open_with(db, folder, |_| {}).await
+}
+
+/// Fails once, at the n-th time that a point is reached.
+#[derive(Debug)]
+struct AtNth(Guarded<Option<(FaultPoint, u32)>>, Verdict);
+
+impl Faults for AtNth {
+    fn at(&self, point: FaultPoint) -> Verdict {
+        let mut armed = self.0.lock().unwrap();
+        match *armed {
+            Some((wanted, 0)) if wanted == point => {
+                *armed = None;
+                self.1
+            }
+            Some((wanted, left)) if wanted == point => {
+                *armed = Some((wanted, left - 1));
+                Verdict::Proceed
+            }
+            _ => Verdict::Proceed,
+        }
+    }
+}
+
+/// Every durable step of an epoch: the anchor log is made, its first statements are appended, the epoch is opened, its logs are bound, it is
+/// stated, it is closed.
+const STEPS: [(FaultPoint, u32); 7] = [
+    (FaultPoint::InsertLog, 0),
+    (FaultPoint::Commit, 0),
+    (FaultPoint::OpenEpoch, 0),
+    (FaultPoint::Commit, 1),
+    (FaultPoint::Commit, 2),
+    (FaultPoint::CloseEpoch, 0),
+    (FaultPoint::CloseEpoch, 1),
+];
+
+both_engines! {
+    async fn the_heads_of_all_logs_are_anchored_and_no_name_is(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(&db, folder.path()).await;
+        let anchorer = opened.anchorer();
+        assert_eq!(anchorer.run_once().await.unwrap(), None, "there is no log");
+        assert!(opened.logs.tenants().await.unwrap().is_empty());
+        for tenant in ["acme", "beta"] {
+            opened.logs.create(tenant).await.unwrap();
+        }
+        assert_eq!(anchorer.run_once().await.unwrap(), Some(1));
+        assert_eq!(anchorer.run_once().await.unwrap(), None, "nothing has changed");
+        opened.grow("beta").await;
+        opened.logs.create("gamma").await.unwrap();
+        assert_eq!(anchorer.run_once().await.unwrap(), Some(2));
+        let epochs = opened.epochs().await;
+        assert_eq!((epochs.len(), epochs[1].log_count), (2, 3));
+        let mut heads = BTreeMap::new();
+        for tenant in ["acme", "beta", "gamma"] {
+            heads.insert(tenant, opened.head(tenant).await);
+        }
+        opened.proves(&epochs[1], &heads).await;
+        // Each log was bound once, before its first head was anchored.
+        let anchor = opened.logs.engine().log(ANCHOR).await.unwrap();
+        assert_eq!(anchor.info().origin, "counterfoil.local/anchor");
+        let all = anchor.entries(0, u64::MAX, 1000).await.unwrap();
+        let mut bound = Vec::new();
+        for tenant in heads.keys() {
+            let vkey = opened.logs.get(tenant).await.unwrap().info().vkey.to_string();
+            let payload = TenantBound { vkey_hash: sha256(vkey.as_bytes()).0.to_vec() };
+            let payload = payload.encode_to_vec();
+            let of_log = |entry: &&StoredEntry| read(entry).unwrap().0.payload == payload;
+            let found: Vec<u64> = all.iter().filter(of_log).map(|entry| entry.index).collect();
+            assert_eq!(found.len(), 1, "{tenant}");
+            bound.push(found[0]);
+        }
+        let types: Vec<&str> = all.iter().map(|one| one.record_type.rsplit('.').next().unwrap()).collect();
+        assert_eq!(types, [
+            "ActorKeyRegistered", "SchemaRegistered", "TenantBound", "TenantBound", "HeadsAnchored", "TenantBound", "HeadsAnchored",
+        ]);
+        assert_eq!(bound[2], 5);
+        // Whoever reads the anchor log learns nobody's name.
+        for entry in &all {
+            let text = String::from_utf8_lossy(&entry.bytes).into_owned();
+            assert!(heads.keys().all(|tenant| !text.contains(tenant)), "{text}");
+        }
+        assert!(anchor.fsck().await.unwrap().is_clean());
+        opened.close().await;
+    }
+
+    async fn a_failure_at_any_step_leaves_no_epoch_twice_and_none_out(db: TestDatabase) {
+        for (point, nth) in STEPS {
+            for verdict in [Verdict::Fail, Verdict::FailAfter] {
+                let db = db.another().await;
+                let folder = tempfile::tempdir().unwrap();
+                let before = open(&db, folder.path()).await;
+                before.logs.create("acme").await.unwrap();
+                before.close().await;
+                let faults = Arc::new(AtNth(Guarded::new(Some((point, nth))), verdict));
+                let struck = open_with(&db, folder.path(), |options| options.faults = faults.clone()).await;
+                let anchorer = struck.anchorer();
+                let first = anchorer.run_once().await;
+                if first.is_ok() {
+                    struck.grow("acme").await;
+                    let _ = anchorer.run_once().await;
+                }
+                assert!(faults.0.lock().unwrap().is_none(), "{point:?} {nth} is reached");
+                // What was left is gone on with by another process, at another time.
+                struck.close().await;
+                let again = open(&db, folder.path()).await;
+                again.clock.advance_ms(5_000);
+                let anchorer = again.anchorer();
+                while anchorer.run_once().await.unwrap().is_some() {}
+                let heads = BTreeMap::from([("acme", again.head("acme").await)]);
+                let epochs = again.epochs().await;
+                again.proves(epochs.last().unwrap(), &heads).await;
+                again.close().await;
+            }
+        }
+    }
+
+    async fn two_replicas_make_each_epoch_once(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (open(&db, folder.path()).await, open(&db, folder.path()).await);
+        one.logs.create("acme").await.unwrap();
+        let (first, second) = (one.anchorer(), other.anchorer());
+        let mut made = Vec::new();
+        for round in 0..20 {
+            let (grown, here, there) = tokio::join!(
+                async { if round % 2 == 0 { one.grow("acme").await } else { other.grow("acme").await } },
+                first.run_once(),
+                second.run_once(),
+            );
+            let () = grown;
+            made.extend([here, there].into_iter().filter_map(|made| made.ok().flatten()));
+        }
+        while first.run_once().await.unwrap().is_some() {}
+        let epochs = one.epochs().await;
+        assert!(made.iter().all(|number| *number <= epochs.len() as u64));
+        assert!(epochs.len() > 2, "{made:?}");
+        let heads = BTreeMap::from([("acme", one.head("acme").await)]);
+        one.proves(epochs.last().unwrap(), &heads).await;
+        one.close().await;
+        other.close().await;
+    }
+
+    async fn a_lost_anchor_log_is_not_begun_anew_and_goes_on_where_it_was(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(&db, folder.path()).await;
+        for tenant in ["acme", "beta"] {
+            opened.logs.create(tenant).await.unwrap();
+        }
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(1));
+        opened.grow("acme").await;
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(2));
+        let before = opened.epochs().await;
+        opened.close().await;
+        // The database is lost; nothing was published. A tenant's log comes back first.
+        let lost = db.another().await;
+        let recover = async |tenants: &[&str]| {
+            let offline = Offline::open(&config(&lost, folder.path())).await.unwrap();
+            assert!(offline.recoverable().await.unwrap().contains(&ANCHOR.to_owned()));
+            for tenant in tenants {
+                offline.recover(tenant, &mut |_, _| {}).await.unwrap();
+            }
+            offline.close().await;
+        };
+        recover(&["acme"]).await;
+        let opened = open(&lost, folder.path()).await;
+        let refused = opened.anchorer().run_once().await.unwrap_err().to_string();
+        assert!(refused.contains("fell back"), "{refused}");
+        let troubles = opened.logs.troubles();
+        assert!(troubles.iter().any(|trouble| trouble.contains("counterfoil.local/anchor")), "{troubles:?}");
+        opened.close().await;
+        // The anchor log has a log that is not there yet.
+        recover(&[ANCHOR]).await;
+        let opened = open(&lost, folder.path()).await;
+        let refused = opened.anchorer().run_once().await.unwrap_err();
+        assert!(matches!(refused, LedgerError::NoEpoch(NoEpoch::Fewer { anchored: 2, found: 1 })), "{refused}");
+        assert_eq!(opened.epochs().await, before);
+        opened.close().await;
+        recover(&["beta"]).await;
+        let opened = open(&lost, folder.path()).await;
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(3));
+        let epochs = opened.epochs().await;
+        assert_eq!(epochs[..2], before);
+        let mut heads = BTreeMap::new();
+        for tenant in ["acme", "beta"] {
+            heads.insert(tenant, opened.head(tenant).await);
+        }
+        opened.proves(&epochs[2], &heads).await;
+        opened.close().await;
+    }
+
+    async fn an_epoch_opened_before_the_anchor_log_came_back_is_taken_back(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(&db, folder.path()).await;
+        opened.logs.create("acme").await.unwrap();
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(1));
+        // What a database says that came back from a backup: another second epoch than was stated.
+        let mut known = Known::default();
+        let engine = opened.logs.engine();
+        opened.grow("acme").await;
+        let newest = engine.newest_anchor_epoch().await.unwrap();
+        let stated = opened.anchorer().open(engine, newest, &mut known).await.unwrap().unwrap();
+        let log = opened.logs.get(ANCHOR).await.unwrap();
+        let other = HeadsAnchored { map_root: vec![7; 32], ..anchoring::payload(&stated).unwrap() };
+        opened.logs.state_now(&log, vec![Statement::heads_anchored(2, &other)]).await.unwrap();
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), None);
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(3));
+        let epochs = opened.epochs().await;
+        assert_eq!(epochs[1].map_root, [7; 32]);
+        let heads = BTreeMap::from([("acme", opened.head("acme").await)]);
+        opened.proves(&epochs[2], &heads).await;
+        opened.close().await;
+    }
+}
