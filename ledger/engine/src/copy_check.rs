@@ -44,6 +44,11 @@ impl<'a> CopyCheck<'a> {
         self.head.size > size
     }
 
+    /// Whether the copy is behind a log of this size.
+    pub(crate) fn is_behind(&self, size: u64) -> bool {
+        self.head.size < size
+    }
+
     /// Whether the copy is of this size.
     pub(crate) fn is_of_size(&self, size: u64) -> bool {
         self.head.size == size

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use counterfoil_evidence::record::{decode_entry, decode_record, record_hash, signed_message};
 use counterfoil_evidence::v1::{Entry, Record};
-use counterfoil_tlog::hash::sha256;
 use counterfoil_tlog::merkle::Frontier;
 use counterfoil_tlog::signature::{SignedMessage, verify_batch};
 use counterfoil_tlog::tile::encode_hashes;
@@ -16,7 +15,7 @@ use crate::copy_check::CopyCheck;
 use crate::engine::Shared;
 use crate::kept::KeptReceipt;
 use crate::key_book::KeyBook;
-use crate::labels::{BUNDLE, LabelRow, Labels, label_rows};
+use crate::labels::{BUNDLE, LabelRow, LabelSum, Labels, label_rows};
 use crate::model::{StoredEntry, StreamHead};
 use crate::sequencer::check_link;
 use crate::state::{FullTile, TileEdge};
@@ -75,22 +74,6 @@ struct Replay<'a> {
     signed: Vec<Signed>,
     problems: Vec<FsckProblem>,
     copy: Option<CopyCheck<'a>>,
-}
-
-/// What a set of rows sums up to, whatever their order: the entries of a log are read in another order than the rows.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct LabelSum([u64; 4]);
-
-impl LabelSum {
-    fn add(&mut self, row: &LabelRow) {
-        let length = row.label.len().to_be_bytes();
-        let bytes = [&length, &row.label[..], &row.n.to_be_bytes(), &row.places].concat();
-        let hash = sha256(&bytes);
-        let (words, _) = hash.0.as_chunks::<8>();
-        for (sum, word) in self.0.iter_mut().zip(words) {
-            *sum = sum.wrapping_add(u64::from_be_bytes(*word));
-        }
-    }
 }
 
 /// A signature to verify with others.

@@ -92,7 +92,7 @@ impl Labels {
 }
 
 /// Where in a full bundle entries have a label.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LabelRow {
     pub(crate) label: Vec<u8>,
     pub(crate) n: u64,
@@ -114,6 +114,34 @@ pub(crate) fn label_rows(n: u64, bundle: &[Arc<Labels>]) -> Vec<LabelRow> {
         places,
     });
     rows.collect()
+}
+
+/// What a set of rows sums up to, whatever their order: the entries of a log are read in another order than the rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct LabelSum([u64; 4]);
+
+impl LabelSum {
+    pub(crate) fn add(&mut self, row: &LabelRow) {
+        let length = row.label.len().to_be_bytes();
+        let bytes = [&length, &row.label[..], &row.n.to_be_bytes(), &row.places].concat();
+        let hash = sha256(&bytes);
+        let (words, _) = hash.0.as_chunks::<8>();
+        for (sum, word) in self.0.iter_mut().zip(words) {
+            *sum = sum.wrapping_add(u64::from_be_bytes(*word));
+        }
+    }
+
+    /// To go on with later.
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        self.0.iter().flat_map(|word| word.to_be_bytes()).collect()
+    }
+
+    /// Reads [`Self::to_bytes`].
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let words: [[u8; 8]; 4] = words.try_into().ok()?;
+        rest.is_empty().then(|| Self(words.map(u64::from_be_bytes)))
+    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ mod model;
 mod prove;
 mod publication;
 mod recover;
+mod scrub;
 mod sequencer;
 mod state;
 mod status;
@@ -65,4 +66,5 @@ pub use model::{
 };
 pub use publication::{Publication, Published};
 pub use recover::Recovered;
+pub use scrub::{ScrubPlace, ScrubStep, Scrubbed};
 pub use status::LogStatus;

@@ -194,6 +194,7 @@ catalogue! {
     "R90" EmergencyAccessEnded AUTHORITY false;
     "R91" HeadsAnchored LEDGER false;
     "R92" TenantBound LEDGER false;
+    "R93" LogScrubbed LEDGER false;
 }
 
 /// Looks a record type up by its full name.

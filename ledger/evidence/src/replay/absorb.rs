@@ -206,6 +206,7 @@ fn payload_of(state: &mut State, tallies: &mut Tallies, context: &Context<'_>, p
             state.schemas.insert(hash);
         }
         Payload::EpochSealed(what) => state.epochs.push(At { pos, what }),
+        Payload::LogScrubbed(what) => state.scrubs.push(At { pos, what }),
         Payload::ObligationOpened(opened) => obligation(state, tallies, pos, &opened),
         Payload::ObligationDischarged(discharged) => {
             discharge(state, tallies, pos, &discharged);

@@ -72,6 +72,7 @@ checks! {
     I69 "I-69" [], "no AI agent did anything once it was stopped, and nothing went on that it had started; with the mandate that was taken back its credentials were revoked";
     I81 "I-81" [], "nobody but the customer gave anybody the means to act as the customer, once the tenant was governed";
     I82 "I-82" [], "what the policy reserves for two people was proposed by one human and approved by another";
+    I83 "I-83" [], "every round of hashing the log again that is stated is numbered, and is of the log as it was";
     G13 "G13" [], "reported remediation times are the differences of recorded times";
 }
 

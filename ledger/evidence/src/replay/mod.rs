@@ -10,6 +10,7 @@
 //! | `prepare` | one record alone: payload and set proofs; the only part worth spreading over cores |
 //! | `state`, `absorb` | nothing: what is remembered of a log |
 //! | `ledger` | epochs, obligations, clocks (I-04, I-07, I-08) |
+//! | `scrubs` | rounds of hashing the log again (I-83) |
 //! | `authority`, `policies` | owners, rights, policies (I-11, I-13, I-18) |
 //! | `providers`, `standing`, `accesses` | what providers were let do, and on what evidence (I-13, I-14, I-45 to I-47, I-49, I-51, I-53) |
 //! | `titles`, `two_people`, `emergencies` | rights passed on, four eyes, break-glass (I-13, I-16, I-43, I-82) |
@@ -58,6 +59,7 @@ mod recon;
 mod remediation;
 mod returned;
 mod review;
+mod scrubs;
 mod sets;
 mod standing;
 mod starts;
@@ -168,6 +170,7 @@ impl Replay {
     pub fn finish(mut self, blobs: &dyn Blobs) -> Outcome {
         let (state, tallies) = (&mut self.state, &mut self.tallies);
         ledger::judge(state, tallies);
+        scrubs::judge(state, tallies, blobs);
         policies::judge(state, tallies);
         authority::judge(state, tallies);
         credentials::judge(state, tallies);

@@ -430,6 +430,7 @@ pub(super) struct State {
     pub(super) schemas_registered: Vec<(Pos, Vec<u8>)>,
     pub(super) schemas_used: HashMap<Vec<u8>, Pos>,
     pub(super) epochs: Vec<At<v1::EpochSealed>>,
+    pub(super) scrubs: Vec<At<v1::LogScrubbed>>,
     pub(super) obligations: BTreeMap<[u8; 16], Obligation>,
     pub(super) principals: HashMap<Sym, Principal>,
     pub(super) rights: BTreeMap<Pos, v1::DecisionRightGranted>,

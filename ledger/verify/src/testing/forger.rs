@@ -114,6 +114,8 @@ pub struct Forger<'f> {
     types: Vec<String>,
     prev_leaf: Hash,
     epoch_from: u64,
+    /// Where the last round of hashing ended.
+    scrubbed_to: u64,
     open: BTreeMap<[u8; 16], [u8; 32]>,
     dropped: HashSet<Vec<u8>>,
 }
@@ -137,6 +139,7 @@ impl<'f> Forger<'f> {
             types: Vec::new(),
             prev_leaf: Hash([0; 32]),
             epoch_from: 0,
+            scrubbed_to: 0,
             open: BTreeMap::new(),
             dropped: HashSet::new(),
         }
@@ -246,8 +249,10 @@ impl<'f> Forger<'f> {
         self.entries.push(entry);
         self.types.push(record.r#type);
         self.obligations(payload, hash);
-        if let Payload::EpochSealed(sealed) = payload {
-            self.epoch_from = sealed.to_index;
+        match payload {
+            Payload::EpochSealed(sealed) => self.epoch_from = sealed.to_index,
+            Payload::LogScrubbed(scrubbed) => self.scrubbed_to = scrubbed.to_size,
+            _ => {}
         }
         Ok(hash)
     }
@@ -344,6 +349,15 @@ impl<'f> Forger<'f> {
                 let leaves: Vec<Hash> = self.entries.iter().map(|entry| leaf_hash(entry)).collect();
                 pack.tree_size = leaves.len() as u64;
                 pack.root_hash = merkle::root(&leaves).0.to_vec();
+            }
+            Payload::LogScrubbed(scrubbed) => {
+                let size = usize::try_from(scrubbed.to_size).unwrap_or(usize::MAX);
+                let hashed = self.entries.iter().take(size);
+                let leaves: Vec<Hash> = hashed.map(|entry| leaf_hash(entry)).collect();
+                scrubbed.from_size = self.scrubbed_to;
+                scrubbed.to_size = leaves.len() as u64;
+                scrubbed.tiles = (1..8).map(|level| scrubbed.to_size >> (level * 8)).sum();
+                scrubbed.root = merkle::root(&leaves).0.to_vec();
             }
             _ => {}
         }

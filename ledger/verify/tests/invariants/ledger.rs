@@ -77,6 +77,36 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
         }),
     ),
     (
+        "I-83",
+        "a round of hashing is left out",
+        drop_if!(LogScrubbed, |p| p.round == 1),
+    ),
+    (
+        "I-83",
+        "a round is of another log",
+        on!(LogScrubbed, |_r, p| p.root[0] ^= 1),
+    ),
+    (
+        "I-83",
+        "a round leaves entries out",
+        on!(LogScrubbed, |_r, p| p.from_size += 1),
+    ),
+    (
+        "I-83",
+        "a round rebuilt more tiles than there are",
+        on!(LogScrubbed, |_r, p| p.tiles += 1),
+    ),
+    (
+        "I-83",
+        "a round began before what it hashed was there",
+        on!(LogScrubbed, |_r, p| p.started_ms -= 600_000),
+    ),
+    (
+        "I-83",
+        "a round ended after it was stated",
+        on!(LogScrubbed, |_r, p| p.ended_ms += 600_000),
+    ),
+    (
         "W2",
         "the last seal leaves an entry out",
         |scene| match &*scene.payload {

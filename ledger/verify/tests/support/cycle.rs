@@ -46,6 +46,8 @@ pub struct Cycle {
     pub by: By,
     syncs: u32,
     epoch: (u64, u64),
+    /// The next round of hashing the log again, and where the last one ended.
+    scrubbed: (u64, u64),
     /// Open obligations: id and hash of the opening record.
     pub open: BTreeMap<[u8; 16], [u8; 32]>,
 }
@@ -90,6 +92,7 @@ pub fn build_with_a_later_source(grants: usize) -> LogBuilder {
 }
 
 fn sealed(mut cycle: Cycle) -> LogBuilder {
+    cycle.scrub();
     cycle.seal_epoch();
     cycle.log
 }
@@ -102,6 +105,7 @@ fn play_on(mut cycle: Cycle, hidden_return: bool) -> Cycle {
     for source in [HR, LDAP, OLD] {
         cycle.register(source);
     }
+    cycle.scrub();
     cycle.seal_epoch();
     finish(cycle, hidden_return)
 }
@@ -123,6 +127,7 @@ fn begin(grants: usize) -> Cycle {
         },
         syncs: 0,
         epoch: (1, 0),
+        scrubbed: (1, 0),
         open: BTreeMap::new(),
     };
     provider::look_in(&mut cycle.log, cycle.rights.assigned);
@@ -246,6 +251,24 @@ impl Cycle {
             .log
             .append(&Payload::SnapshotSealed(record.clone()), Draft::default());
         Snapshot { hash, record }
+    }
+
+    /// The ledger has hashed everything again.
+    pub fn scrub(&mut self) {
+        let (round, from_size) = self.scrubbed;
+        let (to_size, now_ms) = (self.log.size(), self.log.now_ms);
+        let scrubbed = v1::LogScrubbed {
+            round,
+            from_size,
+            to_size,
+            root: self.log.root().to_vec(),
+            tiles: (1..8).map(|level| to_size >> (level * 8)).sum(),
+            started_ms: now_ms + 2,
+            ended_ms: now_ms + 4,
+        };
+        self.log
+            .append(&Payload::LogScrubbed(scrubbed), Draft::default());
+        self.scrubbed = (round + 1, to_size);
     }
 
     pub fn seal_epoch(&mut self) {

@@ -1,0 +1,194 @@
+//! Hashing a log again while it runs: a step at a time, to the end of a round, and never past what does not fit.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use counterfoil_engine::{EngineError, Log, Publication, ScrubPlace, ScrubStep, Scrubbed};
+use object_store::local::LocalFileSystem;
+use support::{Database, Fixture, databases, fixture, ownership, receipts, sqlite};
+
+/// Two full bundles and a beginning.
+const SIZE: u64 = 600;
+
+async fn filled(database: &Database) -> Fixture {
+    let mut fixture = fixture(database).await;
+    let missing = SIZE - support::REGISTRATIONS;
+    let records = (0..missing).map(|number| {
+        let subject = format!("accounts/{}", number % 7);
+        fixture.inventory.next(&ownership(number), &[&subject])
+    });
+    let records = records.collect();
+    receipts(fixture.log.append(records).await.unwrap());
+    fixture
+}
+
+fn publication(folder: &Path) -> Publication {
+    let store = LocalFileSystem::new_with_prefix(folder).unwrap();
+    Publication::new(Arc::new(store.with_fsync(true)), "")
+}
+
+/// A whole round in the smallest steps, each from what was kept of the one before; and how many steps.
+async fn round(log: &Log, copy: Option<&Publication>) -> Result<(Scrubbed, usize), EngineError> {
+    let mut place: Option<ScrubPlace> = None;
+    for steps in 1.. {
+        match log.scrub(place.as_ref(), 1, copy).await? {
+            ScrubStep::Going(next) => {
+                let kept = ScrubPlace::from_bytes(&next.to_bytes()).unwrap();
+                assert_eq!(kept, next);
+                place = Some(kept);
+            }
+            ScrubStep::Whole(scrubbed) => return Ok((scrubbed, steps)),
+        }
+    }
+    unreachable!("a round ends")
+}
+
+#[tokio::test]
+async fn a_round_hashes_everything_in_steps_while_the_log_grows() {
+    for database in databases() {
+        let mut fixture = filled(&database).await;
+        let folder = tempfile::tempdir().unwrap();
+        let copy = publication(folder.path());
+        let (before, _) = round(&fixture.log, Some(&copy)).await.unwrap();
+        fixture.log.publish(&copy).await.unwrap();
+        let head = fixture.log.head().await.unwrap();
+        let ScrubStep::Going(first) = fixture.log.scrub(None, 1, Some(&copy)).await.unwrap() else {
+            panic!("one step is not all of it");
+        };
+        assert_eq!(first.progress(), (256, SIZE));
+        let record = fixture.inventory.next(&ownership(SIZE), &[]);
+        receipts(fixture.log.append(vec![record]).await.unwrap());
+        let rest = fixture.log.scrub(Some(&first), 100, Some(&copy)).await;
+        let whole = Scrubbed {
+            size: SIZE,
+            root: head.root,
+            tiles: 2,
+        };
+        assert_eq!(rest.unwrap(), ScrubStep::Whole(whole));
+        assert_eq!(before, whole);
+        let (grown, steps) = round(&fixture.log, Some(&copy)).await.unwrap();
+        assert_eq!(grown.size, SIZE + 1);
+        assert!(steps > 3, "{steps}");
+        assert_eq!(fixture.log.stopped().await.unwrap(), None);
+        fixture.engine.close().await;
+    }
+}
+
+#[test]
+fn what_is_no_place_begins_anew() {
+    for bytes in [&b""[..], b"\xff", b"\x08\x05"] {
+        assert_eq!(ScrubPlace::from_bytes(bytes), None);
+    }
+}
+
+/// Changes something past the engine; the round must end with words like these, and the log stop.
+async fn found(change: &'static str, words: &str) {
+    let database = sqlite();
+    let fixture = filled(&database).await;
+    database
+        .tamper("DROP TRIGGER log_entries_keep_update; DROP TRIGGER log_entries_keep_delete")
+        .await;
+    database.tamper(change).await;
+    stops(&fixture.log, None, words).await;
+}
+
+async fn stops(log: &Log, copy: Option<&Publication>, words: &str) {
+    let error = round(log, copy).await.unwrap_err();
+    let EngineError::Damaged { reason, .. } = error else {
+        panic!("{error}");
+    };
+    assert!(reason.contains(words), "{reason}");
+    let stopped = log.stopped().await.unwrap();
+    assert!(stopped.is_some_and(|why| why.contains(words)));
+    // Nothing is repaired: it is still there to be found.
+    assert!(round(log, copy).await.is_err());
+}
+
+#[tokio::test]
+async fn an_entry_that_rots_is_found() {
+    let flip = "UPDATE log_entries SET entry = unhex(replace(hex(entry), '6163636F756E74732F3435', '6163636F756E74732F3436')) \
+                WHERE idx = 48";
+    found(flip, "entry 48 does not have its leaf hash").await;
+}
+
+#[tokio::test]
+async fn an_entry_that_is_gone_is_found() {
+    found(
+        "DELETE FROM log_entries WHERE idx = 300",
+        "entries are missing from 256",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_column_that_says_something_else_is_found() {
+    found(
+        "UPDATE log_entries SET stream = 'authority' WHERE idx = 599",
+        "its columns say something else",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn tiles_that_rot_are_found_at_every_level() {
+    found(
+        "UPDATE log_tiles SET hashes = zeroblob(8192) WHERE level = 0 AND n = 1",
+        "tile 0/1 is not that of the entries",
+    )
+    .await;
+    found(
+        "UPDATE log_tiles SET hashes = zeroblob(64) WHERE level = 1 AND n = 0",
+        "tile 1/0 is not that of the entries",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn labels_that_are_changed_gone_or_invented_are_found() {
+    for change in [
+        "UPDATE log_labels SET places = x'07' WHERE label = CAST('stream/ledger' AS BLOB)",
+        "DELETE FROM log_labels WHERE label = CAST('stream/inventory' AS BLOB) AND n = 1",
+        "INSERT INTO log_labels VALUES (1, CAST('type/x' AS BLOB), 0, x'07')",
+    ] {
+        found(change, "the stored labels are not those of the entries").await;
+    }
+}
+
+#[tokio::test]
+async fn a_head_with_another_root_is_found() {
+    found(
+        "UPDATE log_heads SET root = zeroblob(32)",
+        "its head is not what its checkpoint says",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn files_of_the_copy_that_rot_or_vanish_are_found() {
+    for (file, words) in [
+        ("tile/entries/000", "the copy's tile/entries/000"),
+        ("tile/0/001", "the copy's tile/0/001"),
+    ] {
+        for gone in [false, true] {
+            let database = sqlite();
+            let fixture = filled(&database).await;
+            let folder = tempfile::tempdir().unwrap();
+            let copy = publication(folder.path());
+            fixture.log.publish(&copy).await.unwrap();
+            let path = folder.path().join("acme").join(file);
+            if gone {
+                std::fs::remove_file(&path).unwrap();
+                stops(&fixture.log, Some(&copy), "the copy has no").await;
+            } else {
+                let mut bytes = std::fs::read(&path).unwrap();
+                bytes[100] ^= 1;
+                std::fs::write(&path, bytes).unwrap();
+                stops(&fixture.log, Some(&copy), words).await;
+            }
+        }
+    }
+}
