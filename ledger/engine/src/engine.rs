@@ -19,7 +19,7 @@ use crate::model::{Head, LogInfo};
 use crate::sequencer::{Sequencer, Submission};
 use crate::store::{NewLog, Store};
 use crate::tiles::TileCache;
-use crate::{EngineError, Log, LogId};
+use crate::{EngineError, Log, LogId, Publication};
 
 /// How the engine runs.
 #[derive(Debug, Clone)]
@@ -38,6 +38,9 @@ pub struct EngineOptions {
     pub queue_bytes_max: usize,
     /// What every log is compared with before it is written for the first time.
     pub anchors: Vec<Arc<dyn Anchor>>,
+    /// The published copy: entries whose bytes have left the database ([`Log::evict`]) are read from there. `None`: such entries cannot
+    /// be read.
+    pub copy: Option<Publication>,
     /// Where the engine is allowed to fail; nowhere but in tests.
     pub faults: Arc<dyn Faults>,
 }
@@ -52,6 +55,7 @@ impl Default for EngineOptions {
             linger: Duration::from_millis(1),
             queue_bytes_max: 64 << 20,
             anchors: Vec::new(),
+            copy: None,
             faults: Arc::new(NoFaults),
         }
     }
@@ -147,7 +151,8 @@ impl Engine {
         options: EngineOptions,
     ) -> Result<Self, EngineError> {
         let owner_url = options.owner_url.as_deref();
-        let store = Store::open(url, owner_url, options.schema.as_deref()).await?;
+        let (schema, copy) = (options.schema.as_deref(), options.copy.clone());
+        let store = Store::open(url, owner_url, schema, copy).await?;
         let shared = Arc::new(Shared {
             store,
             keys,
@@ -318,6 +323,14 @@ impl Engine {
     /// When the database cannot be read.
     pub async fn stopped(&self) -> Result<Vec<(String, String)>, EngineError> {
         self.inner.shared.store.stopped_logs().await
+    }
+
+    /// How many entries of all logs have left the database ([`Log::evict`]).
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn evicted(&self) -> Result<u64, EngineError> {
+        self.inner.shared.store.evicted_in_all().await
     }
 
     /// What this process knows to keep from appending, in plain words: the database, or single logs. Empty: nothing.

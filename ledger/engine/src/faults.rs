@@ -34,6 +34,8 @@ pub enum FaultPoint {
     Sweep,
     /// A log is stopped, because it and something else that was signed contradict each other.
     Stop,
+    /// The bytes of entries that the copy has leave the database.
+    Evict,
     /// What was brought back from the copy is committed.
     Recover,
     /// A log that was stopped may be written again.

@@ -117,6 +117,9 @@ pub(crate) async fn check(
     if replay.recorded_at_ms != head.recorded_at_ms {
         replay.report(None, "the head has another time than the last entry");
     }
+    if shared.store.evicted_otherwise(info.id).await? > 0 {
+        replay.report(None, "other entries have left the database than it says");
+    }
     replay.check_growing_tiles(shared).await?;
     replay.check_indexes(shared).await?;
     replay.close_copy(shared, log).await?;

@@ -14,8 +14,8 @@
 //!
 //! - [`Log::publish`] copies a log to an object store, [`Log::recover`] brings back from there what the database lost, and
 //!   [`Log::recover_from`] also what only the producers have ([`KeptRecords`]).
-//!
 //! - [`Engine::open_anchor_epoch`] keeps what the epochs of a deployment's anchor log have of the other logs.
+//! - [`Log::evict`] lets the bytes of old entries go that the copy has; they are read from there.
 //!
 //! Not here: callers, permissions, gRPC, HTTP, witnesses, and what is stated in logs, the anchor log among them.
 
@@ -26,6 +26,7 @@ mod copy_check;
 mod engine;
 mod epochs;
 mod error;
+mod evict;
 mod export;
 mod faults;
 mod fsck;
@@ -52,6 +53,7 @@ pub use clock::Clock;
 pub use engine::{Engine, EngineOptions};
 pub use epochs::{AnchorEpoch, AnchoredHead, LogHead};
 pub use error::{EngineError, Refusal};
+pub use evict::Evicted;
 pub use export::{Export, ExportedFile};
 pub use faults::{FaultPoint, Faults, NoFaults, Verdict};
 pub use fsck::{FsckProblem, FsckReport};

@@ -16,6 +16,8 @@ pub struct LogStatus {
     pub published: Option<u64>,
     /// Time of the oldest entry that is not published.
     pub unpublished_since_ms: Option<i64>,
+    /// Entries that are in the copy only: those below this.
+    pub evicted: u64,
     /// Why nothing is signed for it any more.
     pub stopped: Option<String>,
 }
@@ -29,7 +31,7 @@ impl LogStatus {
 }
 
 impl Log {
-    /// How the log stands beside its published copy, if there is one. Reads three rows and a checkpoint; checks nothing.
+    /// How the log stands beside its published copy, if there is one. Reads four rows and a checkpoint; checks nothing.
     ///
     /// # Errors
     /// When the database or the object store cannot be read, or the copy's checkpoint is not this log's.
@@ -52,6 +54,7 @@ impl Log {
             recorded_at_ms: head.recorded_at_ms,
             published,
             unpublished_since_ms: oldest.map(|entry| entry.recorded_at_ms),
+            evicted: self.evicted().await?,
             stopped: self.stopped().await?,
         })
     }

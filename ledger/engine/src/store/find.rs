@@ -9,7 +9,6 @@ use counterfoil_tlog::tile::TILE_WIDTH;
 use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 
-use super::read::stored_entry;
 use super::{Store, get, number, to_db};
 use crate::labels::{BUNDLE, Label, Labels};
 use crate::model::{LogInfo, StoredEntry, TypeCount};
@@ -208,13 +207,11 @@ impl Store {
         for place in places {
             query = query.bind(to_db(*place)?);
         }
-        query
+        let rows = query
             .fetch_all(&mut *self.reading(log.id).await?)
             .await
-            .map_err(|error| EngineError::storage("read entries", &error))?
-            .iter()
-            .map(|row| stored_entry(log, row))
-            .collect()
+            .map_err(|error| EngineError::storage("read entries", &error))?;
+        self.whole(log, &rows).await
     }
 }
 

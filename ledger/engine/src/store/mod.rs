@@ -5,6 +5,7 @@
 
 mod commit;
 mod epochs;
+mod evicted;
 mod find;
 mod integrity;
 mod logs;
@@ -22,7 +23,7 @@ pub(crate) use commit::{CommitError, EntryRow, KeyRow, LogCommit, Rebuild, TileR
 pub(crate) use logs::NewLog;
 pub(crate) use read::KnownRecord;
 
-use crate::{EngineError, LogId};
+use crate::{EngineError, LogId, Publication};
 
 /// Connections for reading.
 const READERS: u32 = 4;
@@ -42,6 +43,8 @@ pub(crate) struct Store {
     write: AnyPool,
     read: AnyPool,
     dialect: Dialect,
+    /// Where entries are read whose bytes have left the database.
+    copy: Option<Publication>,
 }
 
 impl Store {
@@ -53,6 +56,7 @@ impl Store {
         url: &str,
         owner_url: Option<&str>,
         schema: Option<&str>,
+        copy: Option<Publication>,
     ) -> Result<Self, EngineError> {
         sqlx::any::install_default_drivers();
         let dialect = if url.starts_with("sqlite:") {
@@ -77,6 +81,7 @@ impl Store {
             write,
             read,
             dialect,
+            copy,
         })
     }
 

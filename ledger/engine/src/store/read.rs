@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use counterfoil_tlog::Hash;
-use counterfoil_tlog::hash::leaf_hash;
 use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 
@@ -139,7 +138,7 @@ impl Store {
         range: Range<u64>,
         limit: u32,
     ) -> Result<Vec<StoredEntry>, EngineError> {
-        sqlx::query(
+        let rows = sqlx::query(
             "SELECT idx, leaf_hash, record_id, record_hash, record_type, stream, entry FROM log_entries \
              WHERE log_id = $1 AND idx >= $2 AND idx < $3 ORDER BY idx LIMIT $4",
         )
@@ -149,10 +148,8 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(&mut *self.reading(log.id).await?)
         .await
-        .map_err(|error| EngineError::storage("read entries", &error))?
-        .iter()
-        .map(|row| stored_entry(log, row))
-        .collect()
+        .map_err(|error| EngineError::storage("read entries", &error))?;
+        self.whole(log, &rows).await
     }
 
     /// The entry of a record.
@@ -161,17 +158,16 @@ impl Store {
         log: &LogInfo,
         record_id: &[u8; 16],
     ) -> Result<Option<StoredEntry>, EngineError> {
-        sqlx::query(
-            "SELECT e.idx, e.leaf_hash, e.record_id, e.record_hash, e.record_type, e.stream, e.entry \
-             FROM log_entries e WHERE e.log_id = $1 AND e.record_id = $2",
+        let rows = sqlx::query(
+            "SELECT idx, leaf_hash, record_id, record_hash, record_type, stream, entry \
+             FROM log_entries WHERE log_id = $1 AND record_id = $2",
         )
         .bind(log.id.0)
         .bind(record_id.as_slice())
-        .fetch_optional(&mut *self.reading(log.id).await?)
+        .fetch_all(&mut *self.reading(log.id).await?)
         .await
-        .map_err(|error| EngineError::storage("read entry", &error))?
-        .map(|row| stored_entry(log, &row))
-        .transpose()
+        .map_err(|error| EngineError::storage("read entry", &error))?;
+        Ok(self.whole(log, &rows).await?.pop())
     }
 
     /// The leaf hashes of a range.
@@ -215,9 +211,9 @@ impl Store {
     }
 }
 
-/// Reads an entry and hashes it: bytes that changed under us are never handed out.
-pub(super) fn stored_entry(log: &LogInfo, row: &AnyRow) -> Result<StoredEntry, EngineError> {
-    let entry = StoredEntry {
+/// Reads an entry as it is stored: without its bytes, if they were evicted.
+pub(super) fn stored_entry(row: &AnyRow) -> Result<StoredEntry, EngineError> {
+    Ok(StoredEntry {
         index: number(row, "idx")?,
         leaf_hash: Hash(fixed(row, "leaf_hash")?),
         record_id: fixed(row, "record_id")?,
@@ -225,10 +221,5 @@ pub(super) fn stored_entry(log: &LogInfo, row: &AnyRow) -> Result<StoredEntry, E
         record_type: get(row, "record_type")?,
         stream: get(row, "stream")?,
         bytes: get(row, "entry")?,
-    };
-    if leaf_hash(&entry.bytes) != entry.leaf_hash {
-        let reason = format!("entry {} does not have its leaf hash", entry.index);
-        return Err(EngineError::damaged(&log.origin, reason));
-    }
-    Ok(entry)
+    })
 }

@@ -157,6 +157,7 @@ impl Place {
                 Arc::new(HighWater::open(self.marks()).unwrap()),
                 Arc::new(self.publication()),
             ],
+            copy: Some(self.publication()),
             faults,
             ..EngineOptions::default()
         };
@@ -279,6 +280,7 @@ async fn ordinary(
     place.publish(&logs, say).await?;
     place.append(&logs, 2, say).await?;
     place.publish(&logs, say).await?;
+    logs[0].evict(&place.publication(), i64::MAX, 9).await?;
     place.append(&logs, 3, say).await
 }
 

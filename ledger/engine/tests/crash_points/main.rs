@@ -17,6 +17,7 @@
 //! | C10 a page is torn or flipped | no step of ours fails: `reading.rs` damages every table, `recovery.rs` every file of a copy |
 //! | C11 two sequencers | [`Life::Rival`]: another process has moved both heads; `Begin`, `Write`, `Commit` of who comes second |
 //! | C11 a head that fell back under a running process | `reading.rs`: there the compare is alone, no entry stands in the way |
+//! | entries leave the database for the copy | `Evict`: every life reads them from there afterwards |
 //! | C12 the disk is full | `Write` and `Commit` without effect; on SQLite also really: the process may write no larger files |
 //!
 //! A kill strikes when a point is reached, before its step: the kill after a step is the one at the next point.
@@ -44,7 +45,7 @@ use crate::support::{Database, receipts};
 /// Where a life is struck: when it reaches this point for the n-th time, from 0.
 struct Case(Life, FaultPoint, u32);
 
-const TABLE: [Case; 24] = [
+const TABLE: [Case; 25] = [
     Case(Life::Ordinary, FaultPoint::CreateKey, 0),
     Case(Life::Ordinary, FaultPoint::InsertLog, 0),
     // The third commit fills tiles of the first tenant.
@@ -60,6 +61,8 @@ const TABLE: [Case; 24] = [
     Case(Life::Ordinary, FaultPoint::PublishCheckpoint, 0),
     Case(Life::Ordinary, FaultPoint::PublishCheckpoint, 2),
     Case(Life::Ordinary, FaultPoint::Sweep, 2),
+    // The first bundle of the first tenant, which the copy has.
+    Case(Life::Ordinary, FaultPoint::Evict, 0),
     // The first attempt of who comes second, and the one that meets no other any more.
     Case(Life::Rival, FaultPoint::Begin, 1),
     Case(Life::Rival, FaultPoint::Write, 2),
