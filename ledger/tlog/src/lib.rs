@@ -9,6 +9,7 @@
 //! | [`note`] | signed notes, verifier keys, private key text | [c2sp.org/signed-note] v1.0.0 |
 //! | [`checkpoint`] | origin, size, root | [c2sp.org/tlog-checkpoint] v1.0.0 |
 //! | [`cosignature`] | timestamped Ed25519 cosignatures | [c2sp.org/tlog-cosignature] v1.0.1 |
+//! | [`policy`] | known logs and witnesses, and whose cosignatures are enough | [c2sp.org/tlog-policy] |
 //! | [`tile`] | tile and entry bundle paths and contents | [c2sp.org/tlog-tiles] |
 //! | [`proof`] | a self-contained receipt for one entry | [c2sp.org/tlog-proof] |
 //! | [`signature`] | the one rule by which record signatures are judged, singly or in batches | [RFC 8032 §5.1.7] |
@@ -17,8 +18,8 @@
 //! | [`commitment`] | salted commitments to sensitive values | our own, documented there |
 //!
 //! Absent on purpose: ECDSA, RFC 6962 and ML-DSA note signatures (their lines are carried along as unknown keys), checkpoint
-//! extension lines, subtree cosignatures, mirror and pruning protocols, COSE receipts, RFC 3161 tokens, witness policy
-//! (see the verifier), storage, and every random number: salts and seeds come from the caller.
+//! extension lines, subtree cosignatures, mirror and pruning protocols, COSE receipts, RFC 3161 tokens, storage, and
+//! every random number: salts and seeds come from the caller.
 //!
 //! [RFC 6962 §2.1]: https://www.rfc-editor.org/rfc/rfc6962#section-2.1
 //! [RFC 9162 §2.1]: https://www.rfc-editor.org/rfc/rfc9162#section-2.1
@@ -28,6 +29,7 @@
 //! [c2sp.org/tlog-cosignature]: https://c2sp.org/tlog-cosignature@v1.0.1
 //! [c2sp.org/tlog-tiles]: https://c2sp.org/tlog-tiles
 //! [c2sp.org/tlog-proof]: https://c2sp.org/tlog-proof
+//! [c2sp.org/tlog-policy]: https://c2sp.org/tlog-policy
 
 // An index out of bounds would be a panic on somebody's hostile bundle.
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
@@ -39,6 +41,7 @@ mod decimal;
 pub mod hash;
 pub mod merkle;
 pub mod note;
+pub mod policy;
 pub mod proof;
 pub mod signature;
 pub mod sorted_set;
@@ -48,4 +51,5 @@ pub mod tile;
 pub use checkpoint::Checkpoint;
 pub use hash::Hash;
 pub use note::{NoteSigner, VerifierKey};
+pub use policy::Policy;
 pub use proof::TlogProof;

@@ -69,7 +69,7 @@ fn run(arguments: &Arguments) -> Result<Verification, String> {
     };
     let mut trust = Trust::parse(&read(&arguments.trust)?).map_err(|error| error.to_string())?;
     if let Some(policy) = &arguments.policy {
-        let text = String::from_utf8(read(policy)?).map_err(|error| error.to_string())?;
+        let text = read(policy)?;
         trust = trust
             .with_policy(&text)
             .map_err(|error| error.to_string())?;

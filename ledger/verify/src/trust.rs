@@ -11,10 +11,8 @@
 //!
 //! [c2sp.org/tlog-policy]: https://c2sp.org/tlog-policy
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use counterfoil_tlog::note::KeyKind;
-use counterfoil_tlog::{Checkpoint, VerifierKey, checkpoint};
+use counterfoil_tlog::{Checkpoint, Policy, VerifierKey, checkpoint};
 use serde::Deserialize;
 
 /// Format of a trust file, as it states itself.
@@ -38,19 +36,12 @@ pub struct TrustedLog {
     pub checkpoints: Vec<Checkpoint>,
 }
 
-/// How many of whom must have cosigned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Rule {
-    Witness(usize),
-    Group(usize, Vec<Rule>),
-}
-
 /// What the auditor trusts.
 #[derive(Debug, Clone)]
 pub struct Trust {
     logs: Vec<TrustedLog>,
     witnesses: Vec<VerifierKey>,
-    rule: Rule,
+    policy: Policy,
 }
 
 #[derive(Deserialize)]
@@ -107,74 +98,33 @@ impl Trust {
             .iter()
             .map(|entry| witness(&entry.name, &entry.vkey))
             .collect::<Result<_, _>>()?;
-        check_distinct(&witnesses)?;
-        if file.quorum > witnesses.len() {
-            return Err(TrustError(format!(
-                "a quorum of {} cannot be met by {} witnesses",
-                file.quorum,
-                witnesses.len()
-            )));
-        }
-        let rule = Rule::Group(
-            file.quorum,
-            (0..witnesses.len()).map(Rule::Witness).collect(),
-        );
-        Ok(Self {
+        let policy = Policy::of(witnesses, file.quorum).map_err(refuse("trust file"))?;
+        Ok(Self::new(logs, policy))
+    }
+
+    fn new(logs: Vec<TrustedLog>, policy: Policy) -> Self {
+        let witnesses = policy.witnesses().iter();
+        Self {
             logs,
-            witnesses,
-            rule,
-        })
+            witnesses: witnesses.map(|witness| witness.key.clone()).collect(),
+            policy,
+        }
     }
 
     /// Takes the witnesses and the quorum from a policy file in the C2SP form instead. Its log lines must be among the logs.
     ///
     /// # Errors
     /// When a line is not one of a policy.
-    pub fn with_policy(mut self, text: &str) -> Result<Self, TrustError> {
-        let mut names: BTreeMap<String, Rule> = BTreeMap::new();
-        let mut used: BTreeSet<String> = BTreeSet::new();
-        let mut quorum = None;
-        self.witnesses.clear();
-        for (number, line) in (1..).zip(text.lines()) {
-            let at = |why: String| TrustError(format!("policy line {number}: {why}"));
-            let line = line.split('#').next().unwrap_or_default();
-            let words: Vec<&str> = line.split([' ', '\t']).filter(|w| !w.is_empty()).collect();
-            match words.as_slice() {
-                [] => {}
-                ["log", vkey] | ["log", vkey, _] => {
-                    let key = VerifierKey::parse(vkey).map_err(|error| at(error.to_string()))?;
-                    if !self.logs.iter().any(|log| log.key == key) {
-                        return Err(at("the trust file does not have this log".to_owned()));
-                    }
-                }
-                ["witness", name, vkey] | ["witness", name, vkey, _] => {
-                    let key = VerifierKey::parse(vkey).map_err(|error| at(error.to_string()))?;
-                    if key.kind() != KeyKind::CosignatureV1 {
-                        return Err(at("a witness needs a cosignature key".to_owned()));
-                    }
-                    let rule = Rule::Witness(self.witnesses.len());
-                    self.witnesses.push(key);
-                    define(&mut names, name, rule).map_err(at)?;
-                }
-                ["group", name, needed, members @ ..] if !members.is_empty() => {
-                    let rule = group(&names, &mut used, needed, members).map_err(at)?;
-                    define(&mut names, name, rule).map_err(at)?;
-                }
-                ["quorum", name] if quorum.is_none() => {
-                    quorum = Some(match *name {
-                        "none" => Rule::Group(0, Vec::new()),
-                        name => names
-                            .get(name)
-                            .cloned()
-                            .ok_or_else(|| at(format!("{name} is not defined")))?,
-                    });
-                }
-                _ => return Err(at("it is no line of a policy".to_owned())),
+    pub fn with_policy(self, text: &[u8]) -> Result<Self, TrustError> {
+        let policy = Policy::parse(text).map_err(|error| TrustError(error.to_string()))?;
+        for named in policy.logs() {
+            if !self.logs.iter().any(|log| log.key == named.key) {
+                let name = &named.name;
+                let why = format!("policy: the trust file does not have the log {name}");
+                return Err(TrustError(why));
             }
         }
-        check_distinct(&self.witnesses)?;
-        self.rule = quorum.ok_or_else(|| TrustError("policy: it has no quorum".to_owned()))?;
-        Ok(self)
+        Ok(Self::new(self.logs, policy))
     }
 
     /// The log with an origin.
@@ -201,64 +151,14 @@ impl Trust {
     /// Whether any cosignature is asked for.
     #[must_use]
     pub fn asks_for_witnesses(&self) -> bool {
-        !met(&self.rule, &self.witnesses, &[])
+        self.policy.asks_for_witnesses()
     }
 
     /// Whether these cosigners are enough.
     #[must_use]
     pub fn quorum_met(&self, cosigners: &[VerifierKey]) -> bool {
-        met(&self.rule, &self.witnesses, cosigners)
+        self.policy.is_met_by(cosigners)
     }
-}
-
-fn met(rule: &Rule, witnesses: &[VerifierKey], cosigners: &[VerifierKey]) -> bool {
-    match rule {
-        Rule::Witness(at) => witnesses
-            .get(*at)
-            .is_some_and(|witness| cosigners.contains(witness)),
-        Rule::Group(needed, members) => {
-            let good = members
-                .iter()
-                .filter(|member| met(member, witnesses, cosigners));
-            good.count() >= *needed
-        }
-    }
-}
-
-fn define(names: &mut BTreeMap<String, Rule>, name: &str, rule: Rule) -> Result<(), String> {
-    if name == "none" || names.insert(name.to_owned(), rule).is_some() {
-        return Err(format!("{name} is defined twice"));
-    }
-    Ok(())
-}
-
-fn group(
-    names: &BTreeMap<String, Rule>,
-    used: &mut BTreeSet<String>,
-    needed: &str,
-    members: &[&str],
-) -> Result<Rule, String> {
-    let needed = match needed {
-        "all" => members.len(),
-        "any" => 1,
-        number => number
-            .parse()
-            .ok()
-            .filter(|needed| (1..=members.len()).contains(needed))
-            .ok_or_else(|| format!("{number} is no number of members"))?,
-    };
-    let mut rules = Vec::with_capacity(members.len());
-    for member in members {
-        // A member of two groups could count twice.
-        if !used.insert((*member).to_owned()) {
-            return Err(format!("{member} is used twice"));
-        }
-        let rule = names
-            .get(*member)
-            .ok_or_else(|| format!("{member} is not defined"))?;
-        rules.push(rule.clone());
-    }
-    Ok(Rule::Group(needed, rules))
 }
 
 fn refuse<E: ToString>(what: &str) -> impl Fn(E) -> TrustError {
@@ -301,18 +201,4 @@ fn witness(name: &str, vkey: &str) -> Result<VerifierKey, TrustError> {
         )));
     }
     Ok(key)
-}
-
-/// The signed message does not name the cosigner: one key under two names would count twice.
-fn check_distinct(witnesses: &[VerifierKey]) -> Result<(), TrustError> {
-    let mut seen = BTreeSet::new();
-    for witness in witnesses {
-        if !seen.insert(*witness.public_key()) {
-            return Err(TrustError(format!(
-                "witness {} has the key of another",
-                witness.name()
-            )));
-        }
-    }
-    Ok(())
 }
