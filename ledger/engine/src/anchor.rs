@@ -2,6 +2,7 @@
 //! another one, is seen by it before anything is signed again.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use counterfoil_tlog::checkpoint;
@@ -40,6 +41,11 @@ pub trait Anchor: Debug + Send + Sync + 'static {
         None
     }
 
+    /// Whether it answers soon enough to be asked before a log is written for the first time. Who is not is asked beside.
+    fn is_near(&self) -> bool {
+        true
+    }
+
     /// Is told of every checkpoint after its commit and before anybody gets it. It must be quick; by default nothing is done.
     fn remember(&self, log: &LogInfo, checkpoint: &str) {
         let _ = (log, checkpoint);
@@ -47,7 +53,7 @@ pub trait Anchor: Debug + Send + Sync + 'static {
 }
 
 impl Log {
-    /// Compares the log with every anchor in reach, as it is compared before it is written for the first time. What contradicts them is
+    /// Compares the log with every near anchor in reach, as it is compared before it is written for the first time. What contradicts them is
     /// among [`crate::Engine::troubles`] from then on, until the log can be written.
     ///
     /// # Errors
@@ -69,12 +75,18 @@ pub(crate) fn remember(shared: &Shared, state: &LogState) {
     }
 }
 
-/// Compares a log with every anchor in reach. Behind one of them, or beside it: the log is not written any more.
+/// The anchors that nobody waits for in vain.
+fn near(shared: &Shared) -> impl Iterator<Item = &Arc<dyn Anchor>> {
+    let anchors = shared.options.anchors.iter();
+    anchors.filter(|anchor| anchor.is_near())
+}
+
+/// Compares a log with every near anchor in reach. Behind one of them, or beside it: the log is not written any more.
 ///
 /// An anchor that cannot be asked does not stop a log, or an outage of the object store would stop all of them; publishing
 /// compares again as soon as it is back.
 pub(crate) async fn check_all(shared: &Shared, info: &LogInfo) -> Result<(), EngineError> {
-    for anchor in &shared.options.anchors {
+    for anchor in near(shared) {
         match anchor.newest(info).await {
             Ok(Some(note)) => {
                 // The head is read after the anchor: another process may append at any time, and what it appended is no fork.

@@ -32,6 +32,8 @@ pub enum FaultPoint {
     PublishCheckpoint,
     /// Partial tiles that full ones replaced are taken out of the copy.
     Sweep,
+    /// A cosignature that a witness has given is kept.
+    KeepCosignature,
     /// A log is stopped, because it and something else that was signed contradict each other.
     Stop,
     /// The bytes of entries that the copy has leave the database.

@@ -17,12 +17,15 @@
 //! - [`Engine::open_anchor_epoch`] keeps what the epochs of a deployment's anchor log have of the other logs.
 //! - [`Log::evict`] lets the bytes of old entries go that the copy has; they are read from there.
 //!
-//! Not here: callers, permissions, gRPC, HTTP, witnesses, and what is stated in logs, the anchor log among them.
+//! - [`Log::cosign`] has a witness cosign a checkpoint ([`Witness`]), over whatever carries the requests.
+//!
+//! Not here: callers, permissions, gRPC, HTTP, which witnesses are asked when, and what is stated in logs, the anchor log among them.
 
 mod admission;
 mod anchor;
 mod clock;
 mod copy_check;
+mod cosignatures;
 mod engine;
 mod epochs;
 mod error;
@@ -47,9 +50,11 @@ mod state;
 mod status;
 mod store;
 mod tiles;
+mod witness;
 
 pub use anchor::{Anchor, AnchorError};
 pub use clock::Clock;
+pub use cosignatures::Cosignature;
 pub use engine::{Engine, EngineOptions};
 pub use epochs::{AnchorEpoch, AnchoredHead, LogHead};
 pub use error::{EngineError, Refusal};
@@ -70,3 +75,4 @@ pub use publication::{Publication, Published};
 pub use recover::Recovered;
 pub use scrub::{ScrubPlace, ScrubStep, Scrubbed};
 pub use status::LogStatus;
+pub use witness::{Witness, WitnessAnswer, WitnessCalls, WitnessError};

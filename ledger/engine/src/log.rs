@@ -443,7 +443,7 @@ impl Log {
                 size: head.size,
             });
         }
-        let checkpoint = self.sign_prefix(size, &head).await?;
+        let checkpoint = self.cosigned_checkpoint(size).await?;
         Ok(Export::new(self.clone(), size, checkpoint))
     }
 

@@ -18,6 +18,7 @@ use object_store::{
 };
 
 use crate::anchor::{self, Anchor, AnchorError};
+use crate::cosignatures::with_lines;
 use crate::faults::{self, FaultPoint};
 use crate::state::partial_width;
 use crate::{EngineError, Log, LogInfo};
@@ -317,7 +318,8 @@ impl Log {
             tiles = rest;
         }
         // If we crash here: the copy is as old as before and valid; the next run finds the files there and goes on.
-        let checkpoint = head.checkpoint.clone().into_bytes();
+        let checkpoint = self.with_cosignatures(head.checkpoint.as_bytes(), head.size);
+        let checkpoint = checkpoint.await?.unwrap_or(head.checkpoint.into_bytes());
         let advance = to.advance(info, found.as_ref(), checkpoint);
         if !self.fault(FaultPoint::PublishCheckpoint, advance).await? {
             return Ok(None);
@@ -332,6 +334,40 @@ impl Log {
             size: head.size,
             written: written + 1,
         }))
+    }
+
+    /// Adds the cosignatures that are kept to the copy's checkpoint, which stays of its size. `false`: there is nothing to add, or another
+    /// process has put another checkpoint there meanwhile.
+    ///
+    /// # Errors
+    /// As [`Log::publish`].
+    pub async fn publish_cosignatures(&self, to: &Publication) -> Result<bool, EngineError> {
+        let info = self.info();
+        let Some(found) = to.found(&info.tenant).await? else {
+            return Ok(false);
+        };
+        let head = self.head().await?;
+        let seen = anchor::check(self.shared(), info, &head, &to.name(), &found.note).await;
+        if let Err(error @ EngineError::Damaged { .. }) = &seen {
+            self.stop(error).await?;
+        }
+        let Some(note) = self.with_cosignatures(&found.note, seen?.size).await? else {
+            return Ok(false);
+        };
+        // If we crash before it is written: the copy's checkpoint has fewer lines and is as valid; the next run adds them.
+        let advance = to.advance(info, Some(&found), note);
+        self.fault(FaultPoint::PublishCheckpoint, advance).await
+    }
+
+    /// A checkpoint of a size with the cosignatures that are kept; `None`: it has them all.
+    async fn with_cosignatures(
+        &self,
+        note: &[u8],
+        size: u64,
+    ) -> Result<Option<Vec<u8>>, EngineError> {
+        let kept = self.cosignatures(size).await?;
+        with_lines(note, &kept)
+            .map_err(|error| EngineError::damaged(&self.info().origin, error.to_string()))
     }
 
     /// Writes tiles of one kind, several at once; how many were not there.

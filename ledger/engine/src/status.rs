@@ -1,7 +1,7 @@
 //! How a log stands, for those who operate it.
 
 use counterfoil_evidence::record::decode_entry;
-use counterfoil_tlog::checkpoint;
+use counterfoil_tlog::{Policy, checkpoint};
 
 use crate::{Anchor as _, EngineError, Log, Publication};
 
@@ -18,6 +18,10 @@ pub struct LogStatus {
     pub unpublished_since_ms: Option<i64>,
     /// Entries that are in the copy only: those below this.
     pub evicted: u64,
+    /// Entries of the largest state that enough witnesses have cosigned; 0: none yet; `None`: nobody is asked.
+    pub witnessed: Option<u64>,
+    /// Time of the oldest entry that is not in that state.
+    pub unwitnessed_since_ms: Option<i64>,
     /// Why nothing is signed for it any more.
     pub stopped: Option<String>,
 }
@@ -31,32 +35,48 @@ impl LogStatus {
 }
 
 impl Log {
-    /// How the log stands beside its published copy, if there is one. Reads four rows and a checkpoint; checks nothing.
+    /// How the log stands beside its published copy, if there is one, and beside what witnesses have cosigned, if a policy says who. Reads
+    /// a few rows and a checkpoint; compares nothing.
     ///
     /// # Errors
     /// When the database or the object store cannot be read, or the copy's checkpoint is not this log's.
-    pub async fn status(&self, copy: Option<&Publication>) -> Result<LogStatus, EngineError> {
+    pub async fn status(
+        &self,
+        copy: Option<&Publication>,
+        policy: Option<&Policy>,
+    ) -> Result<LogStatus, EngineError> {
         // The copy first: a log that grows meanwhile is not taken to be behind it.
         let published = match copy {
             Some(copy) => Some(self.published(copy).await?),
             None => None,
         };
-        let head = self.head().await?;
-        let oldest = match published {
-            Some(size) if size < head.size => self.entry(size).await?,
-            _ => None,
+        let witnessed = match policy {
+            Some(policy) => Some(self.witnessed(policy).await?.unwrap_or(0)),
+            None => None,
         };
-        let oldest = oldest.map(|stored| decode_entry(&stored.bytes)).transpose();
-        let oldest =
-            oldest.map_err(|error| EngineError::damaged(&self.info().origin, error.to_string()))?;
+        let head = self.head().await?;
         Ok(LogStatus {
             size: head.size,
             recorded_at_ms: head.recorded_at_ms,
             published,
-            unpublished_since_ms: oldest.map(|entry| entry.recorded_at_ms),
             evicted: self.evicted().await?,
+            unpublished_since_ms: self.first_beyond(published, head.size).await?,
+            witnessed,
+            unwitnessed_since_ms: self.first_beyond(witnessed, head.size).await?,
             stopped: self.stopped().await?,
         })
+    }
+
+    /// Time of the first entry beyond a part of the log, if there is one.
+    async fn first_beyond(&self, part: Option<u64>, size: u64) -> Result<Option<i64>, EngineError> {
+        let Some(first) = part.filter(|part| *part < size) else {
+            return Ok(None);
+        };
+        let entry = self.entry(first).await?;
+        let entry = entry.map(|stored| decode_entry(&stored.bytes)).transpose();
+        let entry =
+            entry.map_err(|error| EngineError::damaged(&self.info().origin, error.to_string()))?;
+        Ok(entry.map(|entry| entry.recorded_at_ms))
     }
 
     /// Entries of the copy; 0: it was never published.

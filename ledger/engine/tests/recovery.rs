@@ -289,7 +289,7 @@ async fn a_status_tells_what_is_not_published_and_what_is_out_of_order() {
         let lost = lost(database).await;
         let copy = folder(lost.copy.path());
         let head = lost.log.head().await.unwrap();
-        let status = lost.log.status(Some(&copy)).await.unwrap();
+        let status = lost.log.status(Some(&copy), None).await.unwrap();
         assert_eq!(
             status,
             LogStatus {
@@ -297,29 +297,31 @@ async fn a_status_tells_what_is_not_published_and_what_is_out_of_order() {
                 recorded_at_ms: head.recorded_at_ms,
                 published: Some(lost.size),
                 unpublished_since_ms: None,
+                witnessed: None,
+                unwitnessed_since_ms: None,
                 stopped: None,
             }
         );
         assert!(status.is_in_order());
         let since_ms = lost.database.clock.0.fetch_add(5, Ordering::SeqCst) + 5;
         grow(&lost.database, &lost.log, &mut lost.inventory.clone(), 3).await;
-        let status = lost.log.status(Some(&copy)).await.unwrap();
+        let status = lost.log.status(Some(&copy), None).await.unwrap();
         assert_eq!(status.published, Some(lost.size));
         assert_eq!(status.unpublished_since_ms, Some(since_ms));
         assert!(status.is_in_order() && status.size > lost.size);
-        let alone = lost.log.status(None).await.unwrap();
+        let alone = lost.log.status(None, None).await.unwrap();
         assert_eq!((alone.published, alone.unpublished_since_ms), (None, None));
         // An older database, before and after somebody noticed.
         let engine = lost.backup.open().await;
         let log = engine.log(TENANT).await.unwrap();
-        assert!(!log.status(Some(&copy)).await.unwrap().is_in_order());
+        assert!(!log.status(Some(&copy), None).await.unwrap().is_in_order());
         reason(log.publish(&copy).await);
-        let status = log.status(None).await.unwrap();
+        let status = log.status(None, None).await.unwrap();
         assert!(!status.is_in_order());
         assert!(status.stopped.unwrap().contains("fell back"));
         let stranger = sqlite();
         let theirs = fixture_on(stranger.open().await).await;
-        assert!(reason(theirs.log.status(Some(&copy)).await).contains("not this log's"));
+        assert!(reason(theirs.log.status(Some(&copy), None).await).contains("not this log's"));
     }
 }
 

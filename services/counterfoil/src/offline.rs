@@ -65,7 +65,7 @@ pub fn commands() -> [Command; 3] {
                 .help("Compare also with the receipts that a producer has kept, one JSON object a line"),
         ),
         common(Command::new("status").about(
-            "Size of each log and of its published copy, the oldest entry that is not published, and why a log was stopped. Exit status 0: all are in order",
+            "Size of each log, of its published copy and of what witnesses have cosigned, the oldest entries that are not published or not witnessed, and why a log was stopped. Exit status 0: all are in order",
         )),
         common(Command::new("recover").about(
             "Bring back what the database lost, bit for bit: from the published copy, then from the producers' outboxes; a log that was \
@@ -227,6 +227,8 @@ async fn status_of_all(logs: &Offline, tenants: &[String]) -> Outcome {
             "recorded_time",
             "published",
             "unpublished_since",
+            "witnessed",
+            "unwitnessed_since",
             "problem",
         ],
         bad: 0,
@@ -263,6 +265,12 @@ fn status_row(tenant: &str, status: &LogStatus) -> Value {
     }
     if let Some(since_ms) = status.unpublished_since_ms {
         row["unpublished_since"] = timestamp(since_ms).to_string().into();
+    }
+    if let Some(witnessed) = status.witnessed {
+        row["witnessed"] = witnessed.into();
+    }
+    if let Some(since_ms) = status.unwitnessed_since_ms {
+        row["unwitnessed_since"] = timestamp(since_ms).to_string().into();
     }
     if let Some(why) = &status.stopped {
         row["problem"] = format!("it was stopped: {why}").into();

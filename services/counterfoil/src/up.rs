@@ -37,6 +37,9 @@ const PORTS: [(&str, u16); 5] = [
 /// File in the data folder with identity providers, `[[issuers]]` as authority's configuration has them; there need be none.
 pub const ISSUERS_FILE: &str = "issuers.toml";
 
+/// In the data folder: the witness policy of the logs, if it is there (c2sp.org/tlog-policy).
+pub const WITNESSES_FILE: &str = "witnesses.policy";
+
 /// What to start.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -220,6 +223,8 @@ fn ledger(
     let mut config = counterfoil_ledger::Config::from(service);
     let beside = || format!("file://{}/published", data_dir.display());
     config.ledger.publish_url = Some(options.publish_url.clone().unwrap_or_else(beside));
+    let witnesses = data_dir.join(WITNESSES_FILE);
+    config.ledger.witness_policy_file = witnesses.exists().then_some(witnesses);
     config
 }
 

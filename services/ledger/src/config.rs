@@ -1,5 +1,6 @@
 //! Configuration of the ledger service.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use counterfoil_chassis::config::ServiceConfig;
@@ -39,6 +40,14 @@ pub struct LedgerConfig {
     /// How long after a change the heads of all logs are anchored at most, in seconds: one record in the deployment's anchor log,
     /// `{deployment}/anchor`, binds them. Default 10; 0: nothing is anchored.
     pub anchor_interval_seconds: Option<u32>,
+    /// Who cosigns the logs' checkpoints, and how many of them are enough: a policy file as c2sp.org/tlog-policy has it, with the url
+    /// (submission prefix) of each witness that is asked. Where it has `log` lines only those logs are shown to the witnesses; without,
+    /// all are. A witness learns origin, size and root of a log, and nothing of what is in it. Read at the start. Unset: nobody is asked.
+    pub witness_policy_file: Option<PathBuf>,
+    /// How often a log that grew is shown to the witnesses, in seconds; at once when somebody waits for it. Default 60.
+    pub witness_interval_seconds: Option<u32>,
+    /// Monitoring prefixes of witnesses by the names that the policy calls them, where they are not the submission prefixes.
+    pub witness_monitoring_urls: BTreeMap<String, String>,
 }
 
 impl From<ServiceConfig> for Config {

@@ -19,6 +19,7 @@ mod records_file;
 mod serving;
 mod statement;
 mod store;
+mod witnesses;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use counterfoil_chassis::{
 use counterfoil_engine::{Anchor, DirectoryKeys, Engine, EngineOptions, HighWater, Publication};
 use counterfoil_tlog::VerifierKey;
 use tokio::net::TcpListener;
+use witnesses::{Witnessed, Witnesses, Witnessing};
 
 pub use config::{Config, LedgerConfig};
 pub use counterfoil_engine::{EngineError, FsckReport, LogStatus};
@@ -54,19 +56,32 @@ pub async fn start(
     let settings = config.ledger.clone();
     let publication = settings.publish_url.as_deref().map(publisher::open);
     let publication = publication.transpose().map_err(other)?;
-    let anchors = anchors(&config, publication.as_ref())?;
+    let witnesses = Witnesses::open(&settings, &clock).map_err(other)?;
+    let anchors = anchors(&config, publication.as_ref(), witnesses.as_ref())?;
     let options = engine_options(&config, anchors);
     let (mut chassis, logs) = open(config, clock, listener, shutdown, options).await?;
     // Where nothing is published, nobody waits for it.
     let copies = publication.is_some().then(copies::Copies::default);
-    let publisher = publication.zip(copies.clone()).map(|(to, copies)| {
+    let to = publication.zip(copies.clone());
+    let publisher = to.clone().map(|(to, copies)| {
         let clock = chassis.clock.clone();
         let interval = settings.publish_interval_seconds;
         publisher::Publisher::new(logs.clone(), to, copies, clock, interval)
     });
+    let witnessed = witnesses.map(Witnessed::new);
     let serving = serving::Serving::new(logs.clone(), chassis.health.clone());
-    let api = api::Api::new(logs.clone(), copies, serving.clone(), &chassis);
+    let waits = api::Waits {
+        copies,
+        witnessed: witnessed.clone(),
+    };
+    let api = api::Api::new(logs.clone(), waits, serving.clone(), &chassis);
     let shutdown = chassis.shutdown.clone();
+    if let Some(witnessed) = witnessed {
+        let clock = chassis.clock.clone();
+        let interval = settings.witness_interval_seconds;
+        let witnessing = Witnessing::new(logs.clone(), to, witnessed, clock, interval);
+        chassis.spawn(witnessing.run(shutdown.clone()));
+    }
     chassis.spawn(serving.run(shutdown.clone()));
     if settings.anchor_interval_seconds != Some(0) {
         let clock = chassis.clock.clone();
@@ -123,16 +138,18 @@ async fn open(
     Ok((chassis, logs))
 }
 
-/// What a log is compared with before it is written.
+/// What a log is compared with before it is written; and, when it is recovered, with the witnesses too.
 fn anchors(
     config: &Config,
     publication: Option<&Publication>,
+    witnesses: Option<&Witnesses>,
 ) -> Result<Vec<Arc<dyn Anchor>>, StartError> {
     let high_water = HighWater::open(config.high_water_dir()).map_err(other)?;
     let mut anchors: Vec<Arc<dyn Anchor>> = vec![Arc::new(high_water)];
     if let Some(copy) = publication {
         anchors.push(Arc::new(copy.clone()));
     }
+    anchors.extend(witnesses.into_iter().flat_map(Witnesses::anchors));
     Ok(anchors)
 }
 

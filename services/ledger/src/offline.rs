@@ -17,6 +17,7 @@ use counterfoil_tlog::{Hash, VerifierKey};
 use crate::journal::Journal;
 use crate::model::anchoring::{ANCHOR, origin_of};
 use crate::records_file::{self, Kept, RecordsFileError};
+use crate::witnesses::Witnesses;
 use crate::{Config, EngineClock, SERVICE, anchors, engine_options, other, publisher};
 
 /// Told how many entries are done, and of how many.
@@ -29,6 +30,7 @@ pub type Progress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
 pub struct Offline {
     engine: Engine,
     copy: Option<Publication>,
+    witnesses: Option<Witnesses>,
     deployment: String,
     registrar: VerifierKey,
     journal: Journal,
@@ -49,14 +51,18 @@ impl Offline {
         let keys = DirectoryKeys::open(config.log_keys_dir()).map_err(other)?;
         let copy = config.ledger.publish_url.as_deref().map(publisher::open);
         let copy = copy.transpose().map_err(other)?;
-        let options = engine_options(config, anchors(config, copy.as_ref())?);
-        let clock = Arc::new(EngineClock(Clock::system()));
+        let clock = Clock::system();
+        let witnesses = Witnesses::open(&config.ledger, &clock).map_err(other)?;
+        let anchors = anchors(config, copy.as_ref(), witnesses.as_ref())?;
+        let options = engine_options(config, anchors);
+        let clock = Arc::new(EngineClock(clock));
         let engine = Engine::open(&service.database_url, Arc::new(keys), clock, options)
             .await
             .map_err(other)?;
         Ok(Self {
             engine,
             copy,
+            witnesses,
             deployment: service.deployment.clone(),
             registrar: VerifierKey::parse(&key.vkey()).map_err(other)?,
             journal: Journal::new(&config.high_water_dir()),
@@ -123,13 +129,16 @@ impl Offline {
         Ok(self.engine.log(tenant).await?.head().await?.size)
     }
 
-    /// How a log stands beside its published copy. The service may run meanwhile, on SQLite too.
+    /// How a log stands beside its published copy and what witnesses have cosigned. The service may run meanwhile, on SQLite too.
     ///
     /// # Errors
     /// When there is no such log, the database or the object store cannot be read, or the copy is of another log.
     pub async fn status(&self, tenant: &str) -> Result<LogStatus, EngineError> {
         let log = self.engine.log(tenant).await?;
-        log.status(self.copy.as_ref()).await
+        let witnesses = self.witnesses.as_ref();
+        let theirs = witnesses.filter(|witnesses| witnesses.are_of(&log.info().vkey));
+        let policy = theirs.map(Witnesses::policy);
+        log.status(self.copy.as_ref(), policy).await
     }
 
     /// What the database finds wrong with itself.

@@ -14,6 +14,7 @@ use counterfoil_tlog::{Checkpoint, Hash, checkpoint};
 
 use crate::admission::admit;
 use crate::anchor;
+use crate::cosignatures::is_note_of;
 use crate::faults::{self, FaultPoint};
 use crate::kept::KeptRecords;
 use crate::model::{LogInfo, SignedRecord};
@@ -109,7 +110,7 @@ impl Log {
             let state = read_state(shared, info, &head, &frontier).await?;
             let mut rebuild = shared.store.rebuild(info).await?;
             let grown = replay(copy, state, &goal.1, &mut rebuild, progress).await?;
-            if grown.checkpoint.as_bytes() != goal.0 {
+            if !is_note_of(&goal.0, &grown.checkpoint) {
                 return Err(EngineError::damaged(
                     &info.origin,
                     "the copy's entries do not lead to its checkpoint",

@@ -4,6 +4,7 @@
 //! blocked by it (WAL). On PostgreSQL several processes may write: the compare-and-swap of the heads keeps them apart.
 
 mod commit;
+mod cosignatures;
 mod epochs;
 mod evicted;
 mod find;

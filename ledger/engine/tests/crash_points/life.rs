@@ -6,12 +6,13 @@ use std::sync::{Arc, LazyLock};
 
 use counterfoil_engine::{
     DirectoryKeys, Engine, EngineError, EngineOptions, Faults, HighWater, Log, NoFaults,
-    Publication, Receipt, SignedRecord,
+    Publication, Receipt, SignedRecord, WitnessError,
 };
 use counterfoil_evidence::record::record_hash;
 use object_store::local::LocalFileSystem;
 use prost::{Message, Name};
 
+use crate::support::witness::FileWitness;
 use crate::support::{ORIGIN, Producer, TENANT, TestClock, lifecycle, ownership};
 
 /// Two tenants, so that a commit is of two logs or of none.
@@ -34,16 +35,19 @@ pub(crate) enum Life {
     Restored,
     /// Their database is gone, and they are brought back from their copies.
     Lost,
+    /// A witness cosigns what is published.
+    Witnessed,
     /// A file of another history is found in a copy, and later taken away.
     Forged,
 }
 
 impl Life {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Ordinary,
         Self::Rival,
         Self::Restored,
         Self::Lost,
+        Self::Witnessed,
         Self::Forged,
     ];
 }
@@ -225,6 +229,30 @@ impl Place {
         }
     }
 
+    /// A witness with its files, which are its own.
+    pub(crate) fn witness(&self, logs: &[Log]) -> Arc<FileWitness> {
+        let witness = FileWitness::new("w1", self.outside.join("witness"));
+        for log in logs {
+            witness.learn(&log.info().vkey);
+        }
+        Arc::new(witness)
+    }
+
+    /// Has the published sizes of both logs cosigned, and adds the lines to the copies.
+    pub(crate) async fn cosign(&self, logs: &[Log]) -> Result<(), EngineError> {
+        let witness = self.witness(logs).near();
+        for log in logs {
+            let size = log.head().await?.size;
+            match log.cosign(&witness, size).await {
+                Ok(kept) => assert_eq!(kept.size, size),
+                Err(WitnessError::Log(error)) => return Err(error),
+                Err(other) => panic!("{other}"),
+            }
+            log.publish_cosignatures(&self.publication()).await?;
+        }
+        Ok(())
+    }
+
     pub(crate) async fn recover(&self, log: &Log) -> Result<(), EngineError> {
         let recovered = log.recover(&self.publication(), &mut |_, _| {}).await;
         recovered.map(drop)
@@ -263,6 +291,7 @@ pub(crate) async fn live(
             ended
         }
         Life::Restored | Life::Lost => bring_back(place, &engine, say).await,
+        Life::Witnessed => witnessed(place, &engine, say).await,
         Life::Forged => look_after(place, &engine, say).await,
     };
     engine.close().await;
@@ -281,6 +310,20 @@ async fn ordinary(
     place.append(&logs, 2, say).await?;
     place.publish(&logs, say).await?;
     logs[0].evict(&place.publication(), i64::MAX, 9).await?;
+    place.append(&logs, 3, say).await
+}
+
+async fn witnessed(
+    place: &Place,
+    engine: &Engine,
+    say: &mut dyn FnMut(String),
+) -> Result<(), EngineError> {
+    let logs = place.logs(engine).await?;
+    for commit in 0..3 {
+        place.append(&logs, commit, say).await?;
+        place.publish(&logs, say).await?;
+        place.cosign(&logs).await?;
+    }
     place.append(&logs, 3, say).await
 }
 

@@ -11,7 +11,7 @@
 //! | C4 another file under the name of a tile | [`Life::Forged`]: `Stop`, `GoOn` |
 //! | C5 tiles written, the checkpoint not | `PublishCheckpoint` without effect |
 //! | C6 checkpoint written, the database not told | one with C5: the copy alone says how far it is. `PublishCheckpoint` with effect, `Sweep` |
-//! | C7 a witness has signed, its cosignature is not stored | no such point: the engine asks no witness |
+//! | C7 a witness has signed, its cosignature is not stored | [`Life::Witnessed`]: `KeepCosignature`; `PublishCheckpoint` when lines are added |
 //! | C8 anchored, the database not told | `OpenEpoch`, `CloseEpoch` and every step between: in `services/ledger`, `src/anchorer/tests.rs` |
 //! | C9 the database is from a backup, or gone | [`Life::Restored`], [`Life::Lost`]: `Recover`, `GoOn`, `InsertLog` |
 //! | C10 a page is torn or flipped | no step of ours fails: `reading.rs` damages every table, `recovery.rs` every file of a copy |
@@ -37,7 +37,7 @@ use counterfoil_engine::{
 };
 use counterfoil_evidence::record::record_hash;
 
-use crate::check::{all_acknowledged, all_is_there_once, copies_are_whole};
+use crate::check::{all_acknowledged, all_is_there_once, copies_are_cosigned, copies_are_whole};
 use crate::life::{Life, Place, SCRIPT, live};
 use crate::process::Ended;
 use crate::support::{Database, receipts};
@@ -45,7 +45,7 @@ use crate::support::{Database, receipts};
 /// Where a life is struck: when it reaches this point for the n-th time, from 0.
 struct Case(Life, FaultPoint, u32);
 
-const TABLE: [Case; 25] = [
+const TABLE: [Case; 29] = [
     Case(Life::Ordinary, FaultPoint::CreateKey, 0),
     Case(Life::Ordinary, FaultPoint::InsertLog, 0),
     // The third commit fills tiles of the first tenant.
@@ -75,6 +75,11 @@ const TABLE: [Case; 25] = [
     Case(Life::Lost, FaultPoint::GoOn, 0),
     Case(Life::Forged, FaultPoint::Stop, 0),
     Case(Life::Forged, FaultPoint::GoOn, 0),
+    // The first cosignature of a log, one of a larger size, the lines of the first and of the second.
+    Case(Life::Witnessed, FaultPoint::KeepCosignature, 0),
+    Case(Life::Witnessed, FaultPoint::KeepCosignature, 3),
+    Case(Life::Witnessed, FaultPoint::PublishCheckpoint, 2),
+    Case(Life::Witnessed, FaultPoint::PublishCheckpoint, 7),
 ];
 
 /// How it is struck.
@@ -131,7 +136,7 @@ impl World {
             outside: tempfile::tempdir().unwrap(),
             said: Vec::new(),
         };
-        if matches!(life, Life::Ordinary | Life::Rival) {
+        if matches!(life, Life::Ordinary | Life::Rival | Life::Witnessed) {
             return world;
         }
         let place = world.place();
@@ -178,7 +183,7 @@ impl World {
         let (engine, logs) = self.open(&place).await;
         copies_are_whole(&place, &logs);
         match life {
-            Life::Ordinary | Life::Rival => {}
+            Life::Ordinary | Life::Rival | Life::Witnessed => {}
             Life::Restored | Life::Lost => {
                 for (tenant, log) in logs.iter().enumerate() {
                     let recovered = log.head().await.unwrap().size >= size_of(tenant, 3);
@@ -203,6 +208,11 @@ impl World {
             .publish(&logs, &mut |line| self.said.push(line))
             .await
             .unwrap();
+        if life == Life::Witnessed {
+            // What a witness has persisted and we have lost is got again.
+            place.cosign(&logs).await.unwrap();
+            copies_are_cosigned(case, &place, &logs);
+        }
         all_is_there_once(case, &place, &logs, &self.said).await;
         engine.close().await;
     }

@@ -9,6 +9,7 @@
 
 pub(crate) mod foreign;
 pub(crate) mod postgres;
+pub(crate) mod witness;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! What the service counts, as Prometheus reads it: `/metrics`, text format 0.0.4. Of all tenants together, and none by name; whoever
 //! looks after single logs asks `counterfoil ledger status`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use axum::{Router, extract::State, response::Response, routing::get};
@@ -9,6 +10,7 @@ use http::{StatusCode, header::CONTENT_TYPE};
 
 use super::Api;
 use crate::copies::Lag;
+use crate::witnesses::{Deeds, Failure};
 
 /// Paths that start so are answered here.
 pub(crate) const PREFIX: &str = "/metrics";
@@ -27,6 +29,7 @@ struct Figures {
     stopped: u64,
     troubles: u64,
     lag: Option<Lag>,
+    witnessed: Option<(Lag, BTreeMap<String, Deeds>)>,
 }
 
 async fn serve(State(api): State<Api>) -> Response {
@@ -49,13 +52,15 @@ async fn figures(api: &Api) -> Result<Figures, counterfoil_engine::EngineError> 
     let sizes = api.logs.sizes().await?;
     let stopped = api.logs.stopped().await?.len() as u64;
     let now_ms = api.clock.now_ms();
+    let witnessed = api.waits.witnessed.as_ref();
     Ok(Figures {
         counts: api.logs.counts(),
         logs: sizes.len() as u64 + stopped,
         entries: sizes.iter().map(|(_, size)| size).sum(),
         stopped,
         troubles: api.serving.troubles().len() as u64,
-        lag: api.copies.as_ref().map(|copies| copies.lag(now_ms)),
+        lag: api.waits.copies.as_ref().map(|copies| copies.lag(now_ms)),
+        witnessed: witnessed.map(|one| (one.reached.lag(now_ms), one.tally.read())),
     })
 }
 
@@ -116,6 +121,9 @@ fn render(figures: &Figures) -> String {
     if let Some(lag) = figures.lag {
         published(&mut text, lag);
     }
+    if let Some((lag, deeds)) = &figures.witnessed {
+        witnesses(&mut text, *lag, deeds);
+    }
     counters(&mut text, &figures.counts);
     commits(&mut text, &figures.counts);
     text.0
@@ -141,6 +149,35 @@ fn published(text: &mut Text, lag: Lag) {
         "Age of the oldest entry that is not published.",
     );
     text.one(name, "gauge", help, oldest);
+}
+
+fn witnesses(text: &mut Text, lag: Lag, deeds: &BTreeMap<String, Deeds>) {
+    let help = "Logs of which not all that is shown to the witnesses has enough cosignatures.";
+    text.one("unwitnessed_logs", "gauge", help, lag.logs);
+    let oldest = seconds(u64::try_from(lag.oldest_ms).unwrap_or(0));
+    let help = "Age of the oldest state that was to be shown and has not enough cosignatures.";
+    text.one("unwitnessed_oldest_seconds", "gauge", help, oldest);
+    let help = "Cosignatures that were kept, by witness.";
+    text.family("cosignatures_total", "counter", help);
+    for (witness, deeds) in deeds {
+        let name = format!("cosignatures_total{{witness=\"{}\"}}", label(witness));
+        text.value(&name, deeds.cosignatures);
+    }
+    let help = "Requests to witnesses that gave no cosignature, by witness and reason.";
+    text.family("witness_failures_total", "counter", help);
+    for (witness, deeds) in deeds {
+        for failure in Failure::ALL {
+            let (witness, reason) = (label(witness), failure.label());
+            let name =
+                format!("witness_failures_total{{witness=\"{witness}\",reason=\"{reason}\"}}");
+            text.value(&name, deeds.failures.get(&failure).unwrap_or(&0));
+        }
+    }
+}
+
+/// A label's value, in which backslashes and quotes are escaped; it has no line feeds.
+fn label(value: &str) -> String {
+    value.replace('\\', r"\\").replace('"', "\\\"")
 }
 
 fn counters(text: &mut Text, counts: &EngineCounts) {
@@ -202,6 +239,10 @@ mod tests {
             commit_micros: 1_500_000,
             ..EngineCounts::default()
         };
+        let mut deeds = Deeds::default();
+        deeds.cosignatures = 4;
+        deeds.failures.insert(Failure::Refused, 2);
+        let deeds = [("of \"us\"".to_owned(), deeds)].into();
         let text = render(&Figures {
             counts,
             logs: 2,
@@ -213,12 +254,15 @@ mod tests {
                 entries: 5,
                 oldest_ms: 61_005,
             }),
+            witnessed: Some((Lag::default(), deeds)),
         });
         for line in [
             "# TYPE counterfoil_ledger_commit_seconds histogram",
             "counterfoil_ledger_append_serving 0",
             "counterfoil_ledger_unpublished_entries 5",
             "counterfoil_ledger_unpublished_oldest_seconds 61.005",
+            r#"counterfoil_ledger_cosignatures_total{witness="of \"us\""} 4"#,
+            r#"counterfoil_ledger_witness_failures_total{witness="of \"us\"",reason="refused"} 2"#,
             "counterfoil_ledger_refusals_total{reason=\"bad_signature\"} 2",
             "counterfoil_ledger_commit_seconds_bucket{le=\"0.001\"} 1",
             "counterfoil_ledger_commit_seconds_bucket{le=\"2.000\"} 3",

@@ -33,13 +33,22 @@ use crate::copies::Copies;
 use crate::error::LedgerError;
 use crate::logs::Logs;
 use crate::serving::Serving;
+use crate::witnesses::Witnessed;
+
+/// What callers can wait for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Waits {
+    /// `None`: nothing is published.
+    pub(crate) copies: Option<Copies>,
+    /// `None`: nobody is asked.
+    pub(crate) witnessed: Option<Witnessed>,
+}
 
 /// What the functions that answer need. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     logs: Logs,
-    /// `None`: nothing is published.
-    copies: Option<Copies>,
+    waits: Waits,
     serving: Serving,
     clock: Clock,
     pages: Pages,
@@ -48,15 +57,10 @@ pub(crate) struct Api {
 
 impl Api {
     /// Of a service that starts.
-    pub(crate) fn new(
-        logs: Logs,
-        copies: Option<Copies>,
-        serving: Serving,
-        chassis: &Chassis,
-    ) -> Self {
+    pub(crate) fn new(logs: Logs, waits: Waits, serving: Serving, chassis: &Chassis) -> Self {
         Self {
             logs,
-            copies,
+            waits,
             serving,
             clock: chassis.clock.clone(),
             pages: chassis.pages.clone(),

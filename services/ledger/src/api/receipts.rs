@@ -1,6 +1,6 @@
 //! Receipts of entries from before, at the state of evidence that they have reached meanwhile.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use counterfoil_chassis::{ApiError, Caller, clock::timestamp};
 use counterfoil_engine::{Head, Log, StoredEntry};
@@ -12,6 +12,8 @@ use counterfoil_proto::{
 
 use super::entries::{Which, at, nothing_selected};
 use super::{Api, told};
+use crate::copies::Copied;
+use crate::witnesses::Witnessed;
 
 /// The longest that a call waits: well below the minute after which a call is cut off by default, so that whoever waits is answered.
 const WAIT_SECONDS_MAX: u32 = 30;
@@ -37,13 +39,14 @@ impl Api {
             Some(Selector::RecordId(id)) => at(&log, Which::Record(id)).await?,
             None => return Err(nothing_selected()),
         };
-        let seconds = if wanted > EvidenceState::Logged {
-            request.wait_seconds
-        } else {
-            0
+        let seconds = match wanted {
+            EvidenceState::Logged => 0,
+            // It never comes.
+            EvidenceState::Witnessed if self.waits.witnessed.is_none() => 0,
+            _ => request.wait_seconds,
         };
         let wait = Duration::from_secs(seconds.into());
-        let (state, head) = self.evidence(&log, &stored, wait).await?;
+        let (state, head) = self.evidence(&log, &stored, wanted, wait).await?;
         let proofs = log
             .receipts(&head, std::slice::from_ref(&stored))
             .await
@@ -73,13 +76,26 @@ impl Api {
         &self,
         log: &Log,
         entry: &StoredEntry,
+        wanted: EvidenceState,
         wait: Duration,
     ) -> Result<(EvidenceState, Head), ApiError> {
-        let copied = match &self.copies {
-            Some(copies) => copies.wait(&log.info().tenant, entry.index + 1, wait).await,
+        let until = Instant::now() + wait;
+        let (tenant, size) = (&log.info().tenant, entry.index + 1);
+        let copied = match &self.waits.copies {
+            Some(copies) => copies.wait(tenant, size, wait).await,
             None => None,
         };
-        match copied.filter(|copied| copied.size > entry.index) {
+        if let Some(witnessed) = &self.waits.witnessed {
+            let left = match wanted {
+                EvidenceState::Witnessed => until.saturating_duration_since(Instant::now()),
+                _ => Duration::ZERO,
+            };
+            let reached = witnessed.reached.wait(tenant, size, left).await;
+            if let Some(head) = witnessed_head(log, witnessed, reached, size).await? {
+                return Ok((EvidenceState::Witnessed, head));
+            }
+        }
+        match copied.filter(|copied| copied.size >= size) {
             Some(copied) => {
                 let head = log.head_at(copied.size).await.map_err(told)?;
                 Ok((EvidenceState::Published, head))
@@ -87,4 +103,22 @@ impl Api {
             None => Ok((EvidenceState::Logged, log.head().await.map_err(told)?)),
         }
     }
+}
+
+/// The head that enough witnesses have cosigned, with their lines; `None`: it has not this size, or they are not enough any more.
+async fn witnessed_head(
+    log: &Log,
+    witnessed: &Witnessed,
+    reached: Option<Copied>,
+    size: u64,
+) -> Result<Option<Head>, ApiError> {
+    let Some(reached) = reached.filter(|reached| reached.size >= size) else {
+        return Ok(None);
+    };
+    let note = witnessed.checkpoint(log, reached.size).await;
+    let Some(checkpoint) = note.map_err(told)? else {
+        return Ok(None);
+    };
+    let head = log.head_at(reached.size).await.map_err(told)?;
+    Ok(Some(Head { checkpoint, ..head }))
 }

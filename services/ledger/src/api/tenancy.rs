@@ -16,7 +16,7 @@ use http::{Request, StatusCode};
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
-use super::Api;
+use super::{Api, Waits};
 use crate::serving::Serving;
 
 /// The service's api with logs of two tenants, without a network around it.
@@ -29,7 +29,7 @@ async fn api(db: &TestDatabase) -> (Api, tempfile::TempDir) {
     let opened = crate::open(config, clock, None, CancellationToken::new(), options);
     let (chassis, logs) = opened.await.unwrap();
     let serving = Serving::new(logs.clone(), chassis.health.clone());
-    let api = Api::new(logs, None, serving, &chassis);
+    let api = Api::new(logs, Waits::default(), serving, &chassis);
     let authority = Caller::of_deployment("services/authority", [Role::Service]);
     for tenant in ["tenants/acme", "tenants/beta"] {
         let tenant = tenant.to_owned();

@@ -4,3 +4,4 @@ pub(crate) mod access;
 pub(crate) mod anchoring;
 pub(crate) mod epoch;
 pub(crate) mod producer;
+pub(crate) mod rest;

@@ -56,6 +56,15 @@ impl Ledger {
         db: &TestDatabase,
         change: impl FnOnce(&mut LedgerConfig),
     ) -> Self {
+        Self::start_at(db, NOW_MS, change).await
+    }
+
+    /// The same, at another time.
+    pub(crate) async fn start_at(
+        db: &TestDatabase,
+        now_ms: i64,
+        change: impl FnOnce(&mut LedgerConfig),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = testing::config("ledger", db, folder.path());
         for service in SERVICES {
@@ -67,7 +76,7 @@ impl Ledger {
         config.credentials.push(admin);
         let mut config = Config::from(config);
         change(&mut config.ledger);
-        Self::run(folder, config, TestClock::new(NOW_MS)).await
+        Self::run(folder, config, TestClock::new(now_ms)).await
     }
 
     async fn run(folder: TempDir, config: Config, clock: TestClock) -> Self {
@@ -124,6 +133,14 @@ impl Ledger {
     pub(crate) async fn restart(self) -> Self {
         self.running.stop().await.unwrap();
         Self::run(self.folder, self.config, self.clock).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut LedgerConfig)) -> Self {
+        self.running.stop().await.unwrap();
+        let mut config = self.config;
+        change(&mut config.ledger);
+        Self::run(self.folder, config, self.clock).await
     }
 
     pub(crate) fn token(&self, principal: &str) -> Token {

@@ -1,0 +1,140 @@
+//! The cosignatures of a log's checkpoints: kept by size and witness, verified whenever they are read, and added to the checkpoint of
+//! their size where it is shown.
+//!
+//! A checkpoint of one size is one text with one signature of the log; cosignatures are lines after it, and more of them may come at any
+//! time. So whoever compares two checkpoints compares their texts and the log's signature, and never the notes.
+
+use counterfoil_tlog::note::{Note, NoteError, SignatureLine};
+use counterfoil_tlog::{Policy, VerifierKey, checkpoint};
+
+use crate::{EngineError, Log};
+
+/// A witness's cosignature of the checkpoint of one size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cosignature {
+    /// Entries of the log that was cosigned.
+    pub size: u64,
+    /// Whose it is.
+    pub witness: VerifierKey,
+    /// The time that it states, seconds since 1970.
+    pub cosigned_at_s: u64,
+    /// The signature line, without its line feed.
+    pub line: String,
+}
+
+impl Log {
+    /// The good cosignatures of the checkpoint of a size. What the database garbled is left out: one bad line would spoil the note.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn cosignatures(&self, size: u64) -> Result<Vec<Cosignature>, EngineError> {
+        let rows = self.shared().store.cosignatures(self.info(), size).await?;
+        if rows.is_empty() {
+            return Ok(rows);
+        }
+        let checkpoint = self.checkpoint_at(size).await?;
+        let good = rows.into_iter().filter(|row| {
+            let verified = self.verify(&checkpoint, row);
+            if let Err(error) = &verified {
+                let origin = &self.info().origin;
+                tracing::error!(origin, size, %error, "a cosignature that was kept is not good any more");
+            }
+            verified.is_ok()
+        });
+        Ok(good.collect())
+    }
+
+    fn verify(&self, checkpoint: &str, row: &Cosignature) -> Result<(), String> {
+        let note = format!("{checkpoint}{}\n", row.line);
+        let known = std::slice::from_ref(&row.witness);
+        let opened = checkpoint::open(note.as_bytes(), &self.info().vkey, known);
+        let opened = opened.map_err(|error| error.to_string())?;
+        match opened.cosignatures.as_slice() {
+            [one] if one.timestamp == Some(row.cosigned_at_s) => Ok(()),
+            _ => Err("it is not of its witness, or not of its time".to_owned()),
+        }
+    }
+
+    /// The checkpoint of a size that the log has had, with all cosignatures that are kept of it.
+    ///
+    /// # Errors
+    /// As [`Log::checkpoint_at`].
+    pub async fn cosigned_checkpoint(&self, size: u64) -> Result<String, EngineError> {
+        let mut checkpoint = self.checkpoint_at(size).await?;
+        for cosignature in self.cosignatures(size).await? {
+            checkpoint.push_str(&cosignature.line);
+            checkpoint.push('\n');
+        }
+        Ok(checkpoint)
+    }
+
+    /// The largest size whose checkpoint has the cosignatures that a policy asks for; `None`: there is none.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn witnessed(&self, policy: &Policy) -> Result<Option<u64>, EngineError> {
+        let sizes = self.shared().store.cosigned_sizes(self.info()).await?;
+        for size in sizes {
+            if self.is_witnessed(policy, size).await? {
+                return Ok(Some(size));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the checkpoint of a size has the cosignatures that a policy asks for.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn is_witnessed(&self, policy: &Policy, size: u64) -> Result<bool, EngineError> {
+        let found = self.cosignatures(size).await?;
+        let keys: Vec<VerifierKey> = found.into_iter().map(|one| one.witness).collect();
+        Ok(policy.is_met_by(&keys))
+    }
+
+    /// The largest size of the log that a witness has cosigned, as far as is known here; 0: none.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn cosigned_size(&self, witness: &VerifierKey) -> Result<u64, EngineError> {
+        let store = &self.shared().store;
+        store.cosigned_size(self.info(), witness).await
+    }
+
+    /// Takes away the cosignatures of sizes below one, but for those of `witnessed`, and for each witness's first of each day (UTC):
+    /// those bound in time what the log had by then.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn thin_cosignatures(&self, below: u64, witnessed: u64) -> Result<(), EngineError> {
+        let store = &self.shared().store;
+        store.thin_cosignatures(self.info(), below, witnessed).await
+    }
+}
+
+/// The note with the lines that it has not yet; `None`: it has them all.
+pub(crate) fn with_lines(note: &[u8], lines: &[Cosignature]) -> Result<Option<Vec<u8>>, NoteError> {
+    let mut note = Note::parse(note)?;
+    let mut added = false;
+    for one in lines {
+        let line = SignatureLine::parse(&one.line)?;
+        let is_there = note
+            .signatures()
+            .iter()
+            .any(|there| there.name() == line.name() && there.key_id() == line.key_id());
+        if !is_there {
+            note.add_signature(line)?;
+            added = true;
+        }
+    }
+    Ok(added.then(|| note.to_bytes()))
+}
+
+/// Whether a note is a checkpoint as the log has signed it, with any lines of others after it or without.
+pub(crate) fn is_note_of(note: &[u8], signed: &str) -> bool {
+    let (Ok(note), Ok(signed)) = (Note::parse(note), Note::parse(signed.as_bytes())) else {
+        return false;
+    };
+    let mut lines = signed.signatures().iter();
+    note.text() == signed.text() && lines.all(|line| note.signatures().contains(line))
+}

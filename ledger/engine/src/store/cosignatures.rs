@@ -1,0 +1,136 @@
+//! The cosignatures of witnesses. They prove themselves: whoever can write here can withhold one, and make none.
+
+use counterfoil_tlog::VerifierKey;
+use sqlx::any::AnyRow;
+use sqlx::{Any, AssertSqlSafe, Transaction};
+
+use super::{Dialect, Store, get, number, to_db};
+use crate::cosignatures::Cosignature;
+use crate::{EngineError, LogInfo};
+
+impl Store {
+    /// Keeps a cosignature. Of one size the first of a witness stays: it is the earliest proof of it.
+    pub(crate) async fn keep_cosignature(
+        &self,
+        log: &LogInfo,
+        kept: &Cosignature,
+    ) -> Result<(), EngineError> {
+        let failed = |error: sqlx::Error| EngineError::storage("keep a cosignature", &error);
+        let mut transaction = self.begin_beside(log).await.map_err(failed)?;
+        sqlx::query(
+            "INSERT INTO log_cosignatures (log_id, size, witness, cosigned_at_s, line) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+        )
+        .bind(log.id.0)
+        .bind(to_db(kept.size)?)
+        .bind(kept.witness.to_string())
+        .bind(to_db(kept.cosigned_at_s)?)
+        .bind(kept.line.as_str())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)
+    }
+
+    /// The cosignatures of a size, in order of their witnesses' keys.
+    pub(crate) async fn cosignatures(
+        &self,
+        log: &LogInfo,
+        size: u64,
+    ) -> Result<Vec<Cosignature>, EngineError> {
+        sqlx::query(
+            "SELECT size, witness, cosigned_at_s, line FROM log_cosignatures \
+             WHERE log_id = $1 AND size = $2 ORDER BY witness",
+        )
+        .bind(log.id.0)
+        .bind(to_db(size)?)
+        .fetch_all(&mut *self.reading(log.id).await?)
+        .await
+        .map_err(|error| EngineError::storage("read cosignatures", &error))?
+        .iter()
+        .map(|row| cosignature(log, row))
+        .collect()
+    }
+
+    /// The sizes that have cosignatures, the largest first.
+    pub(crate) async fn cosigned_sizes(&self, log: &LogInfo) -> Result<Vec<u64>, EngineError> {
+        sqlx::query(
+            "SELECT DISTINCT size FROM log_cosignatures WHERE log_id = $1 ORDER BY size DESC",
+        )
+        .bind(log.id.0)
+        .fetch_all(&mut *self.reading(log.id).await?)
+        .await
+        .map_err(|error| EngineError::storage("read cosigned sizes", &error))?
+        .iter()
+        .map(|row| number(row, "size"))
+        .collect()
+    }
+
+    /// The largest size that a witness has cosigned; 0: none.
+    pub(crate) async fn cosigned_size(
+        &self,
+        log: &LogInfo,
+        witness: &VerifierKey,
+    ) -> Result<u64, EngineError> {
+        let row = sqlx::query(
+            "SELECT size FROM log_cosignatures WHERE log_id = $1 AND witness = $2 \
+             ORDER BY size DESC LIMIT 1",
+        )
+        .bind(log.id.0)
+        .bind(witness.to_string())
+        .fetch_optional(&mut *self.reading(log.id).await?)
+        .await
+        .map_err(|error| EngineError::storage("read a cosigned size", &error))?;
+        row.map_or(Ok(0), |row| number(&row, "size"))
+    }
+
+    /// Takes away what is below a size, but for that of one size and for each witness's first of a day.
+    pub(crate) async fn thin_cosignatures(
+        &self,
+        log: &LogInfo,
+        below: u64,
+        but: u64,
+    ) -> Result<(), EngineError> {
+        let failed = |error: sqlx::Error| EngineError::storage("thin cosignatures", &error);
+        let mut transaction = self.begin_beside(log).await.map_err(failed)?;
+        sqlx::query(
+            "DELETE FROM log_cosignatures WHERE log_id = $1 AND size < $2 AND size <> $3 AND EXISTS ( \
+               SELECT 1 FROM log_cosignatures AS earlier \
+               WHERE earlier.log_id = log_cosignatures.log_id AND earlier.witness = log_cosignatures.witness \
+                 AND earlier.size < log_cosignatures.size \
+                 AND earlier.cosigned_at_s / 86400 = log_cosignatures.cosigned_at_s / 86400)",
+        )
+        .bind(log.id.0)
+        .bind(to_db(below)?)
+        .bind(to_db(but)?)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        // If we crash before it is durable: more is kept than is needed, until the next time.
+        transaction.commit().await.map_err(failed)
+    }
+
+    /// Begins to write beside what is appended: unlike a batch it does not hold the log's head.
+    async fn begin_beside(&self, log: &LogInfo) -> Result<Transaction<'static, Any>, sqlx::Error> {
+        match self.dialect {
+            Dialect::Sqlite => self.write.begin().await,
+            Dialect::Postgres => {
+                let begin = format!("BEGIN; SET LOCAL counterfoil.logs = '{}'", log.id);
+                let begun = self.write.begin_with(AssertSqlSafe(begin)).await;
+                begun.inspect_err(|_| self.suspect_writers.all())
+            }
+        }
+    }
+}
+
+fn cosignature(log: &LogInfo, row: &AnyRow) -> Result<Cosignature, EngineError> {
+    let witness: String = get(row, "witness")?;
+    let witness = VerifierKey::parse(&witness)
+        .map_err(|error| EngineError::damaged(&log.origin, format!("a witness: {error}")))?;
+    Ok(Cosignature {
+        size: number(row, "size")?,
+        witness,
+        cosigned_at_s: number(row, "cosigned_at_s")?,
+        line: get(row, "line")?,
+    })
+}

@@ -1,0 +1,212 @@
+//! The witnesses of the deployment's logs: who they are, asking them, and what they have cosigned.
+//!
+//! A policy file ([c2sp.org/tlog-policy]) names them. The engine speaks the protocol and keeps the cosignatures; here is who is asked
+//! when, over HTTP. Writing never waits for a witness; a claim always does.
+//!
+//! [c2sp.org/tlog-policy]: https://c2sp.org/tlog-policy
+
+mod http;
+mod job;
+mod tally;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use counterfoil_chassis::Clock;
+use counterfoil_engine::{Anchor, EngineError, Log, Witness};
+use counterfoil_tlog::{Policy, VerifierKey};
+
+pub(crate) use self::job::Witnessing;
+pub(crate) use self::tally::{Deeds, Failure, Tally};
+use crate::config::LedgerConfig;
+use crate::copies::Copies;
+use http::HttpCalls;
+
+/// Why the configured witnesses cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("ledger.witness_policy_file {file}: {reason}")]
+pub(crate) struct BadWitnesses {
+    file: String,
+    reason: String,
+}
+
+/// A witness that is asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    /// As the policy calls it.
+    pub(crate) name: String,
+    pub(crate) witness: Witness,
+    pub(crate) calls: Arc<HttpCalls>,
+}
+
+/// The witnesses of a configuration. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Witnesses {
+    policy: Arc<Policy>,
+    asked: Arc<Vec<Asked>>,
+}
+
+impl Witnesses {
+    /// The witnesses that a configuration names; `None`: it names none.
+    pub(crate) fn open(
+        settings: &LedgerConfig,
+        clock: &Clock,
+    ) -> Result<Option<Self>, BadWitnesses> {
+        let Some(file) = &settings.witness_policy_file else {
+            return Ok(None);
+        };
+        let bad = |reason: String| BadWitnesses {
+            file: file.display().to_string(),
+            reason,
+        };
+        let policy = read(file).map_err(bad)?;
+        let monitoring = &settings.witness_monitoring_urls;
+        Self::of(policy, monitoring, clock).map(Some).map_err(bad)
+    }
+
+    fn of(
+        policy: Policy,
+        monitoring: &BTreeMap<String, String>,
+        clock: &Clock,
+    ) -> Result<Self, String> {
+        if !policy.asks_for_witnesses() {
+            return Err("its quorum asks for no witness: nothing would be witnessed".to_owned());
+        }
+        let named = |name: &String| policy.witnesses().iter().any(|one| one.name == *name);
+        if let Some(name) = monitoring.keys().find(|name| !named(name)) {
+            return Err(format!(
+                "it has no witness {name}, which has a monitoring url"
+            ));
+        }
+        let mut asked = Vec::new();
+        for one in policy.witnesses() {
+            // Whoever has no url cosigns another way, or not.
+            let Some(url) = &one.url else { continue };
+            let shown_at = monitoring.get(&one.name).unwrap_or(url);
+            let calls = HttpCalls::new(url, shown_at, clock.clone());
+            let calls = Arc::new(calls.map_err(|why| format!("witness {}: {why}", one.name))?);
+            asked.push(Asked {
+                name: one.name.clone(),
+                witness: Witness::new(one.key.clone(), Arc::clone(&calls) as _),
+                calls,
+            });
+        }
+        let keys: Vec<VerifierKey> = asked.iter().map(|one| one.witness.key().clone()).collect();
+        if !policy.is_met_by(&keys) {
+            let why = "its quorum needs witnesses that have no url, and cannot be asked";
+            return Err(why.to_owned());
+        }
+        Ok(Self {
+            policy: Arc::new(policy),
+            asked: Arc::new(asked),
+        })
+    }
+
+    /// What is enough.
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub(crate) fn asked(&self) -> &[Asked] {
+        &self.asked
+    }
+
+    /// Whether a log is shown to the witnesses: all are where the policy names none.
+    pub(crate) fn are_of(&self, vkey: &VerifierKey) -> bool {
+        let logs = self.policy.logs();
+        logs.is_empty() || logs.iter().any(|log| log.key == *vkey)
+    }
+
+    /// As what logs are compared with when they are recovered.
+    pub(crate) fn anchors(&self) -> impl Iterator<Item = Arc<dyn Anchor>> + '_ {
+        let witnesses = self.asked.iter().map(|one| one.witness.clone());
+        witnesses.map(|witness| Arc::new(witness) as Arc<dyn Anchor>)
+    }
+}
+
+fn read(file: &Path) -> Result<Policy, String> {
+    let text = std::fs::read(file).map_err(|error| error.to_string())?;
+    Policy::parse(&text).map_err(|error| error.to_string())
+}
+
+/// What the witnesses have cosigned of all logs, for those who ask for it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Witnessed {
+    witnesses: Witnesses,
+    /// The sizes that have a quorum.
+    pub(crate) reached: Copies,
+    pub(crate) tally: Tally,
+}
+
+impl Witnessed {
+    pub(crate) fn new(witnesses: Witnesses) -> Self {
+        Self {
+            tally: Tally::new(witnesses.asked().iter().map(|one| one.name.clone())),
+            reached: Copies::default(),
+            witnesses,
+        }
+    }
+
+    /// The checkpoint of a size with its cosignatures, if they are enough: looked at now, whatever is remembered.
+    pub(crate) async fn checkpoint(
+        &self,
+        log: &Log,
+        size: u64,
+    ) -> Result<Option<String>, EngineError> {
+        if !log.is_witnessed(self.witnesses.policy(), size).await? {
+            return Ok(None);
+        }
+        log.cosigned_checkpoint(size).await.map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use counterfoil_tlog::cosignature::Cosigner;
+
+    use super::*;
+
+    fn vkey(seed: u8) -> String {
+        let name = format!("witness.example/{seed}");
+        Cosigner::from_seed(&name, &[seed; 32]).unwrap().vkey()
+    }
+
+    #[test]
+    fn witnesses_that_could_never_be_enough_are_refused() {
+        let (one, two) = (vkey(1), vkey(2));
+        let both = format!("witness A {one} http://127.0.0.1:1/\nwitness B {two}\n");
+        let open = |lines: &str, monitoring: &[&str]| {
+            let policy = Policy::parse(format!("{both}{lines}").as_bytes()).unwrap();
+            let urls = monitoring
+                .iter()
+                .map(|name| ((*name).to_owned(), "http://h/".to_owned()));
+            Witnesses::of(policy, &urls.collect(), &Clock::system())
+        };
+        let good = open("quorum A\n", &["A"]).unwrap();
+        assert_eq!(good.asked().len(), 1);
+        assert_eq!(
+            open("group G any A B\nquorum G\n", &[])
+                .unwrap()
+                .asked()
+                .len(),
+            1
+        );
+        for (lines, monitoring, why) in [
+            ("quorum none\n", &[][..], "asks for no witness"),
+            ("quorum B\n", &[], "cannot be asked"),
+            ("group G all A B\nquorum G\n", &[], "cannot be asked"),
+            ("quorum A\n", &["C"], "no witness C"),
+        ] {
+            let refused = open(lines, monitoring).unwrap_err();
+            assert!(refused.contains(why), "{refused}");
+        }
+        for url in ["ftp://h/", "h", "http://"] {
+            let text = format!("witness A {one} {url}\nquorum A\n");
+            let policy = Policy::parse(text.as_bytes()).unwrap();
+            let refused = Witnesses::of(policy, &BTreeMap::new(), &Clock::system());
+            let refused = refused.unwrap_err();
+            assert!(refused.starts_with("witness A: "), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Witnesses over HTTP: one that is written from the specification, and one of other people's.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::{Path as UrlPath, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use counterfoil_engine::WitnessAnswer;
+use counterfoil_tlog::VerifierKey;
+use tokio::task::JoinHandle;
+
+/// The engine's own tests have it too.
+#[path = "../../../../ledger/engine/tests/support/witness.rs"]
+pub(crate) mod file;
+
+use file::{FileWitness, answer};
+
+/// A witness that listens.
+pub(crate) struct HttpWitness {
+    pub(crate) witness: Arc<FileWitness>,
+    /// Answers nothing but 503.
+    pub(crate) is_away: Arc<AtomicBool>,
+    url: String,
+    server: JoinHandle<()>,
+}
+
+type Shared = (Arc<FileWitness>, Arc<AtomicBool>);
+
+impl HttpWitness {
+    pub(crate) async fn start(name: &str, folder: &Path) -> Self {
+        let witness = Arc::new(FileWitness::new(name, folder.join(name)));
+        let is_away = Arc::new(AtomicBool::new(false));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/prefix/", listener.local_addr().unwrap());
+        let router = axum::Router::new()
+            .route("/prefix/add-checkpoint", post(take))
+            .route("/prefix/{origin}/checkpoint", get(show))
+            .with_state((Arc::clone(&witness), Arc::clone(&is_away)));
+        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self {
+            witness,
+            is_away,
+            url,
+            server,
+        }
+    }
+
+    /// Its line in a policy.
+    pub(crate) fn line(&self, name: &str) -> String {
+        format!("witness {name} {} {}\n", self.witness.key(), self.url)
+    }
+}
+
+impl Drop for HttpWitness {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn take(State((witness, is_away)): State<Shared>, body: axum::body::Bytes) -> Response {
+    respond(&is_away, || witness.take(&body))
+}
+
+async fn show(
+    State((witness, is_away)): State<Shared>,
+    UrlPath(origin): UrlPath<String>,
+) -> Response {
+    respond(&is_away, || witness.show(&format!("{origin}/checkpoint")))
+}
+
+fn respond(is_away: &AtomicBool, answered: impl Fn() -> WitnessAnswer) -> Response {
+    let answered = if is_away.load(Ordering::SeqCst) {
+        answer(503, None, String::new())
+    } else {
+        answered()
+    };
+    let mut response = Response::builder().status(answered.status);
+    if let Some(kind) = &answered.content_type {
+        response = response.header("content-type", kind);
+    }
+    response.body(answered.body.into()).unwrap()
+}
+
+/// `aics-witness`, a witness by another author, as `tests/run` installs it.
+pub(crate) struct ForeignWitness {
+    program: PathBuf,
+    config: PathBuf,
+    pub(crate) key: VerifierKey,
+    serving: Option<(Child, String)>,
+}
+
+impl ForeignWitness {
+    /// Makes a new witness in a folder; `None`: the program is not there, which takes Python 3.12 or newer.
+    pub(crate) fn new(folder: &Path) -> Option<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let program = root.join("target/tools/witness/bin/aics-witness");
+        if !program.exists() {
+            return None;
+        }
+        let config = folder.join("witness.json");
+        let mut init = Command::new(&program);
+        init.arg("--config").arg(&config);
+        init.args(["init", "--name", "witness.example/foreign"]);
+        let said = said(&mut init);
+        let key = VerifierKey::parse(said.trim()).unwrap();
+        Some(Self {
+            program,
+            config,
+            key,
+            serving: None,
+        })
+    }
+
+    pub(crate) fn learn(&self, log: &VerifierKey) {
+        let mut add = Command::new(&self.program);
+        add.arg("--config").arg(&self.config).arg("add-log");
+        add.args(["--origin", log.name(), "--vkey", &log.to_string()]);
+        said(&mut add);
+    }
+
+    /// Starts it; its line in a policy.
+    pub(crate) fn serve(&mut self, name: &str) -> String {
+        let mut serve = Command::new(&self.program);
+        serve.arg("--config").arg(&self.config);
+        serve.args(["serve", "--listen", "127.0.0.1:0"]);
+        let mut child = serve.stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut said = lines.map(Result::unwrap);
+        let url = said.find_map(|line| {
+            let (_, rest) = line.split_once("listening on ")?;
+            Some(rest.split(' ').next()?.to_owned())
+        });
+        // What it says later is read by nobody, and must not stop it.
+        std::thread::spawn(move || said.for_each(drop));
+        let line = format!("witness {name} {} {}\n", self.key, url.as_deref().unwrap());
+        self.serving = Some((child, line.clone()));
+        line
+    }
+}
+
+impl Drop for ForeignWitness {
+    fn drop(&mut self) {
+        if let Some((child, _)) = &mut self.serving {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+fn said(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
