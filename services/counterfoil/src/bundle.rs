@@ -16,11 +16,14 @@ use counterfoil_evidence::{
 };
 use counterfoil_proto::{
     authority::GetTenantRequest,
-    common::{StreamDisclosuresRequest, stream_disclosures_response::Disclosure},
-    ledger::{ExportLogRequest, GetEntryRequest, SealEpochRequest, get_entry_request::Selector},
+    common::{EvidenceState, StreamDisclosuresRequest, stream_disclosures_response::Disclosure},
+    ledger::{
+        ExportLogRequest, GetEntryRequest, GetReceiptRequest, SealEpochRequest,
+        get_entry_request::Selector, get_receipt_request,
+    },
 };
 use counterfoil_tlog::{
-    Checkpoint,
+    Checkpoint, TlogProof,
     note::Note,
     tile::{TileKind, TilePath, decode_entries},
 };
@@ -34,6 +37,9 @@ use crate::{
 
 /// How often an epoch is sealed again because something was logged meanwhile.
 const SEAL_TRIES: usize = 10;
+
+/// How long an export waits for the witnesses of the deployment, if it has any.
+const WITNESS_WAIT_SECONDS: u32 = 30;
 
 /// Where an export is.
 #[derive(Debug, Clone, Serialize)]
@@ -199,11 +205,31 @@ async fn seal(clients: &Clients, tenant: &str) -> anyhow::Result<u64> {
         let entry = decode_entry(&entry.entry.unwrap_or_default().entry)?;
         let record = decode_record(&entry.record)?;
         let epoch: EpochSealed = decode_canonical(&record.payload, "EpochSealed")?;
-        if epoch.to_index == index {
+        if epoch.to_index == index && !is_passed(clients, tenant, index).await? {
             return Ok(index + 1);
         }
     }
     bail!("the log grows faster than it can be sealed; export when less is going on")
+}
+
+/// Has the checkpoint that ends with an entry cosigned, where there are witnesses; whether they have cosigned a larger one instead.
+async fn is_passed(clients: &Clients, tenant: &str, index: u64) -> anyhow::Result<bool> {
+    let request = GetReceiptRequest {
+        tenant: tenant.to_owned(),
+        selector: Some(get_receipt_request::Selector::Index(index)),
+        state: EvidenceState::Witnessed.into(),
+        wait_seconds: WITNESS_WAIT_SECONDS,
+    };
+    let answer = clients.ledger()?.get_receipt(request).await;
+    let receipt = answer.map_err(explain)?.into_inner().receipt;
+    let receipt = receipt.context("no receipt in the answer")?;
+    // Whoever is away is not waited for again: the bundle says by itself who has cosigned it.
+    if receipt.state() != EvidenceState::Witnessed {
+        return Ok(false);
+    }
+    let proof = TlogProof::parse(std::str::from_utf8(&receipt.tlog_proof)?)?;
+    let size = Checkpoint::parse(proof.checkpoint.text())?.size;
+    Ok(size != index + 1)
 }
 
 /// What the exported records refer to.
