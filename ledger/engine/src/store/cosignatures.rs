@@ -116,8 +116,7 @@ impl Store {
             Dialect::Sqlite => self.write.begin().await,
             Dialect::Postgres => {
                 let begin = format!("BEGIN; SET LOCAL counterfoil.logs = '{}'", log.id);
-                let begun = self.write.begin_with(AssertSqlSafe(begin)).await;
-                begun.inspect_err(|_| self.suspect_writers.all())
+                self.write.begin_with(AssertSqlSafe(begin)).await
             }
         }
     }

@@ -220,23 +220,22 @@ fn payload_of(state: &mut State, tallies: &mut Tallies, context: &Context<'_>, p
                 record,
             },
         }),
-        Payload::FindingDispositioned(change) => {
-            let finding = state.names.intern(&change.finding);
-            state.finding_changes.push(FindingChange {
-                pos,
-                finding,
-                state: change.state(),
-                evidence: digest(&change.evidence_record_hash),
-            });
-            if let Some(found) = state
-                .finding_at
-                .get(&finding)
-                .and_then(|at| state.findings.get_mut(*at as usize))
-            {
-                found.state = change.state();
-            }
-        }
+        Payload::FindingDispositioned(change) => dispositioned(state, pos, &change),
         other => elsewhere(state, tallies, context, other),
+    }
+}
+
+fn dispositioned(state: &mut State, pos: Pos, change: &v1::FindingDispositioned) {
+    let finding = state.names.intern(&change.finding);
+    state.finding_changes.push(FindingChange {
+        pos,
+        finding,
+        state: change.state(),
+        evidence: digest(&change.evidence_record_hash),
+    });
+    let at = state.finding_at.get(&finding);
+    if let Some(found) = at.and_then(|at| state.findings.get_mut(*at as usize)) {
+        found.state = change.state();
     }
 }
 

@@ -101,7 +101,7 @@ async fn open_with(
 ) -> Opened {
     let config = config(db, folder);
     let clock = TestClock::new(NOW_MS);
-    let anchors = crate::anchors(&config, None).unwrap();
+    let anchors = crate::anchors(&config, None, None).unwrap();
     let mut options = crate::engine_options(&config, anchors);
     change(&mut options);
     let shutdown = CancellationToken::new();
