@@ -58,8 +58,7 @@ impl Log {
     ) -> Result<Evicted, EngineError> {
         let (shared, info) = (self.shared(), self.info());
         let from = self.evicted().await?;
-        let head = self.head().await?;
-        let stays = head.size.saturating_sub(1) / BUNDLE * BUNDLE;
+        let stays = self.head().await?.size.saturating_sub(1) / BUNDLE * BUNDLE;
         let mut to = from;
         // Most often nothing is old enough, and the copy is not asked.
         let mut published = None;
@@ -74,6 +73,8 @@ impl Log {
                     let Some(note) = copy.checkpoint(&info.tenant).await? else {
                         break;
                     };
+                    // Read after the copy: what another process has appended and published meanwhile is no fork.
+                    let head = self.head().await?;
                     let seen = anchor::check(shared, info, &head, &copy.name(), &note).await?;
                     *published.insert(seen.size)
                 }

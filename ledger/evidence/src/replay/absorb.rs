@@ -206,7 +206,6 @@ fn payload_of(state: &mut State, tallies: &mut Tallies, context: &Context<'_>, p
             state.schemas.insert(hash);
         }
         Payload::EpochSealed(what) => state.epochs.push(At { pos, what }),
-        Payload::LogScrubbed(what) => state.scrubs.push(At { pos, what }),
         Payload::ObligationOpened(opened) => obligation(state, tallies, pos, &opened),
         Payload::ObligationDischarged(discharged) => {
             discharge(state, tallies, pos, &discharged);
@@ -241,6 +240,14 @@ fn dispositioned(state: &mut State, pos: Pos, change: &v1::FindingDispositioned)
 
 /// What the other parts remember, each in its turn.
 fn elsewhere(state: &mut State, tallies: &mut Tallies, context: &Context<'_>, other: Payload) {
+    let other = match other {
+        Payload::LogScrubbed(what) => {
+            let pos = context.pos;
+            state.scrubs.push(At { pos, what });
+            return;
+        }
+        other => other,
+    };
     if let Some(other) = governed::absorb(state, context, other)
         && let Some(other) = providers::absorb(state, context, other)
         && let Some(other) = review::absorb(state, tallies, context, other)
