@@ -16,12 +16,19 @@ use crate::golden::{TENANT, services};
 fn publish(suite: &Suite) -> u64 {
     let steps = Steps::new(suite, TENANT).unwrap();
     let size = number(&steps.ask(&["ledger", "checkpoint"]).unwrap(), "/size").unwrap();
-    assert_eq!(state_at_last(&steps, size - 1), "EVIDENCE_STATE_PUBLISHED");
+    let state = state_at_last(&steps, size - 1);
+    let published = ["EVIDENCE_STATE_PUBLISHED", "EVIDENCE_STATE_ANCHORED"];
+    assert!(published.contains(&state.as_str()), "{state}");
     size
 }
 
 /// The state of evidence of an entry, once it is published or no longer waited for.
 fn state_at_last(steps: &Steps<'_>, index: u64) -> String {
+    state_after(steps, index, "published")
+}
+
+/// The state of evidence of an entry, once it has reached one or is no longer waited for.
+fn state_after(steps: &Steps<'_>, index: u64, wanted: &str) -> String {
     let index = index.to_string();
     let wait = [
         "ledger",
@@ -29,7 +36,7 @@ fn state_at_last(steps: &Steps<'_>, index: u64) -> String {
         "--index",
         &index,
         "--state",
-        "published",
+        wanted,
         "--wait-seconds",
         "30",
     ];
@@ -41,6 +48,16 @@ fn offline(data_dir: &Path, arguments: &[&str]) -> Ended {
         .unwrap()
         .finish()
         .unwrap()
+}
+
+/// The newest epoch that a bundle shows, and the entry that bound its log.
+fn anchored_in(bundle: &str) -> (u64, String) {
+    let anchor = Path::new(bundle).join("anchor");
+    let epochs = fs::read_dir(anchor.join("epochs")).unwrap();
+    let numbers = epochs.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let newest = numbers.map(|number| number.parse().unwrap()).max().unwrap();
+    let bound = fs::read_to_string(anchor.join("bound")).unwrap();
+    (newest, bound.lines().nth(1).unwrap().to_owned())
 }
 
 /// Foreign code accepts the published files of the tenant's log.
@@ -200,8 +217,13 @@ fn what_was_never_published_comes_back_from_the_outboxes() {
     let data_dir = folder.path().join("data");
     let size = publish(&suite);
     let steps = Steps::new(&suite, TENANT).unwrap();
+    assert_eq!(
+        state_after(&steps, size - 1, "anchored"),
+        "EVIDENCE_STATE_ANCHORED"
+    );
     let exported = steps.ask(&["bundle", "export", TENANT]).unwrap();
     let trust = text(&exported, "/trust").unwrap();
+    let (epoch, bound) = anchored_in(&text(&exported, "/bundle").unwrap());
     drop(steps);
     suite.stop().unwrap().success().unwrap();
     // The disk with the database is lost, and that of the copy with it.
@@ -224,19 +246,23 @@ fn what_was_never_published_comes_back_from_the_outboxes() {
     let back = row(&report, TENANT);
     assert_eq!(back["had"], 0, "{report}");
     assert!(back["has"].as_u64() >= Some(size), "{report}");
+    assert!(
+        row(&report, "_anchor")["has"].as_u64() > Some(0),
+        "{report}"
+    );
     offline(&data_dir, &["ledger", "fsck", "--without-copy"])
         .success()
         .unwrap();
     let suite = Suite::start(&data_dir).unwrap();
     let steps = Steps::new(&suite, TENANT).unwrap();
     let exported = steps.ask(&["bundle", "export", TENANT]).unwrap();
-    // The trust that was pinned before the loss still holds.
-    let report = verify(
-        Path::new(&text(&exported, "/bundle").unwrap()),
-        Path::new(&trust),
-    )
-    .unwrap();
+    // The trust that was pinned before the loss still holds, and the anchor log goes on where it was.
+    let bundle = text(&exported, "/bundle").unwrap();
+    let report = verify(Path::new(&bundle), Path::new(&trust)).unwrap();
     assert_eq!(report.exit, 0, "{report:?}");
+    let (later, bound_then) = anchored_in(&bundle);
+    assert!(later > epoch, "{later} is after {epoch}");
+    assert_eq!(bound_then, bound);
     drop(steps);
     suite.stop().unwrap().success().unwrap();
 }

@@ -4,6 +4,7 @@
 //!
 //! - [`v1`]: the messages of `counterfoil/evidence/v1`, compiled without an RPC stack.
 //! - [`record`]: canonical bytes, hashes and signatures of records and entries.
+//! - [`anchor`]: what the anchor log proves of another log.
 //! - [`catalogue`]: every record type with its `R` number and the stream that may carry it.
 //! - [`engagement`]: what is asked of a provider that works for a customer.
 //! - [`leaf`]: the leaves of the sealed sets (grants, dispositions, decided grants, findings, actions, obligations).
@@ -21,6 +22,7 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/counterfoil.evidence.v1.rs"));
 }
 
+pub mod anchor;
 pub mod catalogue;
 pub mod engagement;
 pub mod leaf;

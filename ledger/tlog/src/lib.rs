@@ -15,6 +15,7 @@
 //! | [`signature`] | the one rule by which record signatures are judged, singly or in batches | [RFC 8032 §5.1.7] |
 //! | [`sorted_set`] | membership and **non**-membership in a committed set | our own, documented there |
 //! | [`sparse_map`] | one head a log and map, proved without showing the others | our own, documented there |
+//! | [`anchor_proof`] | what the anchor log proves of one other log | our own, documented there |
 //! | [`commitment`] | salted commitments to sensitive values | our own, documented there |
 //!
 //! Absent on purpose: ECDSA, RFC 6962 and ML-DSA note signatures (their lines are carried along as unknown keys), checkpoint
@@ -34,6 +35,7 @@
 // An index out of bounds would be a panic on somebody's hostile bundle.
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 
+pub mod anchor_proof;
 pub mod checkpoint;
 pub mod commitment;
 pub mod cosignature;

@@ -147,8 +147,11 @@ fn is_log_of(origin: &str, tenant: &str) -> bool {
 }
 
 fn is_known(file: &str) -> bool {
-    matches!(file, path::INFO | path::README | path::TRUST_HINT)
-        || file.starts_with(path::LOG)
+    matches!(
+        file,
+        path::INFO | path::README | path::TRUST_HINT | path::ANCHOR_BOUND
+    ) || file.starts_with(path::LOG)
+        || file.starts_with(path::ANCHOR_EPOCHS)
         || (file.starts_with(path::DISCLOSURES) && file.ends_with(".jsonl"))
 }
 

@@ -12,6 +12,7 @@
 //! | `keys` | K, W6: the checkpoint's signatures |
 //! | `log`, `work`, `structure` | S, C: the tree and the chain, on all cores, in constant memory but for what is replayed |
 //! | `history` | W: the log against what was seen of it before |
+//! | `anchor` | W9, W10: the log against the anchor log of whoever keeps it |
 //! | `producers`, `schemas` | P: who signed which record, gaps, attachments, meaning |
 //! | `disclosures` | D: openings of commitments |
 //! | [`counterfoil_evidence::replay`] | I, G: the invariants of the domain |
@@ -20,6 +21,7 @@
 //!
 //! Not here: any network, any database, any clock. Whether a bundle is the newest there is only the auditor can know.
 
+mod anchor;
 pub mod bundle;
 pub mod check;
 mod container;

@@ -3,7 +3,9 @@
 use counterfoil_tlog::Checkpoint;
 use counterfoil_tlog::hash::Hash;
 use counterfoil_tlog::merkle;
-use counterfoil_tlog::tile::{TILE_WIDTH, TileKind, TilePath, decode_entries, tiles_for};
+use counterfoil_tlog::tile::{
+    TILE_WIDTH, TileHashReader, TileKind, TilePath, decode_entries, tiles_for,
+};
 
 use crate::bundle::{BundleReader, path};
 use crate::check::{Check, Finder};
@@ -49,6 +51,17 @@ pub(crate) fn judge(
     s3.note(said.root.to_base64());
     s7.note(format!("{} files", bundle.files_below(path::LOG).count()));
     [s1, s2, s3, s7, s8].map(Finder::finish).to_vec()
+}
+
+/// The root that a log had at a smaller size, over tiles that are judged by themselves.
+pub(crate) fn root_at(bundle: &BundleReader, size: u64, at: u64) -> Option<Hash> {
+    if at > size {
+        return None;
+    }
+    let tiles = TileHashReader::new(size, |tile: &TilePath| {
+        read_hashes(bundle, tile.kind(), tile.index(), size).ok()
+    });
+    merkle::root_from(&tiles, at).ok()
 }
 
 /// Where entries and tiles disagree, the signed root tells which of them is wrong.

@@ -3,14 +3,18 @@
 //! ```json
 //! {"format": "counterfoil-trust/v1",
 //!  "logs": [{"origin": "...", "vkey": "...", "registrar": "<vkey>", "checkpoints": ["<signed checkpoint>", ...]}],
-//!  "witnesses": [{"name": "...", "vkey": "..."}], "quorum": 0}
+//!  "witnesses": [{"name": "...", "vkey": "..."}], "quorum": 0,
+//!  "anchor": {"vkey": "<vkey>", "registrar": "<vkey>"}}
 //! ```
+//!
+//! `anchor` is left out where no anchor log is trusted; its origin is the name of its key.
 //!
 //! A witness policy may also come as a file of its own in the C2SP form ([c2sp.org/tlog-policy]); it then replaces
 //! `witnesses` and `quorum`.
 //!
 //! [c2sp.org/tlog-policy]: https://c2sp.org/tlog-policy
 
+use counterfoil_evidence::anchor::AnchorKeys;
 use counterfoil_tlog::note::KeyKind;
 use counterfoil_tlog::{Checkpoint, Policy, VerifierKey, checkpoint};
 use serde::Deserialize;
@@ -42,6 +46,7 @@ pub struct Trust {
     logs: Vec<TrustedLog>,
     witnesses: Vec<VerifierKey>,
     policy: Policy,
+    anchor: Option<AnchorKeys>,
 }
 
 #[derive(Deserialize)]
@@ -53,6 +58,14 @@ struct TrustFile {
     witnesses: Vec<WitnessEntry>,
     #[serde(default)]
     quorum: usize,
+    anchor: Option<AnchorEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnchorEntry {
+    vkey: String,
+    registrar: String,
 }
 
 #[derive(Deserialize)]
@@ -99,15 +112,22 @@ impl Trust {
             .map(|entry| witness(&entry.name, &entry.vkey))
             .collect::<Result<_, _>>()?;
         let policy = Policy::of(witnesses, file.quorum).map_err(refuse("trust file"))?;
-        Ok(Self::new(logs, policy))
+        let anchor = file.anchor.map(|entry| {
+            Ok::<_, TrustError>(AnchorKeys {
+                log: plain_key(&entry.vkey, "key of the anchor log")?,
+                registrar: plain_key(&entry.registrar, "registrar of the anchor log")?,
+            })
+        });
+        Ok(Self::new(logs, policy, anchor.transpose()?))
     }
 
-    fn new(logs: Vec<TrustedLog>, policy: Policy) -> Self {
+    fn new(logs: Vec<TrustedLog>, policy: Policy, anchor: Option<AnchorKeys>) -> Self {
         let witnesses = policy.witnesses().iter();
         Self {
             logs,
             witnesses: witnesses.map(|witness| witness.key.clone()).collect(),
             policy,
+            anchor,
         }
     }
 
@@ -124,7 +144,7 @@ impl Trust {
                 return Err(TrustError(why));
             }
         }
-        Ok(Self::new(self.logs, policy))
+        Ok(Self::new(self.logs, policy, self.anchor))
     }
 
     /// The log with an origin.
@@ -140,6 +160,12 @@ impl Trust {
             [log] => Some(log),
             _ => None,
         }
+    }
+
+    /// Who makes the anchor log, if one is trusted.
+    #[must_use]
+    pub fn anchor(&self) -> Option<&AnchorKeys> {
+        self.anchor.as_ref()
     }
 
     /// Keys of the witnesses.
@@ -166,18 +192,19 @@ fn refuse<E: ToString>(what: &str) -> impl Fn(E) -> TrustError {
     move |error| TrustError(format!("{what}: {}", error.to_string()))
 }
 
+fn plain_key(vkey: &str, what: &str) -> Result<VerifierKey, TrustError> {
+    let key = VerifierKey::parse(vkey).map_err(refuse(what))?;
+    if key.kind() == KeyKind::Ed25519 {
+        Ok(key)
+    } else {
+        Err(TrustError(format!("{what} is no Ed25519 key")))
+    }
+}
+
 fn trusted_log(entry: &LogEntry) -> Result<TrustedLog, TrustError> {
     let origin = &entry.origin;
-    let plain = |vkey: &str, what: &str| {
-        let key = VerifierKey::parse(vkey).map_err(refuse(&format!("{what} of {origin}")))?;
-        if key.kind() == KeyKind::Ed25519 {
-            Ok(key)
-        } else {
-            Err(TrustError(format!("{what} of {origin} is no Ed25519 key")))
-        }
-    };
-    let key = plain(&entry.vkey, "key")?;
-    let registrar = plain(&entry.registrar, "registrar")?;
+    let key = plain_key(&entry.vkey, &format!("key of {origin}"))?;
+    let registrar = plain_key(&entry.registrar, &format!("registrar of {origin}"))?;
     let mut checkpoints = Vec::new();
     for text in &entry.checkpoints {
         let signed = checkpoint::open_origin(text.as_bytes(), origin, &key, &[])

@@ -4,10 +4,9 @@ use std::path::Path;
 
 use counterfoil_evidence::replay::{Blobs, Facts, Outcome};
 use counterfoil_tlog::Checkpoint;
-use counterfoil_tlog::merkle::root_from;
-use counterfoil_tlog::tile::{TileHashReader, TilePath};
 use sha2::{Digest, Sha256};
 
+use crate::anchor;
 use crate::bundle::{BundleError, BundleInfo, BundleReader, path};
 use crate::check::{Check, Finder, Status, Verdict, Weight};
 use crate::container::Container;
@@ -18,7 +17,6 @@ use crate::log::LogWalk;
 use crate::producers::Producers;
 use crate::structure;
 use crate::trust::Trust;
-use crate::work::read_hashes;
 
 /// How to verify.
 #[derive(Debug, Clone, Copy, Default)]
@@ -85,6 +83,8 @@ pub fn verify(
     checks.extend(key_checks);
     let read = read_log(bundle, &container, &head, options, threads);
     checks.extend(read.checks);
+    let said = head.checkpoint.as_ref();
+    checks.extend(anchor::judge(bundle, head.log, trust.anchor(), said));
     let mut checks = in_order(with_derived(checks));
     checks.dedup_by(|a, b| a.id == b.id);
     Ok(Verification {
@@ -195,13 +195,7 @@ impl Blobs for BundleBlobs<'_> {
     }
 
     fn root(&self, size: u64) -> Option<[u8; 32]> {
-        if size > self.size {
-            return None;
-        }
-        let tiles = TileHashReader::new(self.size, |tile: &TilePath| {
-            read_hashes(self.bundle, tile.kind(), tile.index(), self.size).ok()
-        });
-        root_from(&tiles, size).ok().map(|root| root.0)
+        structure::root_at(self.bundle, self.size, size).map(|root| root.0)
     }
 }
 

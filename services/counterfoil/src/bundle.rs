@@ -18,8 +18,8 @@ use counterfoil_proto::{
     authority::GetTenantRequest,
     common::{EvidenceState, StreamDisclosuresRequest, stream_disclosures_response::Disclosure},
     ledger::{
-        ExportLogRequest, GetEntryRequest, GetReceiptRequest, SealEpochRequest,
-        get_entry_request::Selector, get_receipt_request,
+        ExportLogRequest, GetEntryRequest, GetReceiptRequest, ProveAnchoredRequest,
+        SealEpochRequest, get_entry_request::Selector, get_receipt_request,
     },
 };
 use counterfoil_tlog::{
@@ -35,6 +35,8 @@ use crate::{
     client::{Clients, SERVICES},
 };
 
+/// How long an export waits until all that it takes along is anchored; a bundle is good without, and proves less.
+const ANCHOR_WAIT_SECONDS: u32 = 10;
 /// How often an epoch is sealed again because something was logged meanwhile.
 const SEAL_TRIES: usize = 10;
 
@@ -158,14 +160,16 @@ pub async fn export(
         &counterfoil_evidence::schema_hash(),
         counterfoil_evidence::DESCRIPTOR_SET,
     )?;
+    let anchor = copy_anchor(clients, tenant, size, &mut writer).await?;
     let trust = data_dir.join(format!("trust-{id}.json"));
-    let pinned = TrustFile::pin(
+    let mut pinned = TrustFile::pin(
         &trust,
         &known.log_origin,
         &known.log_vkey,
         &known.registrar_vkey,
         &checkpoint,
     )?;
+    pinned.pin_anchor(&trust, anchor)?;
     writer.add_trust_hint(&serde_json::to_vec_pretty(&pinned)?)?;
     let bundle = writer.finish()?;
     // If we crash here: the bundle is whole, and the trust file lacks its checkpoint until the next export.
@@ -291,6 +295,38 @@ async fn copy_log(
     Ok((referred, checkpoint))
 }
 
+/// Takes along what the anchor log proves of the log; its keys. `None`: nothing of the log is anchored.
+async fn copy_anchor(
+    clients: &Clients,
+    tenant: &str,
+    size: u64,
+    writer: &mut BundleWriter,
+) -> anyhow::Result<Option<TrustedAnchor>> {
+    let request = ProveAnchoredRequest {
+        tenant: tenant.to_owned(),
+        size,
+        wait_seconds: ANCHOR_WAIT_SECONDS,
+        ..Default::default()
+    };
+    let anchored = clients
+        .ledger()?
+        .prove_anchored(request)
+        .await
+        .map_err(explain)?
+        .into_inner();
+    if anchored.binding.is_empty() || anchored.epochs.is_empty() {
+        return Ok(None);
+    }
+    writer.add_anchor_binding(&anchored.binding)?;
+    for one in &anchored.epochs {
+        writer.add_anchor_epoch(one.epoch, &one.proof)?;
+    }
+    Ok(Some(TrustedAnchor {
+        vkey: anchored.vkey,
+        registrar: anchored.registrar_vkey,
+    }))
+}
+
 async fn copy_disclosures(
     clients: &Clients,
     service: &str,
@@ -386,6 +422,15 @@ struct TrustFile {
     witnesses: Vec<serde_json::Value>,
     #[serde(default)]
     quorum: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    anchor: Option<TrustedAnchor>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrustedAnchor {
+    vkey: String,
+    registrar: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -414,6 +459,7 @@ impl TrustFile {
                 logs: Vec::new(),
                 witnesses: Vec::new(),
                 quorum: 0,
+                anchor: None,
             },
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
@@ -435,6 +481,18 @@ impl TrustFile {
             });
         }
         Ok(file)
+    }
+
+    /// Pins the anchor log; refuses to replace the one that is pinned.
+    fn pin_anchor(&mut self, path: &Path, anchor: Option<TrustedAnchor>) -> anyhow::Result<()> {
+        let Some(anchor) = anchor else { return Ok(()) };
+        ensure!(
+            self.anchor.as_ref().is_none_or(|pinned| *pinned == anchor),
+            "{} pins other keys for the anchor log than the services use now",
+            path.display()
+        );
+        self.anchor = Some(anchor);
+        Ok(())
     }
 
     fn write(&self, path: &Path) -> anyhow::Result<()> {

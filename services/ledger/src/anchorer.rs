@@ -17,6 +17,7 @@ use counterfoil_evidence::v1::HeadsAnchored;
 use prost::Name as _;
 use tokio::sync::Mutex;
 
+use crate::anchored::Epochs;
 use crate::error::LedgerError;
 use crate::logs::{Logs, read};
 use crate::model::anchoring::{self, ANCHOR, Last, Next, NoEpoch};
@@ -32,6 +33,7 @@ const BOUND_AT_ONCE: usize = 1000;
 #[derive(Debug, Clone)]
 pub(crate) struct Anchorer {
     logs: Logs,
+    epochs: Epochs,
     clock: Clock,
     interval_ms: i64,
     /// One epoch at a time.
@@ -48,11 +50,18 @@ struct Known {
 }
 
 impl Anchorer {
-    /// `interval_seconds`: `None` is the default; an epoch is made so long after the one before, if a head has changed.
-    pub(crate) fn new(logs: Logs, clock: Clock, interval_seconds: Option<u32>) -> Self {
+    /// `interval_seconds`: `None` is the default; an epoch is made so long after the one before, or when somebody waits for it, if a head has
+    /// changed.
+    pub(crate) fn new(
+        logs: Logs,
+        epochs: Epochs,
+        clock: Clock,
+        interval_seconds: Option<u32>,
+    ) -> Self {
         let seconds = interval_seconds.unwrap_or(INTERVAL_SECONDS);
         Self {
             logs,
+            epochs,
             clock,
             interval_ms: i64::from(seconds) * 1000,
             known: Arc::default(),
@@ -67,7 +76,8 @@ impl Anchorer {
         while shutdown.run_until_cancelled(look.tick()).await.is_some() {
             let now_ms = self.clock.now_ms();
             // A clock that went back must not keep heads from being anchored.
-            if (0..self.interval_ms).contains(&(now_ms - last_ms)) {
+            let early = (0..self.interval_ms).contains(&(now_ms - last_ms));
+            if early && !self.epochs.take_wanted() {
                 continue;
             }
             last_ms = now_ms;
@@ -79,7 +89,9 @@ impl Anchorer {
                 )) => tracing::error!(alarm = "NOT_ANCHORED", %error, "no head is anchored"),
                 // Tried again in the next round.
                 Some(Err(error)) => tracing::warn!(%error, "no head was anchored"),
-                Some(Ok(_)) | None => {}
+                // Another replica may have made one.
+                Some(Ok(None)) => self.epochs.look().await,
+                Some(Ok(Some(_))) | None => {}
             }
         }
     }
@@ -97,6 +109,9 @@ impl Anchorer {
             },
         };
         let closed = self.close(engine, &epoch, &mut known).await?;
+        if closed {
+            self.epochs.closed(epoch.number);
+        }
         Ok(closed.then_some(epoch.number))
     }
 

@@ -5,6 +5,7 @@
 //! anchor log, it states which heads all other logs have (R91, R92).
 //! [`start`] runs the service.
 
+mod anchored;
 mod anchorer;
 mod api;
 mod config;
@@ -70,8 +71,11 @@ pub async fn start(
     });
     let witnessed = witnesses.map(Witnessed::new);
     let serving = serving::Serving::new(logs.clone(), chassis.health.clone());
+    let anchors = settings.anchor_interval_seconds != Some(0);
+    let epochs = anchors.then(|| anchored::Epochs::new(logs.clone()));
     let waits = api::Waits {
         copies,
+        epochs: epochs.clone(),
         witnessed: witnessed.clone(),
     };
     let api = api::Api::new(logs.clone(), waits, serving.clone(), &chassis);
@@ -83,10 +87,10 @@ pub async fn start(
         chassis.spawn(witnessing.run(shutdown.clone()));
     }
     chassis.spawn(serving.run(shutdown.clone()));
-    if settings.anchor_interval_seconds != Some(0) {
+    if let Some(epochs) = epochs {
         let clock = chassis.clock.clone();
         let seconds = settings.anchor_interval_seconds;
-        let anchorer = anchorer::Anchorer::new(logs.clone(), clock, seconds);
+        let anchorer = anchorer::Anchorer::new(logs.clone(), epochs, clock, seconds);
         chassis.spawn(anchorer.run(shutdown.clone()));
     }
     chassis.spawn(publish_and_close(logs.clone(), publisher, shutdown.clone()));

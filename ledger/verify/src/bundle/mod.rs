@@ -9,6 +9,8 @@
 //! disclosures/<stream>.jsonl      one opening of a commitment a line
 //! blobs/sha256/<hex>              attachments, named by their hash
 //! schemas/<hex>.binpb             descriptor sets that records refer to by hash
+//! anchor/bound                    the anchor log bound this log: an entry of it with its proof
+//! anchor/epochs/<number>          what an epoch of the anchor log has of this log (counterfoil_tlog::anchor_proof)
 //! ```
 //!
 //! [`BundleWriter`] makes one, [`BundleReader`] opens one and refuses everything that a bundle has no use for: links,
@@ -53,6 +55,12 @@ pub mod path {
     pub const BLOBS: &str = "blobs/sha256/";
     /// Descriptor sets.
     pub const SCHEMAS: &str = "schemas/";
+    /// What the anchor log proves of the log.
+    pub const ANCHOR: &str = "anchor/";
+    /// That it was bound.
+    pub const ANCHOR_BOUND: &str = "anchor/bound";
+    /// Its head in epochs, one file an epoch, named by the number.
+    pub const ANCHOR_EPOCHS: &str = "anchor/epochs/";
 }
 
 /// What a bundle claims to be.

@@ -74,6 +74,22 @@ impl BundleWriter {
         self.write_file(&format!("{}{log_path}", path::LOG), content)
     }
 
+    /// Adds the proof that the anchor log bound the log (`counterfoil_tlog::anchor_proof::LoggedEntry`).
+    ///
+    /// # Errors
+    /// When it cannot be written or was added before.
+    pub fn add_anchor_binding(&mut self, proof: &[u8]) -> Result<(), BundleError> {
+        self.write_file(path::ANCHOR_BOUND, proof)
+    }
+
+    /// Adds what an epoch of the anchor log has of the log (`counterfoil_tlog::anchor_proof::AnchorProof`).
+    ///
+    /// # Errors
+    /// When it cannot be written or the epoch was added before.
+    pub fn add_anchor_epoch(&mut self, epoch: u64, proof: &[u8]) -> Result<(), BundleError> {
+        self.write_file(&format!("{}{epoch}", path::ANCHOR_EPOCHS), proof)
+    }
+
     /// Adds the trust file that the exporter suggests. A reader is told to replace it.
     ///
     /// # Errors
@@ -319,6 +335,9 @@ fn readme(info: &BundleInfo) -> String {
          it: the Go package golang.org/x/mod/sumdb, Tessera's fsck, the Rust crates tlog_tiles and signed_note, the Python\n\
          packages tlog-scales and pymerkle. They check that the log is whole and signed; what the records mean, whether the\n\
          reviews were complete and whether removals are proved, is what counterfoil-verify replays.\n\
+         \n\
+         The directory anchor/, if there is one, has proofs out of the operator's anchor log, which binds the heads of all logs that\n\
+         the operator keeps: that this one is among them, and which heads it had.\n\
          \n\
          MANIFEST lists the SHA-256, size and path of every other file.\n",
         tenant = info.tenant,

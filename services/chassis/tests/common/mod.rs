@@ -120,6 +120,7 @@ impl SmallLedger {
             leaf_hash: counterfoil_tlog::hash::leaf_hash(&signed.record).0.to_vec(),
             tlog_proof: format!("index {index}").into_bytes(),
             checkpoint_time: Some(timestamp(CHECKPOINT_MS + i64::try_from(index).unwrap())),
+            anchor_proof: Vec::new(),
         })
     }
 }

@@ -190,6 +190,7 @@ pub(crate) const COMMANDS: &[Spec] = &[
     spec("ledger", "get", "ledger.LedgerService/GetEntry", &[TENANT], &[]),
     spec("ledger", "receipt", "ledger.LedgerService/GetReceipt", &[TENANT], &["receipt.index", "receipt.state", "receipt.checkpoint_time"]),
     spec("ledger", "list", "ledger.LedgerService/ListEntries", &[TENANT], &["index", "type", "recorded_time", "record_hash"]),
+    spec("ledger", "anchored", "ledger.LedgerService/ProveAnchored", &[TENANT], &[]),
     spec("ledger", "consistency", "ledger.LedgerService/ProveConsistency", &[TENANT], &[]),
     spec("ledger", "tail", "ledger.LedgerService/StreamEntries", &[TENANT], &["index", "type", "recorded_time"]),
     spec("ledger", "seal", "ledger.LedgerService/SealEpoch", &[TENANT], &[]),

@@ -28,7 +28,8 @@ struct Opened {
 
 impl Opened {
     fn anchorer(&self) -> Anchorer {
-        Anchorer::new(self.logs.clone(), self.clock.clock(), None)
+        let epochs = Epochs::new(self.logs.clone());
+        Anchorer::new(self.logs.clone(), epochs, self.clock.clock(), None)
     }
 
     async fn close(self) {

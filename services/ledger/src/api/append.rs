@@ -160,6 +160,7 @@ pub(super) fn receipt_of(receipt: Receipt) -> common::Receipt {
         leaf_hash: receipt.leaf_hash.as_bytes().to_vec(),
         tlog_proof: receipt.tlog_proof.into_bytes(),
         checkpoint_time: Some(timestamp(receipt.checkpoint_ms)),
+        anchor_proof: Vec::new(),
     }
 }
 

@@ -9,7 +9,9 @@ use counterfoil_engine::{COMMIT_MS_BOUNDS, EngineCounts};
 use http::{StatusCode, header::CONTENT_TYPE};
 
 use super::Api;
+use crate::anchored;
 use crate::copies::Lag;
+use crate::error::LedgerError;
 use crate::witnesses::{Deeds, Failure};
 
 /// Paths that start so are answered here.
@@ -30,6 +32,7 @@ struct Figures {
     troubles: u64,
     lag: Option<Lag>,
     witnessed: Option<(Lag, BTreeMap<String, Deeds>)>,
+    anchor: Option<anchored::Lag>,
 }
 
 async fn serve(State(api): State<Api>) -> Response {
@@ -48,12 +51,17 @@ async fn serve(State(api): State<Api>) -> Response {
     response
 }
 
-async fn figures(api: &Api) -> Result<Figures, counterfoil_engine::EngineError> {
+async fn figures(api: &Api) -> Result<Figures, LedgerError> {
     let sizes = api.logs.sizes().await?;
     let stopped = api.logs.stopped().await?.len() as u64;
     let now_ms = api.clock.now_ms();
     let witnessed = api.waits.witnessed.as_ref();
+    let anchor = match &api.waits.epochs {
+        Some(epochs) => Some(epochs.lag(now_ms).await?),
+        None => None,
+    };
     Ok(Figures {
+        anchor,
         counts: api.logs.counts(),
         logs: sizes.len() as u64 + stopped,
         entries: sizes.iter().map(|(_, size)| size).sum(),
@@ -124,6 +132,9 @@ fn render(figures: &Figures) -> String {
     if let Some((lag, deeds)) = &figures.witnessed {
         witnesses(&mut text, *lag, deeds);
     }
+    if let Some(lag) = figures.anchor {
+        anchored(&mut text, lag);
+    }
     counters(&mut text, &figures.counts);
     commits(&mut text, &figures.counts);
     text.0
@@ -178,6 +189,25 @@ fn witnesses(text: &mut Text, lag: Lag, deeds: &BTreeMap<String, Deeds>) {
 /// A label's value, in which backslashes and quotes are escaped; it has no line feeds.
 fn label(value: &str) -> String {
     value.replace('\\', r"\\").replace('"', "\\\"")
+}
+
+fn anchored(text: &mut Text, lag: anchored::Lag) {
+    for (name, help, value) in [
+        ("anchor_epoch", "Newest epoch of the anchor log.", lag.epoch),
+        (
+            "unanchored_logs",
+            "Logs that have a newer head than the anchor log.",
+            lag.logs,
+        ),
+    ] {
+        text.one(name, "gauge", help, value);
+    }
+    let (name, help) = (
+        "unanchored_seconds",
+        "Age of the newest epoch while a log has a newer head, else 0.",
+    );
+    let age = seconds(u64::try_from(lag.age_ms).unwrap_or(0));
+    text.one(name, "gauge", help, age);
 }
 
 fn counters(text: &mut Text, counts: &EngineCounts) {
@@ -255,6 +285,11 @@ mod tests {
                 oldest_ms: 61_005,
             }),
             witnessed: Some((Lag::default(), deeds)),
+            anchor: Some(anchored::Lag {
+                epoch: 9,
+                logs: 1,
+                age_ms: 12_500,
+            }),
         });
         for line in [
             "# TYPE counterfoil_ledger_commit_seconds histogram",
@@ -263,6 +298,9 @@ mod tests {
             "counterfoil_ledger_unpublished_oldest_seconds 61.005",
             r#"counterfoil_ledger_cosignatures_total{witness="of \"us\""} 4"#,
             r#"counterfoil_ledger_witness_failures_total{witness="of \"us\"",reason="refused"} 2"#,
+            "counterfoil_ledger_anchor_epoch 9",
+            "counterfoil_ledger_unanchored_logs 1",
+            "counterfoil_ledger_unanchored_seconds 12.500",
             "counterfoil_ledger_refusals_total{reason=\"bad_signature\"} 2",
             "counterfoil_ledger_commit_seconds_bucket{le=\"0.001\"} 1",
             "counterfoil_ledger_commit_seconds_bucket{le=\"2.000\"} 3",

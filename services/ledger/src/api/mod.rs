@@ -3,6 +3,7 @@
 //! [`serve`] names every rpc and the function that answers it. Each of those reads the tenant first with [`Api::log`], which answers
 //! "not there" and "not yours" alike.
 
+mod anchored;
 mod append;
 mod disclosures;
 mod entries;
@@ -29,6 +30,7 @@ use tonic::service::Routes;
 
 pub(crate) use self::metrics::PREFIX as METRICS_PREFIX;
 pub(crate) use self::tiles::PREFIX as TILES_PREFIX;
+use crate::anchored::Epochs;
 use crate::copies::Copies;
 use crate::error::LedgerError;
 use crate::logs::Logs;
@@ -40,6 +42,8 @@ use crate::witnesses::Witnessed;
 pub(crate) struct Waits {
     /// `None`: nothing is published.
     pub(crate) copies: Option<Copies>,
+    /// `None`: nothing is anchored.
+    pub(crate) epochs: Option<Epochs>,
     /// `None`: nobody is asked.
     pub(crate) witnessed: Option<Witnessed>,
 }

@@ -15,9 +15,10 @@ use counterfoil_proto::{
         ExplainAccessRequest, ExplainAccessResponse, ExportLogRequest, ExportLogResponse,
         GetCheckpointRequest, GetCheckpointResponse, GetEntryRequest, GetEntryResponse,
         GetReceiptRequest, GetReceiptResponse, ListEntriesRequest, ListEntriesResponse,
-        ProveConsistencyRequest, ProveConsistencyResponse, RegisterProducerRequest,
-        RegisterProducerResponse, SealEpochRequest, SealEpochResponse, StreamEntriesRequest,
-        StreamEntriesResponse, ledger_service_server::LedgerService,
+        ProveAnchoredRequest, ProveAnchoredResponse, ProveConsistencyRequest,
+        ProveConsistencyResponse, RegisterProducerRequest, RegisterProducerResponse,
+        SealEpochRequest, SealEpochResponse, StreamEntriesRequest, StreamEntriesResponse,
+        ledger_service_server::LedgerService,
     },
 };
 use futures::{Stream, StreamExt};
@@ -106,6 +107,13 @@ impl LedgerService for Api {
         request: Request<GetReceiptRequest>,
     ) -> Result<Response<GetReceiptResponse>, Status> {
         unary!(self, request => receipt)
+    }
+
+    async fn prove_anchored(
+        &self,
+        request: Request<ProveAnchoredRequest>,
+    ) -> Result<Response<ProveAnchoredResponse>, Status> {
+        unary!(self, request => prove_anchored)
     }
 
     async fn list_entries(

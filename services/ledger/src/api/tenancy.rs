@@ -8,8 +8,8 @@ use counterfoil_chassis::{
 use counterfoil_proto::common::StreamDisclosuresRequest;
 use counterfoil_proto::ledger::{
     CreateLogRequest, ExplainAccessRequest, ExportLogRequest, GetCheckpointRequest,
-    GetEntryRequest, ListEntriesRequest, ProveConsistencyRequest, SealEpochRequest,
-    StreamEntriesRequest, get_entry_request::Selector,
+    GetEntryRequest, ListEntriesRequest, ProveAnchoredRequest, ProveConsistencyRequest,
+    SealEpochRequest, StreamEntriesRequest, get_entry_request::Selector,
 };
 use futures::StreamExt as _;
 use http::{Request, StatusCode};
@@ -17,6 +17,8 @@ use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
 use super::{Api, Waits};
+use crate::anchored::Epochs;
+use crate::anchorer::Anchorer;
 use crate::serving::Serving;
 
 /// The service's api with logs of two tenants, without a network around it.
@@ -29,7 +31,12 @@ async fn api(db: &TestDatabase) -> (Api, tempfile::TempDir) {
     let opened = crate::open(config, clock, None, CancellationToken::new(), options);
     let (chassis, logs) = opened.await.unwrap();
     let serving = Serving::new(logs.clone(), chassis.health.clone());
-    let api = Api::new(logs, Waits::default(), serving, &chassis);
+    let epochs = Epochs::new(logs.clone());
+    let waits = Waits {
+        epochs: Some(epochs.clone()),
+        ..Waits::default()
+    };
+    let api = Api::new(logs.clone(), waits, serving, &chassis);
     let authority = Caller::of_deployment("services/authority", [Role::Service]);
     for tenant in ["tenants/acme", "tenants/beta"] {
         let tenant = tenant.to_owned();
@@ -37,6 +44,8 @@ async fn api(db: &TestDatabase) -> (Api, tempfile::TempDir) {
             .await
             .unwrap();
     }
+    let anchorer = Anchorer::new(logs, epochs, chassis.clock.clone(), None);
+    assert_eq!(anchorer.run_once().await.unwrap(), Some(1));
     (api, folder)
 }
 
@@ -57,6 +66,10 @@ async fn calls(
         ..Default::default()
     };
     let prove = ProveConsistencyRequest {
+        tenant: tenant(),
+        ..Default::default()
+    };
+    let anchored = ProveAnchoredRequest {
         tenant: tenant(),
         ..Default::default()
     };
@@ -85,6 +98,10 @@ async fn calls(
         (
             "ProveConsistency",
             api.consistency(caller, prove).await.map(drop),
+        ),
+        (
+            "ProveAnchored",
+            api.prove_anchored(caller, anchored).await.map(drop),
         ),
         ("StreamEntries", api.stream(caller, tail).await.map(drop)),
         ("ExportLog", api.export(caller, export).await.map(drop)),
@@ -142,6 +159,11 @@ both_engines! {
             let foreign = get(&api, &caller, &format!("/logs/acme/{path}")).await;
             let missing = get(&api, &caller, &format!("/logs/nobody/{path}")).await;
             assert_eq!(foreign, missing, "{path}");
+            // The anchor log is of the deployment.
+            assert_eq!(missing, get(&api, &caller, &format!("/logs/_anchor/{path}")).await);
+            let operator = Caller::of_deployment("operators/admin", [Role::Administrator]);
+            let anchor = get(&api, &operator, &format!("/logs/_anchor/{path}")).await;
+            assert_eq!(anchor.0, StatusCode::OK, "{path}");
             assert_eq!((foreign.0, foreign.2), (StatusCode::NOT_FOUND, Vec::new()));
         }
     }

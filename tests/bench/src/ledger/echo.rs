@@ -117,6 +117,7 @@ impl UnaryService<AppendRequest> for Receipts {
             leaf_hash: vec![2; 32],
             tlog_proof: vec![b'p'; PROOF_BYTES],
             checkpoint_time: None,
+            anchor_proof: Vec::new(),
         };
         ready(Ok(Response::new(AppendResponse {
             receipt: Some(receipt),

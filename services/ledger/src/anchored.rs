@@ -1,0 +1,318 @@
+//! What the anchor log proves of the other logs, for those who ask for it or wait for it.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use counterfoil_engine::{AnchorEpoch, AnchoredHead, EngineError, Log, LogId};
+use counterfoil_tlog::TlogProof;
+use counterfoil_tlog::anchor_proof::{AnchorProof, LoggedEntry, MapHead};
+use counterfoil_tlog::sparse_map::{SparseMap, key_of};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::LedgerError;
+use crate::logs::Logs;
+use crate::model::anchoring::{self, ANCHOR};
+use crate::statement::Statement;
+
+/// The epochs, as far as this process knows them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Epochs {
+    logs: Logs,
+    /// The newest one of which the record stands in the anchor log.
+    newest: watch::Sender<u64>,
+    /// Somebody waits for the next one.
+    wanted: Arc<AtomicBool>,
+    /// The map that was made last: most of those who ask, ask for the newest.
+    made: Arc<Mutex<Option<Arc<Epoch>>>>,
+}
+
+/// An epoch with its map.
+#[derive(Debug)]
+struct Epoch {
+    number: u64,
+    index: u64,
+    secret: [u8; 32],
+    heads: HashMap<LogId, AnchoredHead>,
+    map: SparseMap,
+}
+
+/// How far the anchor log is behind the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Lag {
+    /// Newest epoch.
+    pub(crate) epoch: u64,
+    /// Logs that have a newer head than it.
+    pub(crate) logs: u64,
+    /// Its age, if there are any; milliseconds.
+    pub(crate) age_ms: i64,
+}
+
+/// The anchor log at one moment, for proofs under one checkpoint.
+#[derive(Debug)]
+pub(crate) struct AnchorLog {
+    pub(crate) log: Log,
+    head: counterfoil_engine::Head,
+}
+
+impl Epochs {
+    pub(crate) fn new(logs: Logs) -> Self {
+        Self {
+            logs,
+            newest: watch::Sender::new(0),
+            wanted: Arc::default(),
+            made: Arc::default(),
+        }
+    }
+
+    /// Takes note of an epoch whose record stands in the anchor log.
+    pub(crate) fn closed(&self, number: u64) {
+        self.newest.send_if_modified(|newest| {
+            let is_newer = number > *newest;
+            *newest = number.max(*newest);
+            is_newer
+        });
+    }
+
+    /// Looks for epochs of other replicas; where that fails, the next look finds them.
+    pub(crate) async fn look(&self) {
+        if let Ok(Some(epoch)) = self.logs.engine().closed_anchor_epoch(u64::MAX).await {
+            self.closed(epoch.number);
+        }
+    }
+
+    /// How far the anchor log is behind at this time.
+    pub(crate) async fn lag(&self, now_ms: i64) -> Result<Lag, LedgerError> {
+        let engine = self.logs.engine();
+        let newest = engine.closed_anchor_epoch(u64::MAX).await?;
+        let (epoch, at_ms) = match &newest {
+            Some(newest) => (newest.number, anchoring::payload(newest)?.anchored_at_ms),
+            None => (0, now_ms),
+        };
+        let anchored = engine.anchored_heads(epoch).await?;
+        let anchored: HashMap<LogId, u64> =
+            anchored.iter().map(|head| (head.log, head.size)).collect();
+        let heads = engine.heads().await?;
+        let behind = heads.iter().filter(|head| {
+            let size = anchored.get(&head.log).copied().unwrap_or(0);
+            head.tenant != ANCHOR && head.size > size
+        });
+        let logs = behind.count() as u64;
+        Ok(Lag {
+            epoch,
+            logs,
+            age_ms: if logs > 0 { (now_ms - at_ms).max(0) } else { 0 },
+        })
+    }
+
+    /// Whether somebody waits for an epoch; it is asked for once.
+    pub(crate) fn take_wanted(&self) -> bool {
+        self.wanted.swap(false, Ordering::Relaxed)
+    }
+
+    /// The newest head of a log that is anchored.
+    pub(crate) async fn head(&self, log: &Log) -> Result<Option<(u64, AnchoredHead)>, EngineError> {
+        let newest = self.logs.engine().closed_anchor_epoch(u64::MAX).await?;
+        let Some(epoch) = newest else { return Ok(None) };
+        self.closed(epoch.number);
+        let head = log.anchored_head(epoch.number).await?;
+        Ok(head.map(|head| (epoch.number, head)))
+    }
+
+    /// Waits until a head of so many entries is anchored, or the time is over; the newest one then.
+    pub(crate) async fn wait(
+        &self,
+        log: &Log,
+        size: u64,
+        wait: Duration,
+    ) -> Result<Option<(u64, AnchoredHead)>, EngineError> {
+        let until = Instant::now() + wait;
+        let mut newest = self.newest.subscribe();
+        loop {
+            newest.mark_unchanged();
+            let head = self.head(log).await?;
+            let reached = head.as_ref().is_some_and(|(_, head)| head.size >= size);
+            if reached || wait.is_zero() {
+                return Ok(head);
+            }
+            self.wanted.store(true, Ordering::Relaxed);
+            // Over: what there is, is told.
+            if timeout_at(until, newest.changed()).await.is_err() {
+                return Ok(head);
+            }
+        }
+    }
+
+    /// The anchor log; `None`: there is none.
+    pub(crate) async fn anchor(&self) -> Result<Option<AnchorLog>, EngineError> {
+        // Not as the caller, who may know of its own log only: what is answered is proofs of that.
+        match self.logs.engine().log(ANCHOR).await {
+            Ok(log) => {
+                let head = log.head().await?;
+                Ok(Some(AnchorLog { log, head }))
+            }
+            Err(EngineError::NoSuchLog(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Numbers of at most `count` epochs that have a head of a log of at most `size` entries: the last one, and others at even distances.
+    pub(crate) async fn spread(
+        &self,
+        log: &Log,
+        size: u64,
+        count: u64,
+    ) -> Result<Vec<u64>, EngineError> {
+        let engine = self.logs.engine();
+        let Some(range) = log.anchored_epochs(size).await? else {
+            return Ok(Vec::new());
+        };
+        let Some(last) = engine.closed_anchor_epoch(*range.end()).await? else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::new();
+        for number in evenly(*range.start()..=last.number, count) {
+            // A number may be missing: its epoch was lost with the database, and its record alone came back.
+            let epoch = engine.closed_anchor_epoch(number).await?;
+            found.extend(epoch.map(|epoch| epoch.number));
+        }
+        found.retain(|number| range.contains(number));
+        found.dedup();
+        Ok(found)
+    }
+
+    /// What an epoch has of a log, as text; `None`: the database cannot prove this epoch.
+    pub(crate) async fn prove(
+        &self,
+        anchor: &AnchorLog,
+        log: &Log,
+        number: u64,
+    ) -> Result<Option<String>, LedgerError> {
+        let Some(epoch) = self.epoch(number).await? else {
+            return Ok(None);
+        };
+        let head = epoch.heads.get(&log.info().id).map(|head| {
+            let leaf = anchoring::leaf(&epoch.secret, head);
+            MapHead {
+                size: leaf.size,
+                root: leaf.root,
+                salt: leaf.salt,
+            }
+        });
+        let proof = AnchorProof {
+            head,
+            path: epoch.map.path(&key_of(&log.info().origin)),
+            logged: anchor.entry(epoch.index).await?,
+        };
+        Ok(Some(proof.to_string()))
+    }
+
+    /// That the anchor log bound a log, as text; `None`: it has not yet.
+    pub(crate) async fn binding(
+        &self,
+        anchor: &AnchorLog,
+        log: &Log,
+    ) -> Result<Option<String>, LedgerError> {
+        let statement = Statement::tenant_bound(&log.info().vkey.to_string());
+        let record_id = statement.record_id(&anchor.log.info().origin);
+        let Some(bound) = anchor.log.entry_by_record(&record_id).await? else {
+            return Ok(None);
+        };
+        Ok(Some(anchor.entry(bound.index).await?.to_string()))
+    }
+
+    async fn epoch(&self, number: u64) -> Result<Option<Arc<Epoch>>, LedgerError> {
+        // One map is made at a time, and whoever waits for the same one gets it.
+        let mut made = self.made.lock().await;
+        if let Some(epoch) = made.as_ref().filter(|made| made.number == number) {
+            return Ok(Some(Arc::clone(epoch)));
+        }
+        let engine = self.logs.engine();
+        let kept = engine.closed_anchor_epoch(number).await?;
+        let Some(AnchorEpoch {
+            secret,
+            index: Some(index),
+            ..
+        }) = kept.filter(|kept| kept.number == number)
+        else {
+            return Ok(None);
+        };
+        let heads = engine.anchored_heads(number).await?;
+        let making = tokio::task::spawn_blocking(move || {
+            let map = anchoring::map(&secret, &heads)?;
+            Ok::<_, anchoring::NoEpoch>((map, heads))
+        });
+        let (map, heads) = making.await.map_err(|_| EngineError::Closed)??;
+        let epoch = Arc::new(Epoch {
+            number,
+            index,
+            secret,
+            heads: heads.into_iter().map(|head| (head.log, head)).collect(),
+            map,
+        });
+        if number >= *self.newest.borrow() {
+            *made = Some(Arc::clone(&epoch));
+        }
+        Ok(Some(epoch))
+    }
+}
+
+impl AnchorLog {
+    /// An entry with its proof.
+    async fn entry(&self, index: u64) -> Result<LoggedEntry, EngineError> {
+        let damaged = |reason: String| EngineError::Damaged {
+            origin: self.log.info().origin.clone(),
+            reason,
+        };
+        let stored = self.log.entry(index).await?;
+        let stored = stored.ok_or_else(|| damaged(format!("entry {index} is missing")))?;
+        let proofs = self
+            .log
+            .receipts(&self.head, std::slice::from_ref(&stored))
+            .await?;
+        let proof = proofs.into_iter().next().unwrap_or_default();
+        let proof = TlogProof::parse(&proof).map_err(|error| damaged(error.to_string()))?;
+        Ok(LoggedEntry {
+            entry: stored.bytes,
+            proof,
+        })
+    }
+}
+
+/// At most `count` numbers of a range at even distances, ascending; the last one is among them.
+fn evenly(range: RangeInclusive<u64>, count: u64) -> Vec<u64> {
+    let (first, last) = (*range.start(), *range.end());
+    let steps = count
+        .saturating_sub(1)
+        .min(last.saturating_sub(first))
+        .max(1);
+    let at = |step: u64| {
+        let part = u128::from(last - first) * u128::from(step) / u128::from(steps);
+        first + u64::try_from(part).unwrap_or(0)
+    };
+    if first > last || count == 0 {
+        return Vec::new();
+    }
+    let mut found: Vec<u64> = (0..=steps).map(at).collect();
+    found.dedup();
+    // One alone is the last.
+    if count == 1 { vec![last] } else { found }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_spread_evenly_and_end_with_the_last() {
+        assert_eq!(evenly(3..=3, 16), [3]);
+        assert_eq!(evenly(1..=4, 16), [1, 2, 3, 4]);
+        assert_eq!(evenly(1..=100, 4), [1, 34, 67, 100]);
+        assert_eq!(evenly(5..=9, 1), [9]);
+        assert_eq!(evenly(1..=u64::MAX, 2), [1, u64::MAX]);
+        assert!(evenly(4..=3, 9).is_empty() && evenly(1..=9, 0).is_empty());
+    }
+}
