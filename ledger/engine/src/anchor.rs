@@ -99,7 +99,27 @@ pub(crate) async fn check_all(shared: &Shared, info: &LogInfo) -> Result<(), Eng
             }
         }
     }
-    Ok(())
+    check_anchored(shared, info).await
+}
+
+/// Compares a log with its last head in the anchor log. Entries that were taken out of the database, or put into it past the engine, are seen by
+/// it where everything else was taken back too.
+async fn check_anchored(shared: &Shared, info: &LogInfo) -> Result<(), EngineError> {
+    let Some(anchored) = shared.store.anchored_head(info, u64::MAX).await? else {
+        return Ok(());
+    };
+    let (head, _) = shared.store.head(info).await?;
+    let seen = Seen {
+        size: anchored.size,
+        root: anchored.root,
+    };
+    let checked = check_progress(shared, info, &head, Some(seen)).await;
+    checked.map_err(|error| match error {
+        EngineError::Damaged { reason, .. } => {
+            EngineError::damaged(&info.origin, format!("the anchor log: {reason}"))
+        }
+        other => other,
+    })
 }
 
 /// Compares a head with one remembered checkpoint, and tells what that says.

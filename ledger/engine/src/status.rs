@@ -18,6 +18,10 @@ pub struct LogStatus {
     pub unpublished_since_ms: Option<i64>,
     /// Entries that are in the copy only: those below this.
     pub evicted: u64,
+    /// Entries of its newest head in the anchor log; `None`: it has none there.
+    pub anchored: Option<u64>,
+    /// Time of the oldest entry that is not anchored; `None` also where none ever was.
+    pub unanchored_since_ms: Option<i64>,
     /// Entries of the largest state that enough witnesses have cosigned; 0: none yet; `None`: nobody is asked.
     pub witnessed: Option<u64>,
     /// Time of the oldest entry that is not in that state.
@@ -35,8 +39,8 @@ impl LogStatus {
 }
 
 impl Log {
-    /// How the log stands beside its published copy, if there is one, and beside what witnesses have cosigned, if a policy says who. Reads
-    /// a few rows and a checkpoint; compares nothing.
+    /// How the log stands beside its published copy, if there is one, beside its newest anchored head, and beside what witnesses have
+    /// cosigned, if a policy says who. Reads some rows and a checkpoint; compares nothing.
     ///
     /// # Errors
     /// When the database or the object store cannot be read, or the copy's checkpoint is not this log's.
@@ -55,12 +59,20 @@ impl Log {
             None => None,
         };
         let head = self.head().await?;
+        let store = &self.shared().store;
+        let anchored = match store.closed_anchor_epoch(u64::MAX).await? {
+            Some(epoch) => self.anchored_head(epoch.number).await?,
+            None => None,
+        };
+        let anchored = anchored.map(|anchored| anchored.size);
         Ok(LogStatus {
             size: head.size,
             recorded_at_ms: head.recorded_at_ms,
             published,
-            evicted: self.evicted().await?,
             unpublished_since_ms: self.first_beyond(published, head.size).await?,
+            evicted: self.evicted().await?,
+            anchored,
+            unanchored_since_ms: self.first_beyond(anchored, head.size).await?,
             witnessed,
             unwitnessed_since_ms: self.first_beyond(witnessed, head.size).await?,
             stopped: self.stopped().await?,

@@ -165,7 +165,7 @@ async fn what_has_left_the_database_is_read_from_the_copy_as_if_it_had_not() {
         assert_eq!(world.blank().await, 512);
         assert_eq!(everything(world.log()).await, before);
         is_whole(world.log(), &world.copy).await;
-        let status = world.log().status(Some(&world.copy)).await.unwrap();
+        let status = world.log().status(Some(&world.copy), None).await.unwrap();
         assert_eq!((status.evicted, status.is_in_order()), (512, true));
         assert_eq!(world.fixture.engine.evicted().await.unwrap(), 512);
         assert_eq!(world.evict(i64::MAX).await, Evicted { from: 512, to: 768 });

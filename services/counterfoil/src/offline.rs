@@ -65,7 +65,8 @@ pub fn commands() -> [Command; 3] {
                 .help("Compare also with the receipts that a producer has kept, one JSON object a line"),
         ),
         common(Command::new("status").about(
-            "Size of each log, of its published copy and of what witnesses have cosigned, the oldest entries that are not published or not witnessed, and why a log was stopped. Exit status 0: all are in order",
+            "Size of each log, of its published copy, of its newest anchored head and of what witnesses have cosigned, the oldest entries that are \
+             not published, not anchored or not witnessed, and why a log was stopped. Exit status 0: all are in order",
         )),
         common(Command::new("recover").about(
             "Bring back what the database lost, bit for bit: from the published copy, then from the producers' outboxes; a log that was \
@@ -227,6 +228,8 @@ async fn status_of_all(logs: &Offline, tenants: &[String]) -> Outcome {
             "recorded_time",
             "published",
             "unpublished_since",
+            "anchored",
+            "unanchored_since",
             "witnessed",
             "unwitnessed_since",
             "problem",
@@ -265,6 +268,12 @@ fn status_row(tenant: &str, status: &LogStatus) -> Value {
     }
     if let Some(since_ms) = status.unpublished_since_ms {
         row["unpublished_since"] = timestamp(since_ms).to_string().into();
+    }
+    if let Some(anchored) = status.anchored {
+        row["anchored"] = anchored.into();
+    }
+    if let Some(since_ms) = status.unanchored_since_ms {
+        row["unanchored_since"] = timestamp(since_ms).to_string().into();
     }
     if let Some(witnessed) = status.witnessed {
         row["witnessed"] = witnessed.into();

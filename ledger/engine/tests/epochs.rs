@@ -1,0 +1,132 @@
+//! What is kept of the epochs of an anchor log: each is made once, has the heads that it was opened with, and a log is held to them.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod support;
+
+use counterfoil_engine::{AnchorEpoch, AnchoredHead, Engine, EngineError, LogHead};
+use support::{TENANT, databases, fixture, ownership, receipts};
+
+fn epoch(number: u64) -> AnchorEpoch {
+    let byte = u8::try_from(number).unwrap();
+    AnchorEpoch {
+        number,
+        secret: [byte; 32],
+        payload: vec![byte; 9],
+        index: None,
+    }
+}
+
+fn anchored(head: &LogHead) -> AnchoredHead {
+    AnchoredHead {
+        log: head.log,
+        origin: head.origin.clone(),
+        size: head.size,
+        root: head.root,
+    }
+}
+
+async fn heads(engine: &Engine) -> Vec<AnchoredHead> {
+    engine.heads().await.unwrap().iter().map(anchored).collect()
+}
+
+#[tokio::test]
+async fn an_epoch_is_opened_once_and_has_the_newest_heads_up_to_it() {
+    for database in databases() {
+        let mut fixture = fixture(&database).await;
+        let (engine, log) = (fixture.engine.clone(), fixture.log.clone());
+        let registrar = &fixture.registrar.vkey;
+        let other = engine.create_log("beta", "ledger.example/t/beta", registrar);
+        let other = other.await.unwrap();
+        assert_eq!(engine.newest_anchor_epoch().await.unwrap(), None);
+        let first = heads(&engine).await;
+        assert_eq!(first.len(), 2);
+        assert!(engine.open_anchor_epoch(&epoch(1), &first).await.unwrap());
+        let late = AnchorEpoch {
+            secret: [9; 32],
+            ..epoch(1)
+        };
+        assert!(!engine.open_anchor_epoch(&late, &first[..1]).await.unwrap());
+        assert_eq!(engine.newest_anchor_epoch().await.unwrap(), Some(epoch(1)));
+        assert_eq!(
+            engine.closed_anchor_epoch(9).await.unwrap(),
+            None,
+            "it is open"
+        );
+        engine.close_anchor_epoch(1, 4).await.unwrap();
+        let closed = AnchorEpoch {
+            index: Some(4),
+            ..epoch(1)
+        };
+        assert_eq!(
+            engine.closed_anchor_epoch(u64::MAX).await.unwrap(),
+            Some(closed.clone())
+        );
+        let records = vec![fixture.inventory.next(&ownership(1), &[])];
+        receipts(log.append(records).await.unwrap());
+        let second = heads(&engine).await;
+        assert!(
+            engine
+                .open_anchor_epoch(&epoch(2), &second[..1])
+                .await
+                .unwrap()
+        );
+        assert_eq!(engine.anchored_heads(1).await.unwrap(), first);
+        assert_eq!(engine.anchored_heads(2).await.unwrap(), second);
+        assert_eq!(engine.anchored_heads(7).await.unwrap(), second);
+        assert_eq!(
+            other.anchored_head(2).await.unwrap(),
+            Some(first[1].clone())
+        );
+        assert_eq!(log.anchored_head(0).await.unwrap(), None);
+        let size = second[0].size;
+        assert_eq!(log.anchored_epochs(size).await.unwrap(), Some(1..=u64::MAX));
+        assert_eq!(log.anchored_epochs(size - 1).await.unwrap(), Some(1..=1));
+        assert_eq!(log.anchored_epochs(1).await.unwrap(), None);
+        engine.void_anchor_epoch(1).await.unwrap();
+        engine.void_anchor_epoch(2).await.unwrap();
+        assert_eq!(
+            engine.newest_anchor_epoch().await.unwrap(),
+            Some(closed),
+            "a closed one stays"
+        );
+        engine.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_lost_what_was_anchored_is_not_written() {
+    for database in databases() {
+        let mut fixture = fixture(&database).await;
+        fixture.engine.close().await;
+        database
+            .tamper("CREATE TABLE kept AS SELECT * FROM log_heads")
+            .await;
+        let engine = database.open().await;
+        let log = engine.log(TENANT).await.unwrap();
+        let record = fixture.inventory.next(&ownership(1), &[]);
+        receipts(log.append(vec![record.clone()]).await.unwrap());
+        let anchored = heads(&engine).await;
+        assert!(
+            engine
+                .open_anchor_epoch(&epoch(1), &anchored)
+                .await
+                .unwrap()
+        );
+        engine.close().await;
+        database
+            .tamper("DELETE FROM log_heads; INSERT INTO log_heads SELECT * FROM kept;")
+            .await;
+        let engine = database.open().await;
+        let log = engine.log(TENANT).await.unwrap();
+        let refused = log.append(vec![record]).await.unwrap_err();
+        assert!(matches!(refused, EngineError::Damaged { .. }), "{refused}");
+        assert!(
+            refused
+                .to_string()
+                .contains("the anchor log: its head fell back"),
+            "{refused}"
+        );
+        engine.close().await;
+    }
+}
