@@ -122,6 +122,8 @@ fn the_published_folder_is_a_log_that_others_serve_and_accept() {
     // A second run has nothing left to check.
     let again = offline(&data_dir, &check).json().unwrap();
     assert!(list(&again, "/logs").unwrap().is_empty(), "{again}");
+    let scrubbed = offline(&data_dir, &["ledger", "scrub"]).json().unwrap();
+    assert_eq!(row(&scrubbed, TENANT)["size"], size, "{scrubbed}");
     let bundle = data_dir
         .join("published")
         .join(TENANT)

@@ -1,4 +1,4 @@
-//! `counterfoil ledger status`, `fsck` and `recover`: they open the logs themselves, past the services.
+//! `counterfoil ledger status`, `fsck`, `scrub` and `recover`: they open the logs themselves, past the services.
 //!
 //! For a status the services may run. For the others those of the embedded default must be stopped; replicas on PostgreSQL may go on,
 //! and cannot write what is being recovered.
@@ -23,7 +23,7 @@ const STATUSES_AT_ONCE: usize = 16;
 
 /// The commands.
 #[must_use]
-pub fn commands() -> [Command; 3] {
+pub fn commands() -> [Command; 4] {
     let common = |command: Command| {
         command
             .args(server_args())
@@ -64,6 +64,9 @@ pub fn commands() -> [Command; 3] {
                 .conflicts_with("done")
                 .help("Compare also with the receipts that a producer has kept, one JSON object a line"),
         ),
+        common(Command::new("scrub").about(
+            "What the running service does by and by, at once: hash every entry again, rebuild every tile, compare with the signed head and the              published copy. Cut off, it goes on where it was. What does not fit stops the log. Exit status 0: all is whole",
+        )),
         common(Command::new("status").about(
             "Size of each log, of its published copy, of its newest anchored head and of what witnesses have cosigned, the oldest entries that are \
              not published, not anchored or not witnessed, and why a log was stopped. Exit status 0: all are in order",
@@ -94,7 +97,7 @@ pub fn commands() -> [Command; 3] {
 pub fn is_one(ledger: &ArgMatches) -> bool {
     matches!(
         ledger.subcommand_name(),
-        Some("status" | "fsck" | "recover")
+        Some("status" | "fsck" | "scrub" | "recover")
     )
 }
 
@@ -127,7 +130,11 @@ pub async fn run(
             true => outboxes(arguments, embedded, &options).await?,
             false => Vec::new(),
         };
-        let files = arguments.get_many::<String>("records").unwrap_or_default();
+        let files = match name {
+            "scrub" => None,
+            _ => arguments.get_many::<String>("records"),
+        };
+        let files = files.unwrap_or_default();
         let files: Vec<PathBuf> = files.map(PathBuf::from).collect();
         logs = logs.with_producers(outboxes, &files)?;
     }
@@ -135,6 +142,7 @@ pub async fn run(
     let outcome = match name {
         "status" => Ok(status_of_all(&logs, &tenants).await),
         "recover" => recover_all(&logs, &tenants).await,
+        "scrub" => scrub_all(&logs, &tenants).await,
         _ => {
             let done = arguments.get_one::<String>("done").map(PathBuf::from);
             check_all(&logs, &tenants, done.as_deref()).await
@@ -228,6 +236,7 @@ async fn status_of_all(logs: &Offline, tenants: &[String]) -> Outcome {
             "recorded_time",
             "published",
             "unpublished_since",
+            "evicted",
             "anchored",
             "unanchored_since",
             "witnessed",
@@ -269,6 +278,9 @@ fn status_row(tenant: &str, status: &LogStatus) -> Value {
     if let Some(since_ms) = status.unpublished_since_ms {
         row["unpublished_since"] = timestamp(since_ms).to_string().into();
     }
+    if status.evicted > 0 {
+        row["evicted"] = status.evicted.into();
+    }
     if let Some(anchored) = status.anchored {
         row["anchored"] = anchored.into();
     }
@@ -287,6 +299,35 @@ fn status_row(tenant: &str, status: &LogStatus) -> Value {
         row["problem"] = "the published copy has more entries than the database".into();
     }
     row
+}
+
+async fn scrub_all(logs: &Offline, tenants: &[String]) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome {
+        rows: Vec::new(),
+        columns: &["tenant", "size", "problem"],
+        bad: 0,
+        what: "are not whole",
+    };
+    let rounds = logs.rounds().await?;
+    for tenant in tenants {
+        let bar = crate::progress("hashed", logs.size(tenant).await?);
+        let scrubbed = logs
+            .scrub(&rounds, tenant, &mut |done, of| {
+                bar.set_length(of);
+                bar.set_position(done);
+            })
+            .await;
+        bar.finish_and_clear();
+        outcome.rows.push(match scrubbed {
+            Ok(size) => json!({ "tenant": tenant, "size": size }),
+            Err(error) => {
+                outcome.bad += 1;
+                json!({ "tenant": tenant, "problem": error.to_string() })
+            }
+        });
+    }
+    rounds.close().await;
+    Ok(outcome)
 }
 
 async fn recover_all(logs: &Offline, tenants: &[String]) -> anyhow::Result<Outcome> {

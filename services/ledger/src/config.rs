@@ -48,6 +48,14 @@ pub struct LedgerConfig {
     pub witness_interval_seconds: Option<u32>,
     /// Monitoring prefixes of witnesses by the names that the policy calls them, where they are not the submission prefixes.
     pub witness_monitoring_urls: BTreeMap<String, String>,
+    /// How often each log is hashed again in full, in hours: entries, tiles, labels, and the published copy beside them. At most 4,096
+    /// entries a second are read for it, of all logs together. 0: only when an operator says so (`counterfoil ledger scrub`). Default 168
+    /// (a week).
+    pub scrub_interval_hours: Option<u32>,
+    /// After how many days the bytes of an entry leave the database, where the published copy has them in a full bundle. They are read
+    /// from there and hashed from then on; nothing leaves the log. Needs `publish_url`, and makes that store a part of the ledger: keep it
+    /// as safe as the database. Unset: never.
+    pub evict_after_days: Option<u32>,
 }
 
 impl From<ServiceConfig> for Config {

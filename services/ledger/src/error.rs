@@ -108,7 +108,7 @@ fn of_engine(error: EngineError) -> ApiError {
         }
         EngineError::Publication { .. } => ApiError::unavailable(
             "PUBLICATION_FAILED",
-            "the published copy cannot be reached",
+            "the published copy cannot be reached, and old entries may be there only: try again",
             Duration::from_secs(1),
         ),
         EngineError::Key { .. } => ApiError::internal(error),

@@ -1,8 +1,8 @@
 //! The ledger service: the gRPC and tile face of the engine. One append-only, signed log a tenant.
 //!
 //! It takes the records of the other services, answers with receipts, proves and hands out what it holds, and states in every
-//! log which keys may write to it (R08), by which schema to read it (R86) and what was counted up to where (R78). In a log of its own, the
-//! anchor log, it states which heads all other logs have (R91, R92).
+//! log which keys may write to it (R08), by which schema to read it (R86), what was counted up to where (R78) and that all of it was hashed
+//! again (R93). In a log of its own, the anchor log, it states which heads all other logs have (R91, R92).
 //! [`start`] runs the service.
 
 mod anchored;
@@ -11,12 +11,14 @@ mod api;
 mod config;
 mod copies;
 mod error;
+mod evictor;
 mod journal;
 mod logs;
 mod model;
 mod offline;
 mod publisher;
 mod records_file;
+mod scrubber;
 mod serving;
 mod statement;
 mod store;
@@ -35,7 +37,7 @@ use witnesses::{Witnessed, Witnesses, Witnessing};
 
 pub use config::{Config, LedgerConfig};
 pub use counterfoil_engine::{EngineError, FsckReport, LogStatus};
-pub use offline::{Offline, Progress};
+pub use offline::{Offline, Progress, Rounds};
 pub use records_file::RecordsFileError;
 
 /// Name of the service, its stream, its schema and its principal.
@@ -57,43 +59,25 @@ pub async fn start(
     let settings = config.ledger.clone();
     let publication = settings.publish_url.as_deref().map(publisher::open);
     let publication = publication.transpose().map_err(other)?;
+    if settings.evict_after_days.is_some() && publication.is_none() {
+        return Err(other(NothingToReadFrom));
+    }
     let witnesses = Witnesses::open(&settings, &clock).map_err(other)?;
     let anchors = anchors(&config, publication.as_ref(), witnesses.as_ref())?;
-    let options = engine_options(&config, anchors);
+    let options = engine_options(&config, anchors, publication.clone());
     let (mut chassis, logs) = open(config, clock, listener, shutdown, options).await?;
-    // Where nothing is published, nobody waits for it.
-    let copies = publication.is_some().then(copies::Copies::default);
-    let to = publication.zip(copies.clone());
-    let publisher = to.clone().map(|(to, copies)| {
-        let clock = chassis.clock.clone();
-        let interval = settings.publish_interval_seconds;
-        publisher::Publisher::new(logs.clone(), to, copies, clock, interval)
-    });
-    let witnessed = witnesses.map(Witnessed::new);
-    let serving = serving::Serving::new(logs.clone(), chassis.health.clone());
-    let anchors = settings.anchor_interval_seconds != Some(0);
-    let epochs = anchors.then(|| anchored::Epochs::new(logs.clone()));
+    let anchoring = settings.anchor_interval_seconds != Some(0);
     let waits = api::Waits {
-        copies,
-        epochs: epochs.clone(),
-        witnessed: witnessed.clone(),
+        // Where nothing is published, nobody waits for it.
+        copies: publication.is_some().then(copies::Copies::default),
+        epochs: anchoring.then(|| anchored::Epochs::new(logs.clone())),
+        witnessed: witnesses.map(Witnessed::new),
     };
-    let api = api::Api::new(logs.clone(), waits, serving.clone(), &chassis);
+    let serving = serving::Serving::new(logs.clone(), chassis.health.clone());
+    let api = api::Api::new(logs.clone(), waits.clone(), serving.clone(), &chassis);
     let shutdown = chassis.shutdown.clone();
-    if let Some(witnessed) = witnessed {
-        let clock = chassis.clock.clone();
-        let interval = settings.witness_interval_seconds;
-        let witnessing = Witnessing::new(logs.clone(), to, witnessed, clock, interval);
-        chassis.spawn(witnessing.run(shutdown.clone()));
-    }
     chassis.spawn(serving.run(shutdown.clone()));
-    if let Some(epochs) = epochs {
-        let clock = chassis.clock.clone();
-        let seconds = settings.anchor_interval_seconds;
-        let anchorer = anchorer::Anchorer::new(logs.clone(), epochs, clock, seconds);
-        chassis.spawn(anchorer.run(shutdown.clone()));
-    }
-    chassis.spawn(publish_and_close(logs.clone(), publisher, shutdown.clone()));
+    spawn_jobs(&mut chassis, &logs, (publication, waits), &settings);
     chassis.spawn(catch_up(logs, shutdown));
     let face = Face {
         routes: api.routes(),
@@ -112,6 +96,40 @@ pub async fn start(
         ..Face::default()
     };
     chassis.serve(face).await
+}
+
+/// Starts what goes on beside the calls: each of it by itself, and none in the way of an append.
+fn spawn_jobs(
+    chassis: &mut Chassis,
+    logs: &logs::Logs,
+    (publication, waits): (Option<Publication>, api::Waits),
+    settings: &LedgerConfig,
+) {
+    let (clock, shutdown) = (chassis.clock.clone(), chassis.shutdown.clone());
+    let to = publication.clone().zip(waits.copies);
+    if let Some(witnessed) = waits.witnessed {
+        let interval = settings.witness_interval_seconds;
+        let (logs, to, clock) = (logs.clone(), to.clone(), clock.clone());
+        let witnessing = Witnessing::new(logs, to, witnessed, clock, interval);
+        chassis.spawn(witnessing.run(shutdown.clone()));
+    }
+    if let Some(epochs) = waits.epochs {
+        let seconds = settings.anchor_interval_seconds;
+        let anchorer = anchorer::Anchorer::new(logs.clone(), epochs, clock.clone(), seconds);
+        chassis.spawn(anchorer.run(shutdown.clone()));
+    }
+    if let Some((copy, days)) = publication.clone().zip(settings.evict_after_days) {
+        let evictor = evictor::Evictor::new(logs.clone(), copy, days);
+        chassis.spawn(evictor.run(clock.clone(), shutdown.clone()));
+    }
+    let hours = settings.scrub_interval_hours;
+    let scrubber = scrubber::Scrubber::new(chassis.db.clone(), publication, hours);
+    chassis.spawn(scrubber.run(logs.clone(), clock.clone(), shutdown.clone()));
+    let publisher = to.map(|(to, copies)| {
+        let interval = settings.publish_interval_seconds;
+        publisher::Publisher::new(logs.clone(), to, copies, clock, interval)
+    });
+    chassis.spawn(publish_and_close(logs.clone(), publisher, shutdown));
 }
 
 /// Opens the logs on what every service has.
@@ -157,11 +175,16 @@ fn anchors(
     Ok(anchors)
 }
 
-fn engine_options(config: &Config, anchors: Vec<Arc<dyn Anchor>>) -> EngineOptions {
+fn engine_options(
+    config: &Config,
+    anchors: Vec<Arc<dyn Anchor>>,
+    copy: Option<Publication>,
+) -> EngineOptions {
     let mut options = EngineOptions {
         schema: Some(SERVICE.to_owned()),
         owner_url: config.service.migration_database_url.clone(),
         anchors,
+        copy,
         ..EngineOptions::default()
     };
     if let Some(bytes) = config.ledger.queue_bytes_max {
@@ -219,6 +242,13 @@ async fn publish_and_close(
     }
     logs.close().await;
 }
+
+/// Entries may leave the database for the published copy only.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "ledger.evict_after_days needs ledger.publish_url: entries that leave the database are read from there"
+)]
+struct NothingToReadFrom;
 
 fn other(error: impl std::error::Error + Send + Sync + 'static) -> StartError {
     StartError::Other(Box::new(error))

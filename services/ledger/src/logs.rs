@@ -137,6 +137,11 @@ impl Logs {
         self.inner.engine.counts()
     }
 
+    /// How many entries of all logs are in the published copies only.
+    pub(crate) async fn evicted(&self) -> Result<u64, EngineError> {
+        self.inner.engine.evicted().await
+    }
+
     /// How many entries each log has that is written.
     pub(crate) async fn sizes(&self) -> Result<Vec<(String, u64)>, EngineError> {
         self.inner.engine.sizes().await

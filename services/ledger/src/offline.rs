@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use counterfoil_chassis::db::Database;
 use counterfoil_chassis::outbox::KeptOutbox;
 use counterfoil_chassis::{Clock, ProducerKey, StartError};
 use counterfoil_engine::{
     DirectoryKeys, Engine, EngineError, FsckProblem, FsckReport, HighWater, KeptReceipt,
-    KeptRecord, KeptRecords, LogStatus, Publication, RecordList, Recovered, SignedRecord,
+    KeptRecord, KeptRecords, LogStatus, Publication, RecordList, Recovered, ScrubPlace,
+    SignedRecord,
 };
 use counterfoil_evidence::record::decode_record;
 use counterfoil_tlog::{Hash, VerifierKey};
@@ -17,8 +19,10 @@ use counterfoil_tlog::{Hash, VerifierKey};
 use crate::journal::Journal;
 use crate::model::anchoring::{ANCHOR, origin_of};
 use crate::records_file::{self, Kept, RecordsFileError};
+use crate::scrubber::Scrubber;
+use crate::store::scrubs::{self, Scrub};
 use crate::witnesses::Witnesses;
-use crate::{Config, EngineClock, SERVICE, anchors, engine_options, other, publisher};
+use crate::{Config, EngineClock, MIGRATIONS, SERVICE, anchors, engine_options, other, publisher};
 
 /// Told how many entries are done, and of how many.
 pub type Progress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
@@ -37,7 +41,11 @@ pub struct Offline {
     high_water: HighWater,
     outboxes: Vec<KeptOutbox>,
     files: Vec<Kept>,
+    config: Config,
 }
+
+/// Bundles between two moments at which a round of hashing can be cut off and gone on with: 4,096 entries.
+const SCRUB_BUNDLES: u64 = 16;
 
 impl Offline {
     /// Opens the logs that a configuration names.
@@ -54,7 +62,7 @@ impl Offline {
         let clock = Clock::system();
         let witnesses = Witnesses::open(&config.ledger, &clock).map_err(other)?;
         let anchors = anchors(config, copy.as_ref(), witnesses.as_ref())?;
-        let options = engine_options(config, anchors);
+        let options = engine_options(config, anchors, copy.clone());
         let clock = Arc::new(EngineClock(clock));
         let engine = Engine::open(&service.database_url, Arc::new(keys), clock, options)
             .await
@@ -69,6 +77,7 @@ impl Offline {
             high_water: HighWater::open(config.high_water_dir()).map_err(other)?,
             outboxes: Vec::new(),
             files: Vec::new(),
+            config: config.clone(),
         })
     }
 
@@ -177,6 +186,62 @@ impl Offline {
         Ok(report)
     }
 
+    /// Opens the service's own tables, where the rounds of hashing the logs again are kept.
+    ///
+    /// # Errors
+    /// When they cannot be opened or brought up to date.
+    pub async fn rounds(&self) -> Result<Rounds, StartError> {
+        let service = &self.config.service;
+        let db = Database::connect(&service.database_url, SERVICE).await?;
+        // Tables of another owner are brought up to date by the service's start.
+        if service.migration_database_url.is_none() {
+            db.migrate(&[MIGRATIONS], Clock::system().now_ms()).await?;
+        }
+        Ok(Rounds {
+            db,
+            copy: self.copy.clone(),
+            interval_hours: self.config.ledger.scrub_interval_hours,
+        })
+    }
+
+    /// Hashes a log again in full, as the service does by and by: goes on with the round that is under way, and ends it. Cut off, it is
+    /// gone on with by whoever comes next. A round that found everything as it was signed is stated in the log when the service runs
+    /// again. Entries of the round.
+    ///
+    /// # Errors
+    /// [`EngineError::Damaged`] when something does not fit: the log is stopped then. Otherwise when a database or the object store
+    /// cannot be read or written.
+    pub async fn scrub(
+        &self,
+        rounds: &Rounds,
+        tenant: &str,
+        progress: Progress<'_>,
+    ) -> Result<u64, StartError> {
+        let log = self.engine.log(tenant).await.map_err(other)?;
+        loop {
+            let now_ms = Clock::system().now_ms();
+            let due = rounds.of(tenant, now_ms).await.map_err(other)?;
+            let scrubber = rounds.scrubber();
+            let step = scrubber.step(&log, &due, SCRUB_BUNDLES, now_ms).await;
+            let Some(next) = step.map_err(other)? else {
+                let why = log.stopped().await.map_err(other)?.unwrap_or_default();
+                return Err(other(stopped(&log, &why)));
+            };
+            // If we crash here: the step is taken again.
+            scrubs::keep(&rounds.db, &next).await.map_err(other)?;
+            if let Some(problem) = next.problem {
+                return Err(other(stopped(&log, &problem)));
+            }
+            match next.place.as_deref().and_then(ScrubPlace::from_bytes) {
+                Some(place) => {
+                    let (done, of) = place.progress();
+                    progress(done, of);
+                }
+                None => return self.size(tenant).await.map_err(other),
+            }
+        }
+    }
+
     /// Brings a log to what its published copy has, and then to what was signed last, from the producers' records and this service's
     /// own journal.
     ///
@@ -232,6 +297,42 @@ impl Offline {
         for outbox in &self.outboxes {
             outbox.close().await;
         }
+    }
+}
+
+/// Where the rounds of hashing the logs again are kept.
+#[derive(Debug)]
+pub struct Rounds {
+    db: Database,
+    copy: Option<Publication>,
+    interval_hours: Option<u32>,
+}
+
+impl Rounds {
+    fn scrubber(&self) -> Scrubber {
+        Scrubber::new(self.db.clone(), self.copy.clone(), self.interval_hours)
+    }
+
+    /// What is kept of a tenant's log, which is taken in if it is not known yet.
+    async fn of(&self, tenant: &str, now_ms: i64) -> Result<Scrub, sqlx::Error> {
+        if let Some(known) = scrubs::find(&self.db, tenant).await? {
+            return Ok(known);
+        }
+        scrubs::enroll(&self.db, tenant, now_ms, now_ms).await?;
+        let enrolled = scrubs::find(&self.db, tenant).await?;
+        enrolled.ok_or(sqlx::Error::RowNotFound)
+    }
+
+    /// Closes the connections.
+    pub async fn close(self) {
+        self.db.close().await;
+    }
+}
+
+fn stopped(log: &counterfoil_engine::Log, why: &str) -> EngineError {
+    EngineError::Damaged {
+        origin: log.info().origin.clone(),
+        reason: why.to_owned(),
     }
 }
 

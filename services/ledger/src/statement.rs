@@ -1,5 +1,5 @@
-//! What the service itself states in every log: the keys of the producers (R08), the schemas (R86) and the epochs (R78); and in the
-//! anchor log which logs are anchored (R92) and their heads (R91).
+//! What the service itself states in every log: the keys of the producers (R08), the schemas (R86), the epochs (R78) and the
+//! rounds of hashing the log again (R93); and in the anchor log which logs are anchored (R92) and their heads (R91).
 //!
 //! Invariant: a statement's record id follows from the log and from what is stated, so that replicas that state the same thing at
 //! the same time state it once.
@@ -8,7 +8,8 @@ use counterfoil_engine::{SignedRecord, StreamHead};
 use counterfoil_evidence::leaf::domain_hash;
 use counterfoil_evidence::record::signed_message;
 use counterfoil_evidence::v1::{
-    ActorKeyRegistered, BlobRef, EpochSealed, HeadsAnchored, Record, SchemaRegistered, TenantBound,
+    ActorKeyRegistered, BlobRef, EpochSealed, HeadsAnchored, LogScrubbed, Record, SchemaRegistered,
+    TenantBound,
 };
 use counterfoil_tlog::hash::sha256;
 use counterfoil_tlog::signature::RecordSigner;
@@ -84,6 +85,11 @@ impl Statement {
         let mut statement = Self::new(format!("epoch:{}", payload.epoch), payload);
         statement.subjects = vec![format!("epochs/{}", payload.epoch)];
         statement
+    }
+
+    /// R93: everything was hashed again.
+    pub(crate) fn scrub(payload: &LogScrubbed) -> Self {
+        Self::new(format!("scrub:{}", payload.round), payload)
     }
 
     /// R91: the heads of all logs are anchored.

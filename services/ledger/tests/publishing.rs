@@ -8,10 +8,12 @@ use std::path::Path;
 
 use counterfoil_chassis::{both_engines, client, db::Engine, testing::TestDatabase};
 use counterfoil_evidence::v1::OwnershipSet;
+use counterfoil_ledger::LedgerConfig;
 use counterfoil_proto::{
     common::{EvidenceState, Receipt},
     ledger::{
-        CreateLogRequest, GetCheckpointRequest, GetReceiptRequest, get_receipt_request::Selector,
+        CreateLogRequest, GetCheckpointRequest, GetReceiptRequest, ListEntriesRequest,
+        get_receipt_request::Selector,
     },
 };
 use counterfoil_tlog::{Hash, VerifierKey, checkpoint, proof};
@@ -40,11 +42,17 @@ struct Published {
 
 /// A log of 303 entries in a service that publishes to a folder, and only when somebody waits for it.
 async fn published(db: &TestDatabase) -> Published {
+    published_and(db, |_| {}).await
+}
+
+/// The same, with other settings.
+async fn published_and(db: &TestDatabase, change: impl FnOnce(&mut LedgerConfig)) -> Published {
     let copy = tempfile::tempdir().unwrap();
     let url = format!("file://{}", copy.path().display());
     let ledger = Ledger::start_with(db, |settings| {
         settings.publish_url = Some(url);
         settings.publish_interval_seconds = Some(86_400);
+        change(settings);
     })
     .await;
     let vkey = VerifierKey::parse(&ledger.create("acme").await.vkey).unwrap();
@@ -77,6 +85,21 @@ async fn receipt(
     };
     let answer = client.get_receipt(request).await?.into_inner();
     Ok(answer.receipt.unwrap())
+}
+
+/// All entries, as they are handed out.
+async fn entries(client: &mut Client) -> Result<Vec<Vec<u8>>, Status> {
+    let request = ListEntriesRequest {
+        tenant: TENANT.to_owned(),
+        page_size: 1000,
+        ..ListEntriesRequest::default()
+    };
+    let answer = client.list_entries(request).await?.into_inner();
+    Ok(answer
+        .entries
+        .into_iter()
+        .map(|entry| entry.entry)
+        .collect())
 }
 
 /// Size of the copy's checkpoint.
@@ -175,6 +198,23 @@ both_engines! {
         for line in ["append_serving 0", "logs_stopped 1", "receipts_total 304"] {
             assert!(after.contains(&format!("\ncounterfoil_ledger_{line}\n")), "{line}: {after}");
         }
+    }
+
+    async fn entries_that_left_the_database_are_read_from_the_copy(db: TestDatabase) {
+        let Published { ledger, copy, mut client, mut inventory, .. } = published_and(&db, |settings| settings.evict_after_days = Some(1)).await;
+        receipt(&mut client, 302, EvidenceState::Published, 30).await.unwrap();
+        let before = entries(&mut client).await.unwrap();
+        drop(client);
+        ledger.clock.advance_ms(90_000_000);
+        let ledger = ledger.restart().await;
+        while !metrics(&ledger).await.contains("\ncounterfoil_ledger_evicted_entries 256\n") {}
+        let mut client = ledger.client("services/inventory");
+        assert_eq!(entries(&mut client).await.unwrap(), before);
+        // Out of reach: what is there only is not told, and the log goes on.
+        std::fs::rename(copy.path().join("acme"), copy.path().join("away")).unwrap();
+        let refused = entries(&mut client).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+        append(&mut client, "acme", vec![inventory.next(&ownership(300), &[])]).await;
     }
 
     async fn bad_questions_for_a_receipt_are_refused(db: TestDatabase) {

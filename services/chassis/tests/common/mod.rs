@@ -223,6 +223,7 @@ impl LedgerService for SmallLedger {
         append AppendRequest AppendResponse;
         append_stream Appends NoStream<AppendStreamResponse>;
         get_receipt GetReceiptRequest GetReceiptResponse;
+        prove_anchored ProveAnchoredRequest ProveAnchoredResponse;
         get_entry GetEntryRequest GetEntryResponse;
         list_entries ListEntriesRequest ListEntriesResponse;
         prove_consistency ProveConsistencyRequest ProveConsistencyResponse;

@@ -103,7 +103,7 @@ async fn open_with(
     let config = config(db, folder);
     let clock = TestClock::new(NOW_MS);
     let anchors = crate::anchors(&config, None, None).unwrap();
-    let mut options = crate::engine_options(&config, anchors);
+    let mut options = crate::engine_options(&config, anchors, None);
     change(&mut options);
     let shutdown = CancellationToken::new();
     let opened = crate::open(config, clock.clock(), None, shutdown, options).await;

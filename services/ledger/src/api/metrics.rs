@@ -12,6 +12,7 @@ use super::Api;
 use crate::anchored;
 use crate::copies::Lag;
 use crate::error::LedgerError;
+use crate::store::scrubs::{self, Scrubs};
 use crate::witnesses::{Deeds, Failure};
 
 /// Paths that start so are answered here.
@@ -29,10 +30,13 @@ struct Figures {
     logs: u64,
     entries: u64,
     stopped: u64,
+    evicted: u64,
     troubles: u64,
     lag: Option<Lag>,
     witnessed: Option<(Lag, BTreeMap<String, Deeds>)>,
     anchor: Option<anchored::Lag>,
+    scrubs: Scrubs,
+    now_ms: i64,
 }
 
 async fn serve(State(api): State<Api>) -> Response {
@@ -66,9 +70,12 @@ async fn figures(api: &Api) -> Result<Figures, LedgerError> {
         logs: sizes.len() as u64 + stopped,
         entries: sizes.iter().map(|(_, size)| size).sum(),
         stopped,
+        evicted: api.logs.evicted().await?,
         troubles: api.serving.troubles().len() as u64,
         lag: api.waits.copies.as_ref().map(|copies| copies.lag(now_ms)),
         witnessed: witnessed.map(|one| (one.reached.lag(now_ms), one.tally.read())),
+        scrubs: scrubs::summary(api.logs.db()).await?,
+        now_ms,
     })
 }
 
@@ -119,6 +126,11 @@ fn render(figures: &Figures) -> String {
             figures.entries,
         ),
         (
+            "evicted_entries",
+            "Entries that are in the published copies only.",
+            figures.evicted,
+        ),
+        (
             "queue_bytes",
             "Bytes of records that wait to be appended.",
             figures.counts.queue_bytes,
@@ -135,6 +147,7 @@ fn render(figures: &Figures) -> String {
     if let Some(lag) = figures.anchor {
         anchored(&mut text, lag);
     }
+    scrubbed(&mut text, figures);
     counters(&mut text, &figures.counts);
     commits(&mut text, &figures.counts);
     text.0
@@ -210,6 +223,22 @@ fn anchored(text: &mut Text, lag: anchored::Lag) {
     text.one(name, "gauge", help, age);
 }
 
+fn scrubbed(text: &mut Text, figures: &Figures) {
+    let (name, help) = (
+        "scrub_problems",
+        "Logs of which the last round of hashing found something that does not fit.",
+    );
+    text.one(name, "gauge", help, figures.scrubs.problems);
+    if let Some(oldest_ms) = figures.scrubs.oldest_whole_at_ms {
+        let age_ms = u64::try_from(figures.now_ms - oldest_ms).unwrap_or(0);
+        let (name, help) = (
+            "scrub_oldest_seconds",
+            "Since the log that waits longest was found whole, or first seen.",
+        );
+        text.one(name, "gauge", help, seconds(age_ms));
+    }
+}
+
 fn counters(text: &mut Text, counts: &EngineCounts) {
     for (name, help, value) in [
         (
@@ -278,6 +307,7 @@ mod tests {
             logs: 2,
             entries: 7,
             stopped: 1,
+            evicted: 256,
             troubles: 1,
             lag: Some(Lag {
                 logs: 1,
@@ -290,6 +320,11 @@ mod tests {
                 logs: 1,
                 age_ms: 12_500,
             }),
+            scrubs: Scrubs {
+                oldest_whole_at_ms: Some(2_000),
+                problems: 1,
+            },
+            now_ms: 9_500,
         });
         for line in [
             "# TYPE counterfoil_ledger_commit_seconds histogram",
@@ -301,6 +336,9 @@ mod tests {
             "counterfoil_ledger_anchor_epoch 9",
             "counterfoil_ledger_unanchored_logs 1",
             "counterfoil_ledger_unanchored_seconds 12.500",
+            "counterfoil_ledger_evicted_entries 256",
+            "counterfoil_ledger_scrub_problems 1",
+            "counterfoil_ledger_scrub_oldest_seconds 7.500",
             "counterfoil_ledger_refusals_total{reason=\"bad_signature\"} 2",
             "counterfoil_ledger_commit_seconds_bucket{le=\"0.001\"} 1",
             "counterfoil_ledger_commit_seconds_bucket{le=\"2.000\"} 3",

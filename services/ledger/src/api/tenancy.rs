@@ -27,7 +27,7 @@ async fn api(db: &TestDatabase) -> (Api, tempfile::TempDir) {
     let config = testing::config("ledger", db, folder.path());
     let config = config.into();
     let clock = TestClock::new(1_800_000_000_000).clock();
-    let options = crate::engine_options(&config, Vec::new());
+    let options = crate::engine_options(&config, Vec::new(), None);
     let opened = crate::open(config, clock, None, CancellationToken::new(), options);
     let (chassis, logs) = opened.await.unwrap();
     let serving = Serving::new(logs.clone(), chassis.health.clone());

@@ -2,6 +2,7 @@
 
 use counterfoil_chassis::{both_engines, testing::TestDatabase};
 
+use super::scrubs::{Scrub, Scrubs};
 use super::*;
 
 fn producer(key_id: &str, stream: &str) -> Producer {
@@ -37,6 +38,36 @@ both_engines! {
         assert!(statements(&db, "nobody").await.unwrap().is_empty());
         assert_eq!(tenants_told(&db, "key:a").await.unwrap().len(), 2);
         assert_eq!(tenants_told(&db, "key:b").await.unwrap().len(), 1);
+    }
+
+    async fn of_two_who_took_a_step_of_a_round_one_keeps_it(db: TestDatabase) {
+        db.migrate(&[MIGRATIONS]).await;
+        assert_eq!(scrubs::summary(&db).await.unwrap(), Scrubs::default());
+        for (tenant, due_at_ms) in [("beta", 90), ("acme", 80), ("acme", 10)] {
+            scrubs::enroll(&db, tenant, 5, due_at_ms).await.unwrap();
+        }
+        assert_eq!(scrubs::tenants(&db).await.unwrap().len(), 2);
+        assert_eq!(scrubs::due(&db, 79).await.unwrap(), None);
+        let acme = scrubs::due(&db, 100).await.unwrap().unwrap();
+        let first = Scrub { tenant: "acme".to_owned(), due_at_ms: 80, whole_at_ms: 5, ..Scrub::default() };
+        assert_eq!(acme, first);
+        let step = Scrub {
+            due_at_ms: 95,
+            whole_at_ms: 60,
+            started_at_ms: Some(85),
+            place: Some(vec![1]),
+            unstated: Some(vec![2]),
+            problem: Some("rot".to_owned()),
+            ..acme.clone()
+        };
+        assert!(scrubs::keep(&db, &step).await.unwrap());
+        assert!(!scrubs::keep(&db, &Scrub { place: None, ..acme }).await.unwrap());
+        let kept = scrubs::find(&db, "acme").await.unwrap().unwrap();
+        assert_eq!(kept, Scrub { step: 1, ..step });
+        assert_eq!(scrubs::due(&db, 100).await.unwrap().unwrap().tenant, "beta");
+        let all = Scrubs { oldest_whole_at_ms: Some(5), problems: 1 };
+        assert_eq!(scrubs::summary(&db).await.unwrap(), all);
+        assert_eq!(scrubs::find(&db, "nobody").await.unwrap(), None);
     }
 
     async fn a_schema_is_found_by_its_hash(db: TestDatabase) {

@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod conformance;
+pub(crate) mod scrubs;
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,7 @@ use crate::model::producer::Producer;
 
 /// The tables of this service.
 pub(crate) const MIGRATIONS: Migrations =
-    counterfoil_chassis::migrations!("ledger", "0001_ledger.sql");
+    counterfoil_chassis::migrations!("ledger", "0001_ledger.sql", "0002_scrubs.sql");
 
 /// The lock of what belongs to no tenant.
 const DEPLOYMENT: &str = "";
