@@ -195,6 +195,27 @@ async fn what_is_no_good_cosignature_is_not_kept() {
                 "{lines:?} {refused:?}"
             );
         }
+        assert_eq!(log.cosigned_size(key).await.unwrap(), earlier);
+        // One that the database garbled is left out, and spoils no note.
+        database
+            .tamper("UPDATE log_cosignatures SET line = replace(line, '/w2', '/w1')")
+            .await;
+        assert_eq!(log.cosignatures(size).await.unwrap(), []);
+        assert_eq!(
+            log.cosigned_checkpoint(size).await.unwrap(),
+            log.checkpoint_at(size).await.unwrap()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_witness_that_refuses_is_told_from_one_that_is_away() {
+    for database in databases() {
+        let mut scene = Scene::new(fixture(&database).await);
+        let log = scene.fixture.log.clone();
+        let size = scene.grow(1).await;
+        let key = scene.witnesses[0].key();
+        let nothing = || answer(404, None, String::new());
         for (status, is_away) in [
             (503, true),
             (429, true),
@@ -213,16 +234,7 @@ async fn what_is_no_good_cosignature_is_not_kept() {
             assert_eq!(away, is_away, "{refused}");
             assert!(!refused.to_string().contains('\u{1b}'), "{refused:?}");
         }
-        assert_eq!(log.cosigned_size(key).await.unwrap(), earlier);
-        // One that the database garbled is left out, and spoils no note.
-        database
-            .tamper("UPDATE log_cosignatures SET line = replace(line, '/w2', '/w1')")
-            .await;
-        assert_eq!(log.cosignatures(size).await.unwrap(), []);
-        assert_eq!(
-            log.cosigned_checkpoint(size).await.unwrap(),
-            log.checkpoint_at(size).await.unwrap()
-        );
+        assert_eq!(log.cosigned_size(key).await.unwrap(), 0);
     }
 }
 

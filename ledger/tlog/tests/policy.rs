@@ -84,12 +84,13 @@ fn numbers(count: u32) -> String {
     numbers.join(" ")
 }
 
-#[test]
-fn what_is_no_policy_is_refused_with_its_line() {
+/// Texts that are no policies, the line that is wrong and what is wrong with it.
+#[expect(clippy::too_many_lines, reason = "it is a table")]
+fn wrong() -> Vec<(String, usize, &'static str)> {
     let (a, b, log) = (witness("a"), witness("b"), log("ledger.example/t/acme"));
     let renamed = VerifierKey::new("witness.example/other", a.kind(), a.public_key()).unwrap();
     let both = format!("witness A {a}\nwitness B {b}\n");
-    for (lines, line, why) in [
+    vec![
         (format!("witness A {log}\nquorum A\n"), 1, "cosignature key"),
         (format!("log {a}\nquorum none\n"), 1, "Ed25519"),
         (
@@ -161,7 +162,12 @@ fn what_is_no_policy_is_refused_with_its_line() {
         (format!("{both}quorum\u{a0}A\n"), 3, "no line"),
         (format!("{both}Quorum A\n"), 3, "no line"),
         (format!("{both}quorum A"), 3, "line feed"),
-    ] {
+    ]
+}
+
+#[test]
+fn what_is_no_policy_is_refused_with_its_line() {
+    for (lines, line, why) in wrong() {
         let error = Policy::parse(lines.as_bytes()).unwrap_err();
         let told = error.to_string();
         assert!(
@@ -170,6 +176,9 @@ fn what_is_no_policy_is_refused_with_its_line() {
         );
         assert!(told.contains(why), "{told}\n{lines}");
     }
+    let (a, b) = (witness("a"), witness("b"));
+    let renamed = VerifierKey::new("witness.example/other", a.kind(), a.public_key()).unwrap();
+    let both = format!("witness A {a}\nwitness B {b}\n");
     let open = Policy::parse(both.as_bytes()).unwrap_err();
     assert_eq!(open, PolicyError::NoQuorum);
     assert_eq!(Policy::parse(b"").unwrap_err(), PolicyError::NoQuorum);

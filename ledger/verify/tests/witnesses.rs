@@ -39,23 +39,13 @@ fn failed(golden: &Path, trust: &Trust, lines: &[SignatureLine]) -> Vec<&'static
     failed.map(|check| check.id).collect()
 }
 
-#[test]
-fn only_good_cosignatures_of_different_trusted_witnesses_over_this_checkpoint_count() {
-    let dir = tempfile::tempdir().unwrap();
-    let log = support::cycle::build(60);
-    let golden = dir.path().join("golden");
-    log.write(&golden);
-    let said = BundleFiles::copy(&golden, &dir.path().join("read"));
-    let said = said.unwrap().checkpoint().unwrap();
+type Case = (&'static str, Vec<SignatureLine>, &'static [&'static str]);
+
+/// Lines of two trusted witnesses, of which both are asked for, and of others; and the checks that fail with them.
+#[expect(clippy::too_many_lines, reason = "it is a table")]
+fn cases(said: &Checkpoint) -> Vec<Case> {
     let (one, two, stranger) = (witness(1), witness(2), witness(3));
-    let mut file: Value = serde_json::from_str(&log.trust(&[])).unwrap();
-    file["witnesses"] = json!([
-        {"name": "w1.example", "vkey": one.vkey()},
-        {"name": "w2.example", "vkey": two.vkey()},
-    ]);
-    file["quorum"] = json!(2);
-    let trust = Trust::parse(file.to_string().as_bytes()).unwrap();
-    let by = |cosigner: &Cosigner| cosigner.cosign(&said, SEEN_S).unwrap();
+    let by = |cosigner: &Cosigner| cosigner.cosign(said, SEEN_S).unwrap();
     let over = |changed: Checkpoint| two.cosign(&changed, SEEN_S).unwrap();
     // The same bytes under another name, key id, time or kind of key.
     let of_two = by(&two);
@@ -71,7 +61,7 @@ fn only_good_cosignatures_of_different_trusted_witnesses_over_this_checkpoint_co
         two.verifier_key().public_key(),
     );
     let other_id = other_name.unwrap().key_id();
-    for (case, lines, expected) in [
+    vec![
         ("both", vec![by(&one), by(&two)], &[][..]),
         (
             "both, with a stranger's",
@@ -82,7 +72,7 @@ fn only_good_cosignatures_of_different_trusted_witnesses_over_this_checkpoint_co
         ("one, twice", vec![by(&one), by(&one)], &["W6"]),
         (
             "one, at two times",
-            vec![by(&one), one.cosign(&said, SEEN_S + 1).unwrap()],
+            vec![by(&one), one.cosign(said, SEEN_S + 1).unwrap()],
             &["W6"],
         ),
         ("one and a stranger", vec![by(&one), by(&stranger)], &["W6"]),
@@ -133,7 +123,26 @@ fn only_good_cosignatures_of_different_trusted_witnesses_over_this_checkpoint_co
             vec![by(&one), as_of("w2.example", id ^ 1, payload.clone())],
             &["W6"],
         ),
-    ] {
+    ]
+}
+
+#[test]
+fn only_good_cosignatures_of_different_trusted_witnesses_over_this_checkpoint_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = support::cycle::build(60);
+    let golden = dir.path().join("golden");
+    log.write(&golden);
+    let said = BundleFiles::copy(&golden, &dir.path().join("read"));
+    let said = said.unwrap().checkpoint().unwrap();
+    let (one, two) = (witness(1), witness(2));
+    let mut file: Value = serde_json::from_str(&log.trust(&[])).unwrap();
+    file["witnesses"] = json!([
+        {"name": "w1.example", "vkey": one.vkey()},
+        {"name": "w2.example", "vkey": two.vkey()},
+    ]);
+    file["quorum"] = json!(2);
+    let trust = Trust::parse(file.to_string().as_bytes()).unwrap();
+    for (case, lines, expected) in cases(&said) {
         assert_eq!(failed(&golden, &trust, &lines), expected, "{case}");
     }
 }

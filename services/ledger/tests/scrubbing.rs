@@ -64,7 +64,6 @@ async fn stated(client: &mut Client, from: u64) -> LogScrubbed {
         tenant: TENANT.to_owned(),
         from_index: from,
         follow: true,
-        ..Default::default()
     };
     let mut tail = client.stream_entries(request).await.unwrap().into_inner();
     loop {

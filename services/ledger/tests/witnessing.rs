@@ -17,6 +17,7 @@ use counterfoil_proto::{
 };
 use counterfoil_tlog::{Hash, Policy, TlogProof, VerifierKey, checkpoint};
 use support::{Client, Ledger, Producer, append};
+use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use witness::{ForeignWitness, HttpWitness};
 
@@ -181,7 +182,7 @@ both_engines! {
         let logged = scene.grow(20).await.pop().unwrap();
         let found = scene.receipt(logged.index, EvidenceState::Witnessed, 30).await;
         assert_eq!(found.state(), EvidenceState::Witnessed);
-        let Scene { ledger, witnesses, .. } = scene;
+        let Scene { ledger, witnesses, inventory, .. } = scene;
         let requests = || -> u64 {
             let requests = witnesses.iter().map(|one| &one.witness.requests);
             requests.map(|requests| requests.load(Ordering::SeqCst)).sum()
@@ -198,10 +199,9 @@ both_engines! {
         let mut watch = health.clone().watch(asked).await.unwrap().into_inner();
         while watch.message().await.unwrap().unwrap().status != 2 {}
         assert_eq!(requests(), before, "it was seen by what they show, before anything was sent to them");
-        let mut inventory = ledger.producer("authority", "acme").await;
-        let mut client = ledger.client("services/authority");
-        let refused = support::try_append(&mut client, "acme", vec![inventory.next(&ownership(1), &[])]).await;
-        let refused = refused.unwrap_err();
+        let mut client = ledger.client("services/inventory");
+        let refused = client.register_producer(inventory.registration()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::DataLoss);
         assert!(refused.message().contains("witness.example/w"), "{refused}");
     }
 }

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 /// The engine's own tests have it too.
 #[path = "../../../../ledger/engine/tests/support/witness.rs"]
+#[allow(dead_code, reason = "the engine's tests use the rest of it")]
 pub(crate) mod file;
 
 use file::{FileWitness, answer};
@@ -103,8 +104,8 @@ impl ForeignWitness {
         }
         let config = folder.join("witness.json");
         let mut init = Command::new(&program);
-        init.arg("--config").arg(&config);
-        init.args(["init", "--name", "witness.example/foreign"]);
+        init.args(["init", "--name", "witness.example/foreign", "--config"]);
+        init.arg(&config);
         let said = said(&mut init);
         let key = VerifierKey::parse(said.trim()).unwrap();
         Some(Self {
@@ -117,16 +118,22 @@ impl ForeignWitness {
 
     pub(crate) fn learn(&self, log: &VerifierKey) {
         let mut add = Command::new(&self.program);
-        add.arg("--config").arg(&self.config).arg("add-log");
-        add.args(["--origin", log.name(), "--vkey", &log.to_string()]);
+        add.args([
+            "add-log",
+            "--origin",
+            log.name(),
+            "--vkey",
+            &log.to_string(),
+        ]);
+        add.arg("--config").arg(&self.config);
         said(&mut add);
     }
 
     /// Starts it; its line in a policy.
     pub(crate) fn serve(&mut self, name: &str) -> String {
         let mut serve = Command::new(&self.program);
-        serve.arg("--config").arg(&self.config);
-        serve.args(["serve", "--listen", "127.0.0.1:0"]);
+        serve.args(["serve", "--listen", "127.0.0.1:0", "--config"]);
+        serve.arg(&self.config);
         let mut child = serve.stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = lines.map(Result::unwrap);
