@@ -32,9 +32,9 @@ use counterfoil_tlog::signature::RecordSigner;
 use counterfoil_verify::testing::{BundleFiles, MUTATORS, Mutator, Position, StolenKeys};
 
 /// The rows of the matrix that a full bundle can show.
-const ROWS: [&str; 21] = [
+const ROWS: [&str; 22] = [
     "T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8", "T9", "T10", "T11", "T12", "T13", "T22", "T26",
-    "T27", "T47", "T48", "T53", "T54", "T55",
+    "T27", "T46", "T47", "T48", "T53", "T54", "T55",
 ];
 
 /// A bundle that a cycle left, how an auditor verifies it, and what a thief finds.
@@ -259,7 +259,7 @@ fn every_row_that_a_full_bundle_can_show_has_a_mutator() {
 
 #[test]
 fn changed_bytes_and_trees_are_caught() {
-    quickstart(&["T1", "T2", "T3", "T4", "T5", "T6", "T22"]);
+    quickstart(&["T1", "T2", "T3", "T4", "T5", "T6", "T22", "T46"]);
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! The tree: entries, tiles of leaf hashes, upper tiles and root say the same (S1, S2, S3, S7, S8).
+//! The tree: entries, tiles of leaf hashes, upper tiles and root say the same (S1, S2, S3, S7, S8), and nothing was pruned (S11).
 
 use counterfoil_tlog::Checkpoint;
 use counterfoil_tlog::hash::Hash;
 use counterfoil_tlog::merkle;
 use counterfoil_tlog::tile::{
-    TILE_WIDTH, TileHashReader, TileKind, TilePath, decode_entries, tiles_for,
+    TILE_WIDTH, TileHashReader, TileKind, TilePath, decode_entries, entry_bundles_for, tiles_for,
 };
 
 use crate::bundle::{BundleReader, path};
@@ -50,7 +50,33 @@ pub(crate) fn judge(
     s1.note(format!("{} entries", said.size));
     s3.note(said.root.to_base64());
     s7.note(format!("{} files", bundle.files_below(path::LOG).count()));
-    [s1, s2, s3, s7, s8].map(Finder::finish).to_vec()
+    let s11 = pruned(bundle, said);
+    [s1, s2, s3, s7, s8, s11].map(Finder::finish).to_vec()
+}
+
+/// Pruning is refused: no record lets the beginning of a log go, so none may be missing.
+fn pruned(bundle: &BundleReader, said: &Checkpoint) -> Finder {
+    let mut s11 = Finder::new(
+        "S11",
+        &[],
+        "nothing was pruned: the log begins with its first entry",
+    );
+    let is_gone = |tile: &TilePath| bundle.size(&format!("{}{tile}", path::LOG)).is_none();
+    let gone = entry_bundles_for(0, said.size).take_while(is_gone).last();
+    if let Some(last) = gone {
+        let below = last.start().saturating_add(u64::from(last.width()));
+        let kind = TileKind::Hashes { level: 0 };
+        let hashes = (0..=last.index()).filter_map(|n| TilePath::in_log(kind, n, said.size));
+        let proved = match hashes.into_iter().any(|tile| is_gone(&tile)) {
+            true => ", nor are all of their hashes",
+            false => "",
+        };
+        s11.fail(format!(
+            "the entries below {below} are not there{proved}: this needs a logged policy and a logged record of it, and this release knows of none"
+        ));
+    }
+    s11.note("entry 0 is there");
+    s11
 }
 
 /// The root that a log had at a smaller size, over tiles that are judged by themselves.

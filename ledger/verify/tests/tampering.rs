@@ -47,7 +47,7 @@ fn caught(rows: &[&str]) {
 
 #[test]
 fn changed_bytes_and_trees_are_caught() {
-    caught(&["T1", "T2", "T3", "T4", "T5", "T6", "T22"]);
+    caught(&["T1", "T2", "T3", "T4", "T5", "T6", "T22", "T46"]);
 }
 
 #[test]

@@ -121,6 +121,8 @@ mutators! {
     "T26" "hide an unknown field in a record" ["S10"], true, hidden_in_record;
     "T27" "break the chain and keep the tree" ["C3", "C1"], true, break_chain;
     "T27" "break the tree and keep the chain" ["C3", "S1"], true, break_tree;
+    "T46" "prune the first entries" ["S11", "S7"], false, |f, _, _| prune(f, &[TileKind::Entries]);
+    "T46" "prune the first entries and their hashes" ["S11", "S7"], false, |f, _, _| prune(f, &[TileKind::Entries, TileKind::Hashes { level: 0 }]);
     "T47" "invent a record without its producer" ["P1"], true, invent_record;
     "T47" "sign a record with an unregistered key" ["P1", "P4"], true, unregistered_key;
     "T48" "lose a record before the log" ["P2", "W1"], true, lose_record;
@@ -141,6 +143,15 @@ mutators! {
     "T55" "hide that access came back" ["G12"], false, stories::hide_regression;
     "T55" "report a faster removal" ["G13"], true, stories::faster_removal;
     "T55" "report a better median" ["G13"], false, stories::better_median;
+}
+
+/// Takes the first tile of each kind away.
+fn prune(files: &BundleFiles, kinds: &[TileKind]) -> io::Result<bool> {
+    for kind in kinds {
+        let (tile, _) = files.tile_of(*kind, 0)?;
+        files.remove(&format!("{}{tile}", path::LOG))?;
+    }
+    Ok(true)
 }
 
 fn flip_entry(files: &BundleFiles, _: &StolenKeys, position: Position) -> io::Result<bool> {
