@@ -104,7 +104,7 @@ impl Store {
         };
         before.done()?;
         let before = Step::reach(faults, FaultPoint::Write)?;
-        self.write(&mut transaction, logs, Stopped::Refused).await?;
+        let rows = self.write(&mut transaction, logs, Stopped::Refused).await?;
         before.done()?;
         let before = Step::reach(faults, FaultPoint::Commit)?;
         // If we crash here: either all of the batch is durable or nothing. Clients send it again, and get the original
@@ -113,6 +113,7 @@ impl Store {
             .commit()
             .await
             .map_err(CommitError::at("commit"))?;
+        self.wrote(rows);
         before.done()
     }
 
@@ -122,6 +123,7 @@ impl Store {
         Ok(Rebuild {
             store: self,
             transaction: self.begin(&[log.id]).await.map_err(failed)?,
+            rows: 0,
         })
     }
 
@@ -145,19 +147,20 @@ impl Store {
         }
     }
 
-    /// Moves the heads, if they are still those that the batch continues, and inserts what is new: one round trip.
+    /// Moves the heads, if they are still those that the batch continues, and inserts what is new: one round trip. The rows that were
+    /// written, as far as they were counted.
     async fn write(
         &self,
         transaction: &mut Transaction<'_, Any>,
         logs: &[LogCommit],
         stopped: Stopped,
-    ) -> Result<(), CommitError> {
+    ) -> Result<u64, CommitError> {
         let (together, expected) = self.gather(logs, stopped).map_err(CommitError::Failed)?;
         // Lone records come in few forms, each again and again.
         let again = logs.iter().map(|log| log.entries.len()).sum::<usize>() == 1;
         let done = together.execute(transaction, again).await;
         if done.map_err(CommitError::at("write"))? == expected {
-            Ok(())
+            Ok(expected)
         } else {
             Err(CommitError::Overtaken)
         }
@@ -353,6 +356,7 @@ const KEYS: Statement = Statement {
 pub(crate) struct Rebuild<'a> {
     store: &'a Store,
     transaction: Transaction<'static, Any>,
+    rows: u64,
 }
 
 impl Rebuild<'_> {
@@ -363,19 +367,22 @@ impl Rebuild<'_> {
             .store
             .write(&mut self.transaction, batch, Stopped::Written)
             .await;
-        added.map_err(|error| match error {
+        self.rows += added.map_err(|error| match error {
             CommitError::Failed(error) => error,
             CommitError::Overtaken => EngineError::Storage {
                 step: "rebuild",
                 message: "another process writes the log; try again".to_owned(),
             },
-        })
+        })?;
+        Ok(())
     }
 
     /// Makes all of them durable.
     pub(crate) async fn commit(self) -> Result<(), EngineError> {
         let failed = |error: sqlx::Error| EngineError::storage("commit", &error);
-        self.transaction.commit().await.map_err(failed)
+        self.transaction.commit().await.map_err(failed)?;
+        self.store.wrote(self.rows);
+        Ok(())
     }
 }
 

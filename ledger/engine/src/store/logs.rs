@@ -70,7 +70,8 @@ impl Store {
         }
         // If we crash here: neither the log nor its head is there, and its key waits for the next attempt.
         let commit = async { transaction.commit().await.map_err(failed) };
-        faults::step(faults, FaultPoint::InsertLog, commit).await
+        let committed = faults::step(faults, FaultPoint::InsertLog, commit).await;
+        committed.inspect(|()| self.wrote(2))
     }
 
     /// The log of a tenant.
@@ -114,7 +115,9 @@ impl Store {
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
-        transaction.commit().await.map_err(failed)
+        transaction.commit().await.map_err(failed)?;
+        self.wrote(1);
+        Ok(())
     }
 
     /// Why a log was stopped; `None`: it was not.

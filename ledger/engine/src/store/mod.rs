@@ -12,6 +12,7 @@ mod integrity;
 mod logs;
 mod read;
 mod rows;
+mod wal;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Executor as _, Row as _, 
 pub(crate) use commit::{CommitError, EntryRow, KeyRow, LogCommit, Rebuild, TileRow};
 pub(crate) use logs::NewLog;
 pub(crate) use read::KnownRecord;
+use wal::Wal;
 
 use crate::{EngineError, LogId, Publication};
 
@@ -46,6 +48,8 @@ pub(crate) struct Store {
     dialect: Dialect,
     /// Where entries are read whose bytes have left the database.
     copy: Option<Publication>,
+    /// On SQLite.
+    wal: Option<Wal>,
 }
 
 impl Store {
@@ -78,16 +82,31 @@ impl Store {
         migrate(owner_url.unwrap_or(url), &setup, dialect, schema).await?;
         let write = pool(url, &setup, writers, dialect).await?;
         let read = pool(url, &setup, READERS, dialect).await?;
+        let wal = match dialect {
+            Dialect::Sqlite => Some(Wal::keep(url, &setup, &write).await?),
+            Dialect::Postgres => None,
+        };
         Ok(Self {
             write,
             read,
             dialect,
             copy,
+            wal,
         })
+    }
+
+    /// So many rows were committed.
+    fn wrote(&self, rows: u64) {
+        if let Some(wal) = &self.wal {
+            wal.wrote(rows);
+        }
     }
 
     /// Closes all connections.
     pub(crate) async fn close(&self) {
+        if let Some(wal) = &self.wal {
+            wal.end().await;
+        }
         self.read.close().await;
         self.write.close().await;
     }
@@ -97,12 +116,13 @@ impl Store {
 fn setup(dialect: Dialect, schema: Option<&str>) -> Result<Arc<str>, EngineError> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     match (dialect, schema) {
-        // FULL: an acknowledged entry survives a power cut. The larger WAL keeps checkpoints of the database rare.
-        (Dialect::Sqlite, _) => Ok(
+        // FULL: an acknowledged entry survives a power cut. What commits write ahead is moved beside them: the limit here is the last resort.
+        (Dialect::Sqlite, _) => Ok(format!(
             "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-             PRAGMA fullfsync = ON; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -16384;"
-                .into(),
-        ),
+             PRAGMA fullfsync = ON; PRAGMA wal_autocheckpoint = {}; PRAGMA cache_size = -16384;",
+            wal::PAGES_LAST
+        )
+        .into()),
         (Dialect::Postgres, None) => Ok("SET synchronous_commit = on;".into()),
         (Dialect::Postgres, Some(schema)) if schema.bytes().all(plain) => {
             Ok(format!("SET synchronous_commit = on; SET search_path TO {schema};").into())
