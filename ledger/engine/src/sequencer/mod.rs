@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc};
 pub(crate) use self::load::{Seen, check_link, check_progress, read_state};
 use self::plan::Plan;
 pub(crate) use self::plan::{BatchItem, Fate, Grown, KnownRecords, plan};
-use self::queue::FairQueue;
+use self::queue::{FairQueue, Most};
 pub(crate) use self::queue::{Reply, Submission};
 use self::settle::settle;
 use crate::engine::Shared;
@@ -34,6 +34,9 @@ const ATTEMPTS: usize = 6;
 
 /// Most records of a batch that is worked out by the sequencer itself: a signature takes some 30 microseconds.
 const HERE_RECORDS_MAX: usize = 4;
+
+/// Most records of one log in a batch that it shares with others, beside its first submission: some 10 milliseconds.
+const LOG_RECORDS_MAX: usize = 256;
 
 /// Most logs whose state is kept in memory: about 40 KiB each.
 const STATES_MAX: usize = 4096;
@@ -205,8 +208,12 @@ impl Sequencer {
     /// Takes the next batch and works it out.
     async fn next(&mut self, on: On<'_>) -> (Batch, Attempt) {
         let options = &self.shared.options;
-        let (records_max, bytes_max) = (options.batch_records_max, options.batch_bytes_max);
-        let batch = Batch::new(self.queue.take(records_max, bytes_max));
+        let most = Most {
+            records: options.batch_records_max,
+            records_of_log: LOG_RECORDS_MAX,
+            bytes: options.batch_bytes_max,
+        };
+        let batch = Batch::new(self.queue.take(&most));
         let attempt = self.attempt(&batch, on).await;
         (batch, attempt)
     }

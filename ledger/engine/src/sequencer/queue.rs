@@ -24,6 +24,17 @@ pub(crate) struct Reply {
     pub(crate) share: OwnedSemaphorePermit,
 }
 
+/// How large a batch gets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most {
+    /// Records of all logs.
+    pub(crate) records: usize,
+    /// Records of one log, while others wait.
+    pub(crate) records_of_log: usize,
+    /// Bytes of records.
+    pub(crate) bytes: usize,
+}
+
 /// Submissions by log.
 #[derive(Debug, Default)]
 pub(crate) struct FairQueue {
@@ -53,23 +64,33 @@ impl FairQueue {
         self.len
     }
 
-    /// Takes submissions in turns until the batch is full; at least one, whatever its size.
-    pub(crate) fn take(&mut self, records_max: usize, bytes_max: usize) -> Vec<Submission> {
+    /// Takes submissions in turns until the batch is full; at least one, whatever its size. While several logs wait, each gets at most
+    /// so many records a batch, or one submission: what a busy one has beyond that must not make the batch of the others long.
+    pub(crate) fn take(&mut self, most: &Most) -> Vec<Submission> {
         let mut batch = Vec::new();
         let (mut records, mut bytes) = (0, 0);
+        let shared = self.turns.len() > 1;
+        let mut taken: HashMap<LogId, usize> = HashMap::new();
+        let mut served = VecDeque::new();
         while let Some(log) = self.turns.pop_front() {
             let Some(of_log) = self.waiting.get_mut(&log) else {
                 continue;
             };
             if let Some(next) = of_log.front() {
+                let of_batch = taken.entry(log).or_default();
+                let more = next.records.len();
+                if shared && *of_batch > 0 && *of_batch + more > most.records_of_log {
+                    served.push_back(log);
+                    continue;
+                }
                 let next_bytes = bytes_of(next);
-                let full =
-                    records + next.records.len() > records_max || bytes + next_bytes > bytes_max;
+                let full = records + more > most.records || bytes + next_bytes > most.bytes;
                 if full && !batch.is_empty() {
                     self.turns.push_front(log);
-                    return batch;
+                    break;
                 }
-                records += next.records.len();
+                *of_batch += more;
+                records += more;
                 bytes += next_bytes;
             }
             batch.extend(of_log.pop_front());
@@ -80,6 +101,7 @@ impl FairQueue {
                 self.turns.push_back(log);
             }
         }
+        self.turns.append(&mut served);
         batch
     }
 }
@@ -120,6 +142,18 @@ mod tests {
         }
     }
 
+    fn most(records: usize, records_of_log: usize) -> Most {
+        Most {
+            records,
+            records_of_log,
+            bytes: usize::MAX,
+        }
+    }
+
+    fn logs(batch: &[Submission]) -> Vec<i64> {
+        batch.iter().map(|submission| submission.log.id.0).collect()
+    }
+
     #[test]
     fn a_tenant_with_one_record_waits_for_one_submission_of_the_busy_one() {
         let mut queue = FairQueue::default();
@@ -127,11 +161,24 @@ mod tests {
             queue.push(submission(1, 10));
         }
         queue.push(submission(2, 1));
-        let logs = |batch: Vec<Submission>| -> Vec<i64> {
-            batch.iter().map(|submission| submission.log.id.0).collect()
-        };
-        assert_eq!(logs(queue.take(12, usize::MAX)), [1, 2]);
-        assert_eq!(logs(queue.take(20, usize::MAX)), [1, 1]);
+        assert_eq!(logs(&queue.take(&most(12, 100))), [1, 2]);
+        assert_eq!(logs(&queue.take(&most(20, 100))), [1, 1]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_busy_tenant_does_not_fill_the_batch_that_it_shares() {
+        let mut queue = FairQueue::default();
+        for _ in 0..5 {
+            queue.push(submission(1, 10));
+        }
+        queue.push(submission(2, 1));
+        queue.push(submission(2, 1));
+        queue.push(submission(3, 50));
+        assert_eq!(logs(&queue.take(&most(1000, 20))), [1, 2, 3, 1, 2]);
+        assert_eq!(queue.len(), 3);
+        // Nobody else waits any more.
+        assert_eq!(logs(&queue.take(&most(1000, 20))), [1, 1, 1]);
         assert!(queue.is_empty());
     }
 
@@ -140,8 +187,8 @@ mod tests {
         let mut queue = FairQueue::default();
         queue.push(submission(1, 10));
         queue.push(submission(1, 10));
-        assert_eq!(queue.take(5, usize::MAX).len(), 1);
-        assert_eq!(queue.take(5, usize::MAX).len(), 1);
+        assert_eq!(queue.take(&most(5, 5)).len(), 1);
+        assert_eq!(queue.take(&most(5, 5)).len(), 1);
         assert!(queue.is_empty());
     }
 }
