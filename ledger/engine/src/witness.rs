@@ -143,7 +143,7 @@ impl Anchor for Witness {
 
 /// What a witness answers to a checkpoint.
 enum Said {
-    Cosigned(Cosignature),
+    Cosigned(Box<Cosignature>),
     /// It is at another size.
     IsAt(u64),
     /// The checkpoint does not follow what it has seen.
@@ -173,7 +173,7 @@ impl Log {
                     let keep = shared.store.keep_cosignature(self.info(), &cosignature);
                     let point = FaultPoint::KeepCosignature;
                     faults::step(shared.faults.as_ref(), point, keep).await?;
-                    return Ok(cosignature);
+                    return Ok(*cosignature);
                 }
                 // Another replica of this service may have been faster.
                 Said::IsAt(at) if at != old && at <= self.head().await?.size => {
@@ -234,7 +234,7 @@ impl Log {
         match answer.status {
             200 => self
                 .cosigned(witness, head, &answer.body)
-                .map(Said::Cosigned),
+                .map(|one| Said::Cosigned(Box::new(one))),
             409 => Ok(match size_of(&answer) {
                 Some(at) => Said::IsAt(at),
                 None => Said::Contradicts(told(&answer)),

@@ -298,9 +298,10 @@ mod tests {
             commit_micros: 1_500_000,
             ..EngineCounts::default()
         };
-        let mut deeds = Deeds::default();
-        deeds.cosignatures = 4;
-        deeds.failures.insert(Failure::Refused, 2);
+        let deeds = Deeds {
+            cosignatures: 4,
+            failures: [(Failure::Refused, 2)].into(),
+        };
         let deeds = [("of \"us\"".to_owned(), deeds)].into();
         let text = render(&Figures {
             counts,
