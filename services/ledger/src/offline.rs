@@ -20,7 +20,7 @@ use crate::journal::Journal;
 use crate::model::anchoring::{ANCHOR, origin_of};
 use crate::records_file::{self, Kept, RecordsFileError};
 use crate::scrubber::Scrubber;
-use crate::store::scrubs::{self, Scrub};
+use crate::store::scrubs;
 use crate::witnesses::Witnesses;
 use crate::{Config, EngineClock, MIGRATIONS, SERVICE, anchors, engine_options, other, publisher};
 
@@ -220,7 +220,9 @@ impl Offline {
         let log = self.engine.log(tenant).await.map_err(other)?;
         loop {
             let now_ms = Clock::system().now_ms();
-            let due = rounds.of(tenant, now_ms).await.map_err(other)?;
+            let due = scrubs::of(&rounds.db, tenant, now_ms)
+                .await
+                .map_err(other)?;
             let scrubber = rounds.scrubber();
             let step = scrubber.step(&log, &due, SCRUB_BUNDLES, now_ms).await;
             let Some(next) = step.map_err(other)? else {
@@ -311,16 +313,6 @@ pub struct Rounds {
 impl Rounds {
     fn scrubber(&self) -> Scrubber {
         Scrubber::new(self.db.clone(), self.copy.clone(), self.interval_hours)
-    }
-
-    /// What is kept of a tenant's log, which is taken in if it is not known yet.
-    async fn of(&self, tenant: &str, now_ms: i64) -> Result<Scrub, sqlx::Error> {
-        if let Some(known) = scrubs::find(&self.db, tenant).await? {
-            return Ok(known);
-        }
-        scrubs::enroll(&self.db, tenant, now_ms, now_ms).await?;
-        let enrolled = scrubs::find(&self.db, tenant).await?;
-        enrolled.ok_or(sqlx::Error::RowNotFound)
     }
 
     /// Closes the connections.

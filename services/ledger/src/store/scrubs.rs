@@ -90,6 +90,16 @@ pub(crate) async fn find(db: &Database, tenant: &str) -> Result<Option<Scrub>, s
     .transpose()
 }
 
+/// The same; the log is taken in, and due at once, if it is not known yet.
+pub(crate) async fn of(db: &Database, tenant: &str, now_ms: i64) -> Result<Scrub, sqlx::Error> {
+    if let Some(known) = find(db, tenant).await? {
+        return Ok(known);
+    }
+    enroll(db, tenant, now_ms, now_ms).await?;
+    let enrolled = find(db, tenant).await?;
+    enrolled.ok_or(sqlx::Error::RowNotFound)
+}
+
 /// Keeps what became of a log, if nobody else has kept something since it was read; whether it did.
 pub(crate) async fn keep(db: &Database, now: &Scrub) -> Result<bool, sqlx::Error> {
     let mut tx = db.write_tx(&now.tenant).await?;
