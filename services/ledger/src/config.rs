@@ -1,6 +1,7 @@
 //! Configuration of the ledger service.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use counterfoil_chassis::config::ServiceConfig;
@@ -30,6 +31,10 @@ pub struct LedgerConfig {
     pub high_water_dir: Option<PathBuf>,
     /// Most bytes of records that may wait to be appended; more are refused with RESOURCE_EXHAUSTED. Default 67108864 (64 MiB).
     pub queue_bytes_max: Option<usize>,
+    /// Most records that a second appends to one tenant's log, on average: ten seconds' worth are taken at once. Calls beyond are refused
+    /// with RESOURCE_EXHAUSTED (TENANT_QUOTA) and the time after which there is room; on a stream they wait. A replica counts what it
+    /// takes itself. Default: no limit.
+    pub tenant_records_per_second: Option<NonZeroU32>,
     /// Where logs are published for static servers and mirrors, and what they are compared with before they are written:
     /// `file:///folder` or `s3://bucket/prefix`. Unset: nowhere. Of S3, endpoint and credentials come from the environment, under their
     /// usual names (`AWS_ENDPOINT`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, or a role's). Keep it apart from

@@ -74,7 +74,9 @@ pub async fn start(
         witnessed: witnesses.map(Witnessed::new),
     };
     let serving = serving::Serving::new(logs.clone(), chassis.health.clone());
-    let api = api::Api::new(logs.clone(), waits.clone(), serving.clone(), &chassis);
+    let per_second = settings.tenant_records_per_second;
+    let waiting = waits.clone();
+    let api = api::Api::new(logs.clone(), waiting, serving.clone(), per_second, &chassis);
     let shutdown = chassis.shutdown.clone();
     chassis.spawn(serving.run(shutdown.clone()));
     spawn_jobs(&mut chassis, &logs, (publication, waits), &settings);

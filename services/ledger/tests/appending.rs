@@ -83,6 +83,44 @@ both_engines! {
         assert_eq!(size, indexes.last().unwrap() + 2);
     }
 
+    async fn a_tenant_beyond_its_quota_is_refused_for_a_while_and_waits_on_a_stream(db: TestDatabase) {
+        let quota = std::num::NonZeroU32::new(1);
+        let ledger = Ledger::start_with(&db, |config| config.tenant_records_per_second = quota).await;
+        ledger.create("acme").await;
+        ledger.create("beta").await;
+        let mut inventory = ledger.producer("inventory", "acme").await;
+        let mut client = ledger.client("services/inventory");
+        let records = |inventory: &mut Producer, count: u64| -> Vec<SignedRecord> {
+            (0..count).map(|n| inventory.next(&ownership(n), &[])).collect()
+        };
+        // Ten seconds' worth at once; what is refused is not in the log, so the next one does not follow it.
+        support::append(&mut client, "acme", records(&mut inventory, 9)).await;
+        support::append(&mut client, "acme", records(&mut inventory, 1)).await;
+        let beyond = records(&mut inventory, 2);
+        let refused = support::try_append(&mut client, "acme", beyond.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+        assert_eq!(refused.get_details_error_info().unwrap().reason, "TENANT_QUOTA");
+        let retry = refused.get_details_retry_info().unwrap().retry_delay.unwrap();
+        assert_eq!(retry, std::time::Duration::from_secs(2));
+        let one = AppendRequest { tenant: "tenants/acme".to_owned(), record: Some(beyond[0].clone()) };
+        assert_eq!(client.append(one).await.unwrap_err().code(), Code::ResourceExhausted);
+        // Nobody else is meant.
+        let mut other = ledger.producer("recertification", "beta").await;
+        let mut others = ledger.client("services/recertification");
+        let decided = other.next(&counterfoil_evidence::v1::ReviewDecided::default(), &[]);
+        support::append(&mut others, "beta", vec![decided]).await;
+        // On a stream they are answered when there is room again, and not before.
+        let request = AppendStreamRequest { tenant: "tenants/acme".to_owned(), records: beyond };
+        let answers = client.append_stream(futures::stream::iter([request])).await.unwrap();
+        ledger.clock.advance_ms(2000);
+        let answer = answers.into_inner().message().await.unwrap().unwrap();
+        for result in answer.results {
+            let Some(Outcome::Receipt(receipt)) = result.result else { panic!("{result:?}") };
+            let at = receipt.checkpoint_time.unwrap();
+            assert_eq!(at.seconds * 1000, support::NOW_MS + 2000);
+        }
+    }
+
     async fn a_stream_that_says_nothing_useful_is_answered_so(db: TestDatabase) {
         let ledger = Ledger::start(&db).await;
         ledger.create("acme").await;

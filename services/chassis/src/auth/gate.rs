@@ -8,7 +8,10 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -62,7 +65,41 @@ pub struct Gate {
     permissions: PermissionTable,
     http: Vec<(&'static str, &'static str)>,
     calls: Arc<Semaphore>,
+    returns: Returns,
     operators: Option<Operators>,
+}
+
+/// When the callers that were refused because too many calls ran may come back: one after the other. Were all told the same time, they
+/// would come back together, and refusing them again and again would cost what serving others needs.
+#[derive(Debug, Default)]
+struct Returns(AtomicI64);
+
+impl Returns {
+    /// After how long the first one comes back, milliseconds.
+    const SOONEST_MS: i64 = 100;
+    /// How far apart they come back, milliseconds.
+    const APART_MS: i64 = 1;
+    /// After how long the last one comes back, milliseconds: nobody is sent away for longer, however many there are.
+    const LATEST_MS: i64 = 10_000;
+
+    /// After how long the next one may come back.
+    fn next(&self, now_ms: i64) -> Duration {
+        let after = |last_ms: i64| {
+            let soonest_ms = now_ms.saturating_add(Self::SOONEST_MS);
+            let latest_ms = now_ms.saturating_add(Self::LATEST_MS);
+            last_ms
+                .saturating_add(Self::APART_MS)
+                .clamp(soonest_ms, latest_ms)
+        };
+        let updated = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last_ms| {
+                Some(after(last_ms))
+            });
+        // It never fails, because it is always updated.
+        let wait_ms = after(updated.unwrap_or_default()) - now_ms;
+        Duration::from_millis(wait_ms.unsigned_abs())
+    }
 }
 
 /// What is asked for.
@@ -89,6 +126,7 @@ impl Gate {
                 .map(|route| (route.prefix, route.permission))
                 .collect(),
             calls: Arc::new(Semaphore::new(calls_max.min(Semaphore::MAX_PERMITS))),
+            returns: Returns::default(),
             operators: None,
         }
     }
@@ -258,7 +296,7 @@ where
         Some(gate.calls.try_acquire())
     };
     if let Some(Err(_)) = permit {
-        let wait = Duration::from_millis(100);
+        let wait = gate.returns.next(gate.authenticator.clock().now_ms());
         let error = ApiError::resource_exhausted("TOO_MANY_CALLS", "too many calls at once", wait);
         return Ok(refusal(error.into(), plain));
     }
@@ -371,6 +409,23 @@ fn refusal(status: Status, plain: bool) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_refused_comes_back_after_who_was_refused_before() {
+        let returns = Returns::default();
+        let wait_ms = |now_ms| returns.next(now_ms).as_millis();
+        let first: Vec<u128> = (0..5).map(|_| wait_ms(1_800_000)).collect();
+        assert_eq!(first, [100, 101, 102, 103, 104]);
+        assert_eq!(wait_ms(1_800_050), 100);
+        for _ in 0..20_000 {
+            wait_ms(1_800_050);
+        }
+        assert_eq!(wait_ms(1_800_050), 10_000);
+        assert_eq!(wait_ms(1_805_050), 5_001);
+        // An hour back.
+        assert_eq!(wait_ms(-1_800_000), 10_000);
+        assert_eq!(wait_ms(1_900_000), 100);
+    }
 
     #[test]
     fn a_service_acts_for_one_tenant_by_its_id_or_not_at_all() {

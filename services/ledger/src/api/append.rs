@@ -1,5 +1,8 @@
 //! Appending records: one result each.
 
+use std::sync::PoisonError;
+use std::time::Duration;
+
 use counterfoil_chassis::{ApiError, Caller, clock::timestamp, db::scope};
 use counterfoil_engine::{EngineError, Log, Outcome, Pending, Receipt, Refusal, SignedRecord};
 use counterfoil_proto::{
@@ -13,9 +16,8 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
 use super::{Api, told};
+use crate::model::quota::RECORDS_MAX;
 
-/// Most records of one call.
-const RECORDS_MAX: usize = 4096;
 /// Most bytes of records of one call.
 const BYTES_MAX: usize = 3 << 20;
 
@@ -33,6 +35,7 @@ impl Api {
             .record
             .ok_or_else(|| ApiError::invalid("record", "is required"))?;
         let records = checked(vec![record])?;
+        self.take_room(&log, &records)?;
         let mut outcomes = log.append(records).await.map_err(told)?;
         match outcomes.pop() {
             Some(Ok(receipt)) => Ok(AppendResponse {
@@ -49,7 +52,9 @@ impl Api {
         request: AppendBatchRequest,
     ) -> Result<AppendBatchResponse, ApiError> {
         let log = self.log(caller, &request.tenant).await?;
-        let outcomes = log.append(checked(request.records)?).await.map_err(told)?;
+        let records = checked(request.records)?;
+        self.take_room(&log, &records)?;
+        let outcomes = log.append(records).await.map_err(told)?;
         Ok(AppendBatchResponse {
             results: outcomes.into_iter().map(result_of).collect(),
         })
@@ -70,10 +75,11 @@ impl Api {
         let tenant = first.tenant.clone();
         // What is begun here is sequenced in this order; the other task answers in it.
         let (begun, pending) = mpsc::channel(IN_FLIGHT_MAX);
+        let api = self.clone();
         scope::spawn(async move {
             let mut next = Some(first);
             while let Some(request) = next {
-                let batch = begin(&log, &tenant, request).await;
+                let batch = api.begin(&log, &tenant, request).await;
                 let failed = batch.is_err();
                 if begun.send(batch).await.is_err() || failed {
                     return;
@@ -86,19 +92,47 @@ impl Api {
         scope::spawn(answer(pending, sender));
         Ok(receiver)
     }
+
+    async fn begin(
+        &self,
+        log: &Log,
+        tenant: &str,
+        request: AppendStreamRequest,
+    ) -> Result<Pending, ApiError> {
+        if !request.tenant.is_empty() && request.tenant != tenant {
+            return Err(ApiError::invalid("tenant", "must not change in a stream"));
+        }
+        let records = checked(request.records)?;
+        while let Err(wait) = self.room(log, &records) {
+            // Looked at again every second, because the clock may be set.
+            let waiting = tokio::time::sleep(wait.min(Duration::from_secs(1)));
+            let waited = self.shutdown.run_until_cancelled(waiting).await;
+            waited.ok_or_else(|| told(EngineError::Closed))?;
+        }
+        log.begin_append(records).await.map_err(told)
+    }
+
+    /// Takes the room of these records out of the tenant's quota.
+    fn take_room(&self, log: &Log, records: &[SignedRecord]) -> Result<(), ApiError> {
+        self.room(log, records).map_err(|wait| {
+            let message = "the tenant appends more than its quota";
+            ApiError::resource_exhausted("TENANT_QUOTA", message, wait)
+        })
+    }
+
+    /// The same; where there is none, after what time there is.
+    fn room(&self, log: &Log, records: &[SignedRecord]) -> Result<(), Duration> {
+        let Some(quota) = &self.quota else {
+            return Ok(());
+        };
+        let mut quota = quota.lock().unwrap_or_else(PoisonError::into_inner);
+        quota.take(&log.info().tenant, records.len(), self.clock.now_ms())
+    }
 }
 
 /// A client's stream that broke before its first request.
 fn left(status: Status) -> ApiError {
     ApiError::invalid("tenant", format!("the stream ended: {}", status.message()))
-}
-
-async fn begin(log: &Log, tenant: &str, request: AppendStreamRequest) -> Result<Pending, ApiError> {
-    if !request.tenant.is_empty() && request.tenant != tenant {
-        return Err(ApiError::invalid("tenant", "must not change in a stream"));
-    }
-    let records = checked(request.records)?;
-    log.begin_append(records).await.map_err(told)
 }
 
 /// Answers the batches of a stream in their order, until one fails as a whole or the client leaves.

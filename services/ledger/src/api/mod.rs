@@ -17,6 +17,9 @@ mod serve;
 mod tenancy;
 mod tiles;
 
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
+
 use counterfoil_chassis::{
     ApiError, Caller, CancellationToken, Chassis, Clock, names::tenant_field, pages::Pages,
     server::MESSAGE_BYTES_MAX,
@@ -34,6 +37,7 @@ use crate::anchored::Epochs;
 use crate::copies::Copies;
 use crate::error::LedgerError;
 use crate::logs::Logs;
+use crate::model::quota::Quota;
 use crate::serving::Serving;
 use crate::witnesses::Witnessed;
 
@@ -57,11 +61,20 @@ pub(crate) struct Api {
     clock: Clock,
     pages: Pages,
     shutdown: CancellationToken,
+    /// `None`: every tenant may append as much as the service takes.
+    quota: Option<Arc<Mutex<Quota>>>,
 }
 
 impl Api {
     /// Of a service that starts.
-    pub(crate) fn new(logs: Logs, waits: Waits, serving: Serving, chassis: &Chassis) -> Self {
+    pub(crate) fn new(
+        logs: Logs,
+        waits: Waits,
+        serving: Serving,
+        records_per_second: Option<NonZeroU32>,
+        chassis: &Chassis,
+    ) -> Self {
+        let quota = records_per_second.map(|records| Arc::new(Mutex::new(Quota::new(records))));
         Self {
             logs,
             waits,
@@ -69,6 +82,7 @@ impl Api {
             clock: chassis.clock.clone(),
             pages: chassis.pages.clone(),
             shutdown: chassis.shutdown.clone(),
+            quota,
         }
     }
 

@@ -36,7 +36,7 @@ async fn api(db: &TestDatabase) -> (Api, tempfile::TempDir) {
         epochs: Some(epochs.clone()),
         ..Waits::default()
     };
-    let api = Api::new(logs.clone(), waits, serving, &chassis);
+    let api = Api::new(logs.clone(), waits, serving, None, &chassis);
     let authority = Caller::of_deployment("services/authority", [Role::Service]);
     for tenant in ["tenants/acme", "tenants/beta"] {
         let tenant = tenant.to_owned();

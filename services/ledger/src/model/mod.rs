@@ -4,4 +4,5 @@ pub(crate) mod access;
 pub(crate) mod anchoring;
 pub(crate) mod epoch;
 pub(crate) mod producer;
+pub(crate) mod quota;
 pub(crate) mod rest;
