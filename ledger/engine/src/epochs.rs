@@ -8,7 +8,7 @@
 
 use std::ops::RangeInclusive;
 
-use counterfoil_tlog::Hash;
+use counterfoil_tlog::{Hash, VerifierKey, checkpoint};
 
 use crate::faults::{self, FaultPoint};
 use crate::{Engine, EngineError, Log, LogId};
@@ -28,6 +28,24 @@ pub struct LogHead {
     pub size: u64,
     /// Root over them.
     pub root: Hash,
+    /// What the log's key has signed for it, if nothing has changed in the database since.
+    pub checkpoint: String,
+}
+
+impl LogHead {
+    /// Whether size and root are those that the log's key has signed.
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        let Ok(vkey) = VerifierKey::parse(&self.vkey) else {
+            return false;
+        };
+        let signed = checkpoint::open(self.checkpoint.as_bytes(), &vkey, &[]);
+        signed.is_ok_and(|signed| {
+            let said = &signed.checkpoint;
+            (said.origin.as_str(), said.size, said.root)
+                == (self.origin.as_str(), self.size, self.root)
+        })
+    }
 }
 
 /// A head of a log that was taken into an epoch.

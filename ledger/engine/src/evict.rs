@@ -129,13 +129,15 @@ impl Log {
         let path = path.ok_or_else(|| damaged("there is no such bundle".to_owned()))?;
         let bytes: Vec<&[u8]> = entries.iter().map(|entry| entry.bytes.as_slice()).collect();
         let expected = encode_entries(&bytes).map_err(|error| damaged(error.to_string()))?;
-        let there = copy.read(&self.info().tenant, &path.to_string()).await?;
-        if there.as_ref() == Some(&expected) {
-            Ok(())
-        } else {
-            Err(damaged(format!(
-                "the published {path} is not there, or is another one"
-            )))
+        // A store may answer with something else once.
+        for _ in 0..2 {
+            let there = copy.read(&self.info().tenant, &path.to_string()).await?;
+            if there.as_ref() == Some(&expected) {
+                return Ok(());
+            }
         }
+        Err(damaged(format!(
+            "the published {path} is not there, or is another one"
+        )))
     }
 }

@@ -232,11 +232,15 @@ impl Epochs {
         }
         let engine = self.logs.engine();
         let kept = engine.closed_anchor_epoch(number).await?;
-        let Some(AnchorEpoch {
+        let Some(kept) = kept.filter(|kept| kept.number == number) else {
+            return Ok(None);
+        };
+        let stated = anchoring::payload(&kept)?;
+        let AnchorEpoch {
             secret,
             index: Some(index),
             ..
-        }) = kept.filter(|kept| kept.number == number)
+        } = kept
         else {
             return Ok(None);
         };
@@ -246,6 +250,15 @@ impl Epochs {
             Ok::<_, anchoring::NoEpoch>((map, heads))
         });
         let (map, heads) = making.await.map_err(|_| EngineError::Closed)??;
+        // What is kept of an epoch is not signed; what its record says is. Nothing is proved by what does not fit.
+        if map.root().as_bytes().as_slice() != stated.map_root {
+            tracing::error!(
+                alarm = "NOT_ANCHORED",
+                number,
+                "what the database has of the epoch is not what was anchored"
+            );
+            return Ok(None);
+        }
         let epoch = Arc::new(Epoch {
             number,
             index,

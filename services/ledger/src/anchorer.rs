@@ -133,7 +133,14 @@ impl Anchorer {
             return Ok(None);
         }
         let last = self.last(newest).await?;
-        let heads = anchoring::heads(&anchored, now);
+        let (heads, unsigned) = anchoring::heads(&anchored, now);
+        for origin in unsigned {
+            tracing::error!(
+                alarm = "NOT_ANCHORED",
+                origin,
+                "the head of the log is not what its key has signed; it is not anchored"
+            );
+        }
         let secret = secrets::random().map_err(|error| LedgerError::Secret(error.to_string()))?;
         let now_ms = self.clock.now_ms();
         // Half a second of hashing for ten thousand logs.

@@ -418,7 +418,7 @@ pub(crate) fn read(entry: &StoredEntry) -> Result<(Record, Payload), LedgerError
     Ok((record, payload))
 }
 
-fn unreadable(index: u64, reason: impl std::fmt::Display) -> LedgerError {
+pub(crate) fn unreadable(index: u64, reason: impl std::fmt::Display) -> LedgerError {
     LedgerError::Unreadable {
         index,
         reason: reason.to_string(),

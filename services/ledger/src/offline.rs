@@ -107,7 +107,8 @@ impl Offline {
     }
 
     /// The tenants whose logs can be recovered, if anything of them is lost: those that the database knows, those that are published,
-    /// and those that the producers wrote for. The anchor log is among them.
+    /// and those that the producers wrote for. The anchor log is the last of them: replicas that run meanwhile must not anchor heads of logs
+    /// that are not back yet.
     ///
     /// # Errors
     /// When database, object store or an outbox cannot be read.
@@ -122,12 +123,11 @@ impl Offline {
         }
         // No producer but this service writes to the anchor log: a key of it, and anything that was signed with it, is all that tells.
         let anchor = origin_of(&self.deployment, ANCHOR);
-        if self.engine.has_key(&anchor)?
-            && (self.high_water.has(&anchor) || self.journal.has(&anchor))
-        {
-            all.insert(ANCHOR.to_owned());
-        }
-        Ok(all.into_iter().collect())
+        let was_there = self.engine.has_key(&anchor)?
+            && (self.high_water.has(&anchor) || self.journal.has(&anchor));
+        let has_anchor = all.remove(ANCHOR) || was_there;
+        let last = has_anchor.then(|| ANCHOR.to_owned());
+        Ok(all.into_iter().chain(last).collect())
     }
 
     /// Entries of a tenant's log.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use counterfoil_chassis::{CancellationToken, Clock, db::Database};
 use counterfoil_engine::{EngineError, Log, Publication, ScrubPlace, ScrubStep, Scrubbed};
 use counterfoil_evidence::catalogue::Payload;
+use counterfoil_evidence::record::decode_entry;
 use counterfoil_evidence::v1::LogScrubbed;
 use counterfoil_tlog::hash::sha256;
 use prost::{Message, Name};
@@ -123,7 +124,7 @@ impl Scrubber {
     ) -> Result<Option<Scrub>, LedgerError> {
         let log = logs.get(&due.tenant).await?;
         match &due.unstated {
-            Some(_) if log.stopped().await?.is_some() => Ok(None),
+            Some(_) if log.stopped().await?.is_some() => Ok(Some(afresh(due, now_ms))),
             Some(bytes) => {
                 state(logs, &log, bytes).await?;
                 Ok(Some(self.stated(due)))
@@ -149,7 +150,7 @@ impl Scrubber {
         now_ms: i64,
     ) -> Result<Option<Scrub>, LedgerError> {
         if log.stopped().await?.is_some() {
-            return Ok(None);
+            return Ok(Some(afresh(due, now_ms)));
         }
         let place = due.place.as_deref().and_then(ScrubPlace::from_bytes);
         let begun = place.as_ref().and(due.started_at_ms);
@@ -193,6 +194,17 @@ impl Scrubber {
     }
 }
 
+/// Of a log that was stopped: somebody looks at it already, and what was hashed before says nothing of it once it goes on.
+fn afresh(due: &Scrub, now_ms: i64) -> Scrub {
+    Scrub {
+        due_at_ms: now_ms + RETRY_MS,
+        started_at_ms: None,
+        place: None,
+        unstated: None,
+        ..due.clone()
+    }
+}
+
 /// What is stated of a round; `None`: the log has nothing new since the round before but its statement.
 async fn round(
     log: &Log,
@@ -211,6 +223,15 @@ async fn round(
     let (round, from_size) = last.map_or((1, 0), |last| (last.round + 1, last.to_size));
     let counts = log.type_counts(from_size, scrubbed.size).await?;
     let is_new = counts.iter().any(|count| count.record_type != name);
+    // Clocks of replicas differ, and go back; the times of entries do not. A round begins when all that it hashes is there.
+    let newest = match scrubbed.size.checked_sub(1) {
+        Some(index) => log.entry(index).await?,
+        None => None,
+    };
+    let newest = newest.map(|stored| decode_entry(&stored.bytes)).transpose();
+    let newest = newest.map_err(|error| logs::unreadable(scrubbed.size, error))?;
+    let started_ms = started_ms.max(newest.map_or(0, |entry| entry.recorded_at_ms));
+    let ended_ms = ended_ms.max(started_ms);
     Ok(is_new.then(|| LogScrubbed {
         round,
         from_size,

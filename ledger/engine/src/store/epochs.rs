@@ -17,7 +17,7 @@ impl Store {
     pub(crate) async fn heads(&self) -> Result<Vec<LogHead>, EngineError> {
         let mut reading = self.reading_heads().await?;
         sqlx::query(
-            "SELECT logs.log_id, logs.tenant, logs.origin, logs.vkey, log_heads.size, log_heads.root \
+            "SELECT logs.log_id, logs.tenant, logs.origin, logs.vkey, log_heads.size, log_heads.root, log_heads.checkpoint \
              FROM logs JOIN log_heads ON log_heads.log_id = logs.log_id ORDER BY logs.log_id",
         )
         .fetch_all(&mut *reading)
@@ -32,6 +32,7 @@ impl Store {
                 vkey: get(row, "vkey")?,
                 size: number(row, "size")?,
                 root: Hash(fixed(row, "root")?),
+                checkpoint: get(row, "checkpoint")?,
             })
         })
         .collect()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use counterfoil_tlog::checkpoint;
 use counterfoil_tlog::hash::leaf_hash;
 use counterfoil_tlog::tile::{TILE_WIDTH, TileKind, TilePath, decode_entries};
 use futures::future::try_join_all;
@@ -68,6 +69,7 @@ impl Store {
             return Err(EngineError::damaged(&log.origin, "entries are missing"));
         }
         transaction.commit().await.map_err(failed)?;
+        self.wrote(gone.rows_affected());
         Ok(true)
     }
 
@@ -128,6 +130,9 @@ impl Store {
             if entry.bytes.is_empty() && entry.index < mark {
                 wanted.entry(entry.index / BUNDLE).or_default().push(entry);
             }
+        }
+        if wanted.is_empty() {
+            return Ok(());
         }
         let Some(copy) = &self.copy else {
             return Err(EngineError::Publication {
@@ -201,11 +206,16 @@ async fn read_from(
         return Ok(Err("there is no such bundle".to_owned()));
     };
     let Some(bytes) = copy.read(&log.tenant, &path.to_string()).await? else {
-        // A copy without a checkpoint is another place, or not there yet: nothing is known of this one.
-        if copy.checkpoint(&log.tenant).await?.is_none() {
+        // A copy that has not come so far is another place, or an older one: nothing is known of the one that had it.
+        let is_behind = match copy.checkpoint(&log.tenant).await? {
+            None => true,
+            Some(note) => checkpoint::open(&note, &log.vkey, &[])
+                .is_ok_and(|signed| signed.checkpoint.size < size),
+        };
+        if is_behind {
             return Err(EngineError::Publication {
                 step: "read evicted entries",
-                message: "the configured copy has nothing of this log".to_owned(),
+                message: format!("the configured copy has less than {size} entries of this log"),
             });
         }
         return Ok(Err(format!("{path} is not there")));

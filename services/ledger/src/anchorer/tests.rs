@@ -14,6 +14,7 @@ use counterfoil_tlog::sparse_map::key_of;
 use prost::Message as _;
 
 use super::*;
+use crate::store::conformance::tamper;
 use crate::{Config, Offline};
 
 const NOW_MS: i64 = 1_800_000_000_000;
@@ -22,8 +23,7 @@ const NOW_MS: i64 = 1_800_000_000_000;
 struct Opened {
     logs: Logs,
     clock: TestClock,
-    // Its database and background work live as long.
-    _chassis: counterfoil_chassis::Chassis,
+    chassis: counterfoil_chassis::Chassis,
 }
 
 impl Opened {
@@ -111,7 +111,7 @@ async fn open_with(
     Opened {
         logs,
         clock,
-        _chassis: chassis,
+        chassis,
     }
 }
 
@@ -303,6 +303,36 @@ both_engines! {
             heads.insert(tenant, opened.head(tenant).await);
         }
         opened.proves(&epochs[2], &heads).await;
+        opened.close().await;
+    }
+
+    async fn what_no_key_has_signed_is_not_anchored_nor_proved(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(&db, folder.path()).await;
+        for tenant in ["acme", "beta"] {
+            opened.logs.create(tenant).await.unwrap();
+        }
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(1));
+        let anchored = BTreeMap::from([("acme", opened.head("acme").await)]);
+        // A row that somebody changed, or that rots: its head seems to be further than anybody has signed.
+        tamper(&opened.chassis.db, "UPDATE log_heads SET size = size + 7 WHERE log_id = (SELECT log_id FROM logs WHERE tenant = 'acme')").await;
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), None);
+        opened.grow("beta").await;
+        // The clock goes back; epochs do not.
+        opened.clock.set_ms(NOW_MS - 60_000);
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(2));
+        let epochs = opened.epochs().await;
+        assert!(epochs[1].anchored_at_ms >= epochs[0].anchored_at_ms);
+        let heads = BTreeMap::from([("acme", anchored["acme"].clone()), ("beta", opened.head("beta").await)]);
+        opened.proves(&epochs[1], &heads).await;
+        // Nothing is proved by what is kept of an epoch, unless it is what was stated.
+        let epochs = Epochs::new(opened.logs.clone());
+        let log = opened.logs.get("beta").await.unwrap();
+        let anchor = epochs.anchor().await.unwrap().unwrap();
+        assert!(epochs.prove(&anchor, &log, 2).await.unwrap().is_some());
+        tamper(&opened.chassis.db, "UPDATE log_anchored_heads SET size = size + 1").await;
+        let epochs = Epochs::new(opened.logs.clone());
+        assert_eq!(epochs.prove(&anchor, &log, 2).await.unwrap(), None);
         opened.close().await;
     }
 

@@ -56,6 +56,8 @@ pub(crate) struct Last {
     pub(crate) hash: [u8; 32],
     /// Logs that it has.
     pub(crate) log_count: u64,
+    /// Its time.
+    pub(crate) anchored_at_ms: i64,
 }
 
 impl Last {
@@ -65,6 +67,7 @@ impl Last {
             number: anchored.epoch,
             hash: sha256(&anchored.encode_to_vec()).0,
             log_count: anchored.log_count,
+            anchored_at_ms: anchored.anchored_at_ms,
         }
     }
 }
@@ -77,25 +80,36 @@ pub(crate) struct Next {
     pub(crate) changed: Vec<AnchoredHead>,
 }
 
-/// The heads that the next epoch has: those of now, and never a smaller one than was anchored. Of a log that fell back, whoever writes
-/// it next finds out; here its last head stays.
-pub(crate) fn heads(anchored: &[AnchoredHead], now: Vec<LogHead>) -> Vec<AnchoredHead> {
+/// The heads that the next epoch has: those of now, never a smaller one than was anchored, and none that its log has not signed, because
+/// what is anchored stays so. Of a log that fell back or is damaged, whoever writes it next finds out; here its last head stays. Beside
+/// them the origins of those that are not signed.
+pub(crate) fn heads(
+    anchored: &[AnchoredHead],
+    now: Vec<LogHead>,
+) -> (Vec<AnchoredHead>, Vec<String>) {
     let known: HashMap<LogId, &AnchoredHead> =
         anchored.iter().map(|head| (head.log, head)).collect();
     let tenants = now
         .into_iter()
         .filter(|head| head.tenant != ANCHOR && head.size > 0);
-    tenants
-        .map(|head| match known.get(&head.log) {
-            Some(known) if known.size >= head.size => (*known).clone(),
-            _ => AnchoredHead {
+    let (mut heads, mut unsigned) = (Vec::new(), Vec::new());
+    for head in tenants {
+        let known = known.get(&head.log).map(|known| (*known).clone());
+        if known.as_ref().is_some_and(|known| known.size >= head.size) {
+            heads.extend(known);
+        } else if head.is_signed() {
+            heads.push(AnchoredHead {
                 log: head.log,
                 origin: head.origin,
                 size: head.size,
                 root: head.root,
-            },
-        })
-        .collect()
+            });
+        } else {
+            heads.extend(known);
+            unsigned.push(head.origin);
+        }
+    }
+    (heads, unsigned)
 }
 
 /// The epoch after `last`, if a head has changed since `anchored`.
@@ -124,7 +138,8 @@ pub(crate) fn next(
         prev_epoch_hash: last.hash.to_vec(),
         map_root: map(&secret, heads)?.root().as_bytes().to_vec(),
         log_count: found,
-        anchored_at_ms: now_ms,
+        // Clocks of replicas differ, and go back; epochs do not.
+        anchored_at_ms: now_ms.max(last.anchored_at_ms),
     };
     let epoch = AnchorEpoch {
         number: payload.epoch,

@@ -1,6 +1,6 @@
 //! What the tables do, the same on both engines.
 
-use counterfoil_chassis::{both_engines, testing::TestDatabase};
+use counterfoil_chassis::{both_engines, db::Engine, testing::TestDatabase};
 
 use super::scrubs::{Scrub, Scrubs};
 use super::*;
@@ -77,4 +77,16 @@ both_engines! {
         assert_eq!(schema(&db, &[1; 32]).await.unwrap().as_deref(), Some(b"set".as_slice()));
         assert_eq!(schema(&db, &[2; 32]).await.unwrap(), None);
     }
+}
+
+/// Changes what the database has, past everything that watches over it.
+pub(crate) async fn tamper(db: &Database, sql: &'static str) {
+    let mut tx = db.write_tx("acme").await.unwrap();
+    if db.engine() == Engine::Postgres {
+        let logs = "SELECT set_config('counterfoil.logs', '1,2,3', true)";
+        sqlx::query(logs).execute(tx.conn()).await.unwrap();
+    }
+    let changed = sqlx::query(sql).execute(tx.conn()).await.unwrap();
+    assert!(changed.rows_affected() > 0);
+    tx.commit().await.unwrap();
 }

@@ -3,7 +3,7 @@
 //! Producers and schemas belong to the deployment, not to a tenant; statements name theirs.
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 pub(crate) mod scrubs;
 
 use std::collections::BTreeSet;
