@@ -180,8 +180,18 @@ async fn a_database_from_before_there_were_labels_gets_the_same_ones() {
         let fixture = filled(&database).await;
         let written = labels(&database).await;
         assert!(written.len() > 500, "{}", written.len());
-        let mut before = String::from(
-            "DROP TABLE log_labels; DELETE FROM log_migrations WHERE version >= 4; \
+        let mut before = String::from(match database.name {
+            "sqlite" => {
+                "DROP TRIGGER log_heads_keep_evicted; DROP TRIGGER log_entries_keep_update; \
+                 CREATE TRIGGER log_entries_keep_update BEFORE UPDATE ON log_entries BEGIN SELECT RAISE(ABORT, 'never'); END;"
+            }
+            _ => {
+                "DROP TRIGGER log_heads_keep_evicted ON log_heads; DROP FUNCTION log_heads_keep_evicted;"
+            }
+        });
+        before.push_str(
+            "ALTER TABLE log_heads DROP COLUMN evicted; DROP TABLE log_cosignatures; DROP TABLE log_anchored_heads; \
+             DROP TABLE log_anchor_epochs; DROP TABLE log_labels; DELETE FROM log_migrations WHERE version >= 4; \
              CREATE TABLE log_subjects (log_id BIGINT NOT NULL, subject BYTEA NOT NULL, idx BIGINT NOT NULL); \
              CREATE INDEX log_entries_by_type ON log_entries (log_id, record_type, idx); \
              CREATE INDEX log_entries_by_stream ON log_entries (log_id, stream, idx);",
