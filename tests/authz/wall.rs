@@ -53,9 +53,15 @@ const OTHER_KEYS: [(&str, &str); 15] = [
     ("ledger.log_labels_pkey", "of a log, by its number"),
     ("ledger.log_streams_pkey", "of a log, by its number"),
 ];
-const MORE_KEYS: [(&str, &str); 2] = [
+const MORE_KEYS: [(&str, &str); 5] = [
     ("ledger.log_producer_keys_pkey", "of a log, by its number"),
     ("ledger.log_tiles_pkey", "of a log, by its number"),
+    (
+        "ledger.log_anchor_epochs_pkey",
+        "of the deployment, and seen by nobody who works for one tenant",
+    ),
+    ("ledger.log_anchored_heads_pkey", "of a log, by its number"),
+    ("ledger.log_cosignatures_pkey", "of a log, by its number"),
 ];
 
 async fn rows(governed: &Governed, sql: &str) -> Vec<Vec<String>> {
