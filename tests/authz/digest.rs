@@ -21,8 +21,8 @@ pub struct Databases {
     postgres: bool,
 }
 
-/// What the ledger anchors by itself whenever the head of any log has changed.
-const BY_ITSELF: [&str; 2] = ["log_anchor_epochs", "log_anchored_heads"];
+/// What the ledger does by itself: it anchors whenever the head of any log has changed, and takes each log in to be hashed again.
+const BY_ITSELF: [&str; 3] = ["log_anchor_epochs", "log_anchored_heads", "scrubs"];
 
 impl Databases {
     /// One file a service in `data_dir`, or one schema a service at `url`.
