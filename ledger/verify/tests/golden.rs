@@ -5,17 +5,16 @@
 mod support;
 
 use counterfoil_verify::bundle::{BundleReader, Limits};
-use counterfoil_verify::{Options, Status, Trust, Verdict, report, verify};
+use counterfoil_verify::{Options, Status, Verdict, report, verify};
+use support::anchor::Case;
 
 #[test]
 fn a_good_bundle_passes_every_check_and_its_report_adds_up() {
-    let log = support::cycle::build(60);
-    let dir = tempfile::tempdir().unwrap();
-    let target = dir.path().join("bundle");
-    log.write(&target);
-    assert!(log.size() > 256, "{} entries: no full tile", log.size());
-    let bundle = BundleReader::open(&target, &Limits::default()).unwrap();
-    let trust = Trust::parse(log.trust(&[1, 100, 256, log.size()]).as_bytes()).unwrap();
+    let case = Case::of(support::cycle::build(60)).grown(&[100, 256]);
+    let size = case.log.size();
+    assert!(size > 256, "{size} entries: no full tile");
+    let bundle = BundleReader::open(&case.bundle(|_| {}), &Limits::default()).unwrap();
+    let trust = case.trust(&[1, 100, 256, size]);
     let found = verify(&bundle, &trust, &Options::default()).unwrap();
     for check in &found.checks {
         assert_eq!(check.status, Status::Pass, "{}", report::check_line(check));

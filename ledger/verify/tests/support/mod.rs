@@ -13,6 +13,7 @@
 )]
 
 pub mod agents;
+pub mod anchor;
 pub mod authority;
 pub mod cycle;
 pub mod estate;
