@@ -15,7 +15,7 @@ use crate::copy_check::CopyCheck;
 use crate::engine::Shared;
 use crate::kept::KeptReceipt;
 use crate::key_book::KeyBook;
-use crate::labels::{BUNDLE, LabelRow, LabelSum, Labels, label_rows};
+use crate::labels::{BUNDLE, LabelRow, LabelSum, Labels, RUN, label_rows};
 use crate::model::{StoredEntry, StreamHead};
 use crate::sequencer::check_link;
 use crate::state::{FullTile, TileEdge};
@@ -405,6 +405,10 @@ impl<'a> Replay<'a> {
     /// What the stored rows sum up to.
     async fn stored_labels(&self, shared: &Shared) -> Result<LabelSum, EngineError> {
         let mut sum = LabelSum::default();
+        let run = self.frontier.size() / BUNDLE / RUN;
+        let last = shared.store.last_subjects(self.info.id, run).await?;
+        // The rows of the run itself are read below, where they should not be.
+        sum.add_last(&last, u64::MAX);
         let mut last: Option<LabelRow> = None;
         loop {
             let page = shared

@@ -17,7 +17,7 @@ use prost::Message;
 
 use crate::copy_check::CopyCheck;
 use crate::engine::Shared;
-use crate::labels::{BUNDLE, LabelRow, LabelSum, Labels, label_rows};
+use crate::labels::{BUNDLE, LabelRow, LabelSum, Labels, RUN, label_rows};
 use crate::model::StoredEntry;
 use crate::sequencer::check_link;
 use crate::state::FullTile;
@@ -75,9 +75,10 @@ struct Kept {
     done: Vec<u8>,
     #[prost(bytes = "vec", optional, tag = "4")]
     last_leaf: Option<Vec<u8>>,
-    #[prost(bytes = "vec", tag = "5")]
+    // 5 and 6 were sums of rows that there are no more: such a round begins anew.
+    #[prost(bytes = "vec", tag = "9")]
     expected: Vec<u8>,
-    #[prost(bytes = "vec", tag = "6")]
+    #[prost(bytes = "vec", tag = "10")]
     stored: Vec<u8>,
     #[prost(bytes = "vec", optional, tag = "7")]
     label: Option<Vec<u8>>,
@@ -370,11 +371,15 @@ impl Round<'_> {
                 .await?;
             // The log may have grown since the round began.
             rows.iter()
-                .filter(|row| row.n < full)
+                .filter(|row| row.is_below(full))
                 .for_each(|row| self.place.stored.add(row));
             match rows.into_iter().next_back() {
                 Some(row) => self.place.label = Some((row.label, row.n)),
-                None => return Ok(true),
+                None => {
+                    let last = store.last_subjects(self.info.id, full / RUN).await?;
+                    self.place.stored.add_last(&last, full);
+                    return Ok(true);
+                }
             }
         }
         Ok(false)

@@ -17,11 +17,14 @@ use support::{Database, Fixture, databases, fixture, lifecycle, ownership, recei
 /// Commits that end inside of a bundle, at its end, and beyond.
 const COMMITS: [usize; 5] = [100, 153, 1, 400, 50];
 
-/// A log of 707 entries of three streams, with subjects that many, few and single entries have.
-async fn filled(database: &Database) -> Fixture {
+/// The same, and then so many that they fill a run of 16 bundles, with one that ends inside of it.
+const RUN_COMMITS: [usize; 8] = [100, 153, 1, 400, 50, 3000, 1000, 250];
+
+/// A log of three streams, with subjects that many, few and single entries have.
+async fn filled(database: &Database, commits: &[usize]) -> Fixture {
     let mut fixture = fixture(database).await;
     let mut number = 0_u64;
-    for commit in COMMITS {
+    for &commit in commits {
         let records = (0..commit).map(|_| {
             number += 1;
             let few = format!("accounts/{}", number % 61);
@@ -56,7 +59,7 @@ fn filters() -> Vec<EntryFilter> {
     let types = ["OwnershipSet", "TenantLifecycleChanged"];
     let types = types.map(|name| Some(format!("counterfoil.evidence.v1.{name}")));
     let streams = ["inventory", "none"].map(|name| Some(name.to_owned()));
-    let subjects = ["all", "accounts/7", "items/300", "items/706"];
+    let subjects = ["all", "accounts/7", "items/300", "items/706", "items/4950"];
     let subjects = subjects.map(|name| Some(name.to_owned()));
     let mut filters = Vec::new();
     for record_type in [None].into_iter().chain(types) {
@@ -79,13 +82,29 @@ async fn everything(log: &Log) -> Vec<StoredEntry> {
 
 #[tokio::test]
 async fn a_filter_finds_what_reading_all_finds() {
+    let ranges = [(0, 707, 1000), (0, 707, 7), (250, 520, 1000), (600, 600, 9)];
+    finds(&COMMITS, 707, &ranges).await;
+}
+
+#[tokio::test]
+async fn a_filter_finds_what_a_full_run_has() {
+    let ranges = [
+        (0, 4957, 5000),
+        (0, 4957, 7),
+        (3000, 4300, 90),
+        (4090, 4100, 90),
+        (4500, 4957, 1000),
+    ];
+    finds(&RUN_COMMITS, 4957, &ranges).await;
+}
+
+async fn finds(commits: &[usize], size: usize, ranges: &[(u64, u64, u32)]) {
     for database in databases() {
-        let fixture = filled(&database).await;
+        let fixture = filled(&database, commits).await;
         let all = everything(&fixture.log).await;
-        assert_eq!(all.len(), 707);
+        assert_eq!(all.len(), size);
         for filter in filters() {
-            for (from, end, limit) in [(0, 707, 1000), (0, 707, 7), (250, 520, 1000), (600, 600, 9)]
-            {
+            for &(from, end, limit) in ranges {
                 let expected: Vec<_> = all
                     .iter()
                     .filter(|entry| (from..end).contains(&entry.index) && passes(&filter, entry))
@@ -106,7 +125,7 @@ async fn a_filter_finds_what_reading_all_finds() {
 #[tokio::test]
 async fn the_last_of_each_and_how_many_are_what_reading_all_says() {
     for database in databases() {
-        let fixture = filled(&database).await;
+        let fixture = filled(&database, &COMMITS).await;
         let all = everything(&fixture.log).await;
         for size in [0, 3, 4, 255, 256, 257, 511, 512, 700, 707] {
             let below = &all[..usize::try_from(size).unwrap()];
@@ -177,9 +196,11 @@ async fn labels(database: &Database) -> Vec<(Vec<u8>, i64, Vec<u8>)> {
 #[tokio::test]
 async fn a_database_from_before_there_were_labels_gets_the_same_ones() {
     for database in databases() {
-        let fixture = filled(&database).await;
+        let fixture = filled(&database, &RUN_COMMITS).await;
         let written = labels(&database).await;
-        assert!(written.len() > 500, "{}", written.len());
+        let of_run = written.iter().filter(|(label, ..)| label.len() == 1);
+        let of_bundles = written.iter().filter(|(label, ..)| label.is_empty());
+        assert_eq!((of_run.count(), of_bundles.count()), (256, 3));
         let mut before = String::from(match database.name {
             "sqlite" => {
                 "DROP TRIGGER log_heads_keep_evicted; DROP TRIGGER log_entries_keep_update; \

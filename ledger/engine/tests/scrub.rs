@@ -16,14 +16,17 @@ const SIZE: u64 = 600;
 
 async fn filled(database: &Database) -> Fixture {
     let mut fixture = fixture(database).await;
-    let missing = SIZE - support::REGISTRATIONS;
-    let records = (0..missing).map(|number| {
+    add(&mut fixture, SIZE - support::REGISTRATIONS).await;
+    fixture
+}
+
+async fn add(fixture: &mut Fixture, entries: u64) {
+    let records = (0..entries).map(|number| {
         let subject = format!("accounts/{}", number % 7);
         fixture.inventory.next(&ownership(number), &[&subject])
     });
     let records = records.collect();
     receipts(fixture.log.append(records).await.unwrap());
-    fixture
 }
 
 fn publication(folder: &Path) -> Publication {
@@ -74,6 +77,28 @@ async fn a_round_hashes_everything_in_steps_while_the_log_grows() {
         assert_eq!(grown.size, SIZE + 1);
         assert!(steps > 3, "{steps}");
         assert_eq!(fixture.log.stopped().await.unwrap(), None);
+        fixture.engine.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_round_ends_well_though_a_run_becomes_full_meanwhile() {
+    for database in databases() {
+        let mut fixture = fixture(&database).await;
+        add(&mut fixture, 4000 - support::REGISTRATIONS).await;
+        let ScrubStep::Going(first) = fixture.log.scrub(None, 3, None).await.unwrap() else {
+            panic!("three bundles are not all of it");
+        };
+        add(&mut fixture, 200).await;
+        let rest = fixture.log.scrub(Some(&first), 100, None).await;
+        assert!(matches!(
+            rest,
+            Ok(ScrubStep::Whole(Scrubbed { size: 4000, .. }))
+        ));
+        let (whole, _) = round(&fixture.log, None).await.unwrap();
+        assert_eq!(whole.size, 4200);
+        let report = fixture.log.fsck().await.unwrap();
+        assert!(report.is_clean(), "{report:?}");
         fixture.engine.close().await;
     }
 }
@@ -153,6 +178,10 @@ async fn labels_that_are_changed_gone_or_invented_are_found() {
         "UPDATE log_labels SET places = x'07' WHERE label = CAST('stream/ledger' AS BLOB)",
         "DELETE FROM log_labels WHERE label = CAST('stream/inventory' AS BLOB) AND n = 1",
         "INSERT INTO log_labels VALUES (1, CAST('type/x' AS BLOB), 0, x'07')",
+        "UPDATE log_labels SET places = substr(places, 10) WHERE label = x'' AND n = 0",
+        "UPDATE log_labels SET places = CAST(substr(places, 10) || substr(places, 1, 9) AS BLOB) WHERE label = x'' AND n = 0",
+        "DELETE FROM log_labels WHERE label = x'' AND n = 0",
+        "INSERT INTO log_labels VALUES (1, x'07', 0, zeroblob(9))",
     ] {
         found(change, "the stored labels are not those of the entries").await;
     }

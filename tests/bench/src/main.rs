@@ -68,6 +68,12 @@ enum Scenario {
         /// Samples of each.
         #[arg(long, default_value_t = 5)]
         samples: usize,
+        /// On this engine only.
+        #[arg(long)]
+        engine: Option<ledger::Engine>,
+        /// Only this; for a profile.
+        #[arg(long)]
+        only: Option<ledger::Part>,
     },
     /// Very many logs in one process, on both engines.
     Logs {
@@ -101,6 +107,10 @@ enum Scenario {
     },
 }
 
+/// As the services have it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -110,7 +120,11 @@ fn main() -> anyhow::Result<()> {
         Some(Scenario::Cycle { runs }) => runtime.block_on(cycle::run(runs)),
         Some(Scenario::Decisions { items }) => runtime.block_on(decisions::run(items)),
         Some(Scenario::Ingest { grants }) => runtime.block_on(ingest::run(grants)),
-        Some(Scenario::Ledger { samples }) => runtime.block_on(ledger::run(samples)),
+        Some(Scenario::Ledger {
+            samples,
+            engine,
+            only,
+        }) => runtime.block_on(ledger::run(samples, engine, only)),
         Some(Scenario::Logs { logs, samples }) => {
             runtime.block_on(ledger::logs::run(logs, samples))
         }

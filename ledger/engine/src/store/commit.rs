@@ -6,6 +6,7 @@ use counterfoil_tlog::Hash;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use super::rows::{Kind, Statement, Together, Value};
+use super::subjects::LogLabel;
 use super::{Dialect, Store, to_db};
 use crate::faults::{FaultPoint, Faults, Verdict};
 use crate::labels::{LabelRow, Labels};
@@ -147,7 +148,7 @@ impl Store {
         }
     }
 
-    /// Moves the heads, if they are still those that the batch continues, and inserts what is new: one round trip. The rows that were
+    /// Moves the heads, if they are still those that the batch continues, and inserts what is new. The rows that were
     /// written, as far as they were counted.
     async fn write(
         &self,
@@ -155,10 +156,11 @@ impl Store {
         logs: &[LogCommit],
         stopped: Stopped,
     ) -> Result<u64, CommitError> {
-        let (together, expected) = self.gather(logs, stopped).map_err(CommitError::Failed)?;
-        // Lone records come in few forms, each again and again.
-        let again = logs.iter().map(|log| log.entries.len()).sum::<usize>() == 1;
-        let done = together.execute(transaction, again).await;
+        let labels = self.labels_of(transaction, logs).await;
+        let labels = labels.map_err(CommitError::Failed)?;
+        let gathered = self.gather(logs, &labels, stopped);
+        let (together, expected) = gathered.map_err(CommitError::Failed)?;
+        let done = together.execute(transaction).await;
         if done.map_err(CommitError::at("write"))? == expected {
             Ok(expected)
         } else {
@@ -167,8 +169,15 @@ impl Store {
     }
 
     /// All that is written, and the rows that will be counted if the heads are still those that the batch continues.
-    fn gather(&self, logs: &[LogCommit], stopped: Stopped) -> Result<(Together, u64), EngineError> {
-        let mut together = Together::new(self.dialect);
+    fn gather(
+        &self,
+        logs: &[LogCommit],
+        labels: &[LogLabel<'_>],
+        stopped: Stopped,
+    ) -> Result<(Together, u64), EngineError> {
+        // Lone records come in few forms, each again and again.
+        let few = logs.iter().map(|log| log.entries.len()).sum::<usize>() == 1;
+        let mut together = Together::new(self.dialect, few);
         let mut rows_in_all = 0;
         let mut add = |statement: &Statement, rows: Vec<Vec<Value<'_>>>| {
             rows_in_all += rows.len() as u64;
@@ -179,12 +188,12 @@ impl Store {
             // In this order, and the rows of all statements are counted.
             Dialect::Sqlite => {
                 add(swap(stopped), head_rows(logs)?)?;
-                insert(logs, add)?;
+                insert(logs, labels, add)?;
                 Ok((together, rows_in_all))
             }
             // In no order, and the rows of the last statement are counted.
             Dialect::Postgres => {
-                insert(logs, &mut add)?;
+                insert(logs, labels, &mut add)?;
                 add(swap(stopped), head_rows(logs)?)?;
                 Ok((together, logs.len() as u64))
             }
@@ -243,6 +252,7 @@ fn head_rows(logs: &[LogCommit]) -> Result<Vec<Vec<Value<'_>>>, EngineError> {
 /// Entries, and what they are found by.
 fn insert<'a>(
     logs: &'a [LogCommit],
+    labels: &'a [LogLabel<'a>],
     mut add: impl FnMut(&Statement, Vec<Vec<Value<'a>>>) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     let entries = flatten(logs, |log| &log.entries);
@@ -259,7 +269,6 @@ fn insert<'a>(
         ])
     });
     add(&ENTRIES, rows.collect::<Result<_, EngineError>>()?)?;
-    let labels = flatten(logs, |log| &log.labels);
     let rows = labels.iter().map(|(log, row)| {
         Ok(vec![
             Value::Number(log.0),

@@ -175,7 +175,7 @@ impl Store {
             return Ok(false);
         }
         if !changed.is_empty() {
-            let mut together = Together::new(self.dialect);
+            let mut together = Together::new(self.dialect, false);
             let rows = changed.iter().map(|head| {
                 Ok(vec![
                     Value::Number(head.log.0),
@@ -186,10 +186,7 @@ impl Store {
             });
             let rows = rows.collect::<Result<Vec<_>, EngineError>>()?;
             together.add(&HEADS, &rows).map_err(failed)?;
-            together
-                .execute(&mut transaction, false)
-                .await
-                .map_err(failed)?;
+            together.execute(&mut transaction).await.map_err(failed)?;
         }
         transaction.commit().await.map_err(failed)?;
         Ok(true)

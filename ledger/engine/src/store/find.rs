@@ -61,7 +61,7 @@ impl Store {
         Ok(page)
     }
 
-    /// The last entry with a label below a size.
+    /// The last entry of a type or a stream below a size.
     pub(crate) async fn last_labelled(
         &self,
         log: &LogInfo,
@@ -156,7 +156,7 @@ impl Store {
         Ok(size / BUNDLE * BUNDLE)
     }
 
-    /// Where entries of a range have a label, ascending: those of the next bundles that have any.
+    /// Where entries of a range have a label, ascending: those of the next bundles or runs that have any.
     async fn places(
         &self,
         log: LogId,
@@ -165,6 +165,9 @@ impl Store {
     ) -> Result<Vec<u64>, EngineError> {
         if range.is_empty() {
             return Ok(Vec::new());
+        }
+        if let Label::Subject(key) = label {
+            return self.places_of_subject(log, key, &range).await;
         }
         let mut next = range.start / BUNDLE;
         loop {

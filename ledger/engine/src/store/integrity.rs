@@ -2,7 +2,8 @@
 
 use sqlx::AnyPool;
 
-use super::{Dialect, Store, get, number, pool, to_db};
+use super::subjects::label_row;
+use super::{Dialect, Store, get, pool, to_db};
 use crate::labels::LabelRow;
 use crate::{EngineError, LogId};
 
@@ -28,34 +29,29 @@ impl Store {
         Ok(found)
     }
 
-    /// The next rows of what the entries of full bundles are found by, in the order of their key.
+    /// The next rows of what the entries of full bundles and full runs are found by, in the order of their key. Left out are those that full
+    /// bundles have of subjects: they move while the log grows.
     pub(crate) async fn label_rows(
         &self,
         log: LogId,
         after: Option<&LabelRow>,
         limit: u32,
     ) -> Result<Vec<LabelRow>, EngineError> {
-        // Before every label there is, an empty one.
-        let (label, n) = after.map_or((&[] as &[u8], 0), |row| (row.label.as_slice(), row.n));
+        let last = after.map(|row| Ok((row.label.as_slice(), to_db(row.n)?)));
+        let (label, n) = last.unwrap_or(Ok((LabelRow::BUNDLE_SUBJECTS, i64::MAX)))?;
         sqlx::query(
             "SELECT label, n, places FROM log_labels WHERE log_id = $1 AND (label, n) > ($2, $3) \
              ORDER BY label, n LIMIT $4",
         )
         .bind(log.0)
         .bind(label)
-        .bind(to_db(n)?)
+        .bind(n)
         .bind(i64::from(limit))
         .fetch_all(&mut *self.reading(log).await?)
         .await
         .map_err(|error| EngineError::storage("read labels", &error))?
         .iter()
-        .map(|row| {
-            Ok(LabelRow {
-                label: get(row, "label")?,
-                n: number(row, "n")?,
-                places: get(row, "places")?,
-            })
-        })
+        .map(label_row)
         .collect()
     }
 }

@@ -12,6 +12,7 @@ mod integrity;
 mod logs;
 mod read;
 mod rows;
+mod subjects;
 mod wal;
 
 use std::ops::{Deref, DerefMut};

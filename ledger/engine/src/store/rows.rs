@@ -1,6 +1,7 @@
 //! Many rows of several tables, written in one step: a round trip to the database costs more than a row.
 //!
-//! SQLite takes the rows as they are and all statements in one text. PostgreSQL takes one array a column, so its text is the same for
+//! SQLite takes the rows as they are, in statements of few sizes, so that each text comes again and stays prepared: to prepare a row's text
+//! costs as much as to insert the row. PostgreSQL takes one array a column, so its text is the same for
 //! any number of rows and stays prepared; statements before the last are parts of its `WITH`. A column of bytes goes as one long value
 //! with an array of where each ends: as text every byte would take two, and be read letter by letter.
 
@@ -11,8 +12,9 @@ use sqlx::{Any, Arguments as _, AssertSqlSafe, Transaction};
 
 use super::Dialect;
 
-/// Most rows of one statement on SQLite, which has a limit of 32,766 values.
-const ROWS_PER_STATEMENT: usize = 500;
+/// Rows of one statement on SQLite, which has a limit of 32,766 values: as many as fit, then the rest in the same way. The prepared texts
+/// of a connection are kept up to a hundred; there are some five statements.
+const ROWS_PER_STATEMENT: [usize; 6] = [512, 128, 32, 8, 2, 1];
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,19 +47,36 @@ pub(super) struct Statement {
 
 /// Statements that are executed together, in the order they were added; on PostgreSQL in any, but for the last.
 pub(super) struct Together {
-    dialect: Dialect,
+    form: Form,
     texts: Vec<String>,
-    arguments: AnyArguments,
-    /// How many arguments there are.
+    /// One a text where they go one by one, else one for all.
+    arguments: Vec<AnyArguments>,
+    /// How many arguments of PostgreSQL there are.
     bound: usize,
 }
 
+/// How statements go to the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// SQLite, all in one text: for few rows, in few forms.
+    Text,
+    /// SQLite, one by one.
+    Texts,
+    /// PostgreSQL, as one statement.
+    With,
+}
+
 impl Together {
-    pub(super) fn new(dialect: Dialect) -> Self {
+    /// `few`: there are so few rows, and in so few forms, that all statements in one text come again.
+    pub(super) fn new(dialect: Dialect, few: bool) -> Self {
         Self {
-            dialect,
+            form: match (dialect, few) {
+                (Dialect::Sqlite, true) => Form::Text,
+                (Dialect::Sqlite, false) => Form::Texts,
+                (Dialect::Postgres, _) => Form::With,
+            },
             texts: Vec::new(),
-            arguments: AnyArguments::default(),
+            arguments: Vec::new(),
             bound: 0,
         }
     }
@@ -66,38 +85,51 @@ impl Together {
     pub(super) fn add(
         &mut self,
         statement: &Statement,
-        rows: &[Vec<Value<'_>>],
+        mut rows: &[Vec<Value<'_>>],
     ) -> Result<(), sqlx::Error> {
-        let most = match self.dialect {
-            Dialect::Sqlite => ROWS_PER_STATEMENT,
-            Dialect::Postgres => usize::MAX,
-        };
-        for rows in rows.chunks(most) {
-            let given = match self.dialect {
-                Dialect::Sqlite => self.values(statement.columns.len(), rows)?,
-                Dialect::Postgres => self.arrays(statement.columns, rows)?,
+        while !rows.is_empty() {
+            if self.form == Form::Texts || self.arguments.is_empty() {
+                self.arguments.push(AnyArguments::default());
+            }
+            let (these, rest) = rows.split_at(self.fitting(rows.len()));
+            let given = match self.form {
+                Form::With => self.arrays(statement.columns, these)?,
+                Form::Text | Form::Texts => self.values(statement.columns.len(), these)?,
             };
             let Statement { before, after, .. } = statement;
             self.texts.push(format!("{before}{given}{after}"));
+            rows = rest;
         }
         Ok(())
     }
 
-    /// Executes them; the rows that the last one wrote, and on SQLite those of all. The text is kept prepared if it will come again.
+    /// How many rows the next statement takes.
+    fn fitting(&self, rows: usize) -> usize {
+        let fits = ROWS_PER_STATEMENT.into_iter().find(|size| *size <= rows);
+        match self.form {
+            Form::With => rows,
+            Form::Text | Form::Texts => fits.unwrap_or(rows),
+        }
+    }
+
+    /// Executes them; the rows that the last one wrote, and on SQLite those of all.
     pub(super) async fn execute(
         self,
         transaction: &mut Transaction<'_, Any>,
-        again: bool,
     ) -> Result<u64, sqlx::Error> {
-        let (text, again) = match self.dialect {
-            Dialect::Sqlite => (self.texts.join("; "), again),
-            Dialect::Postgres => (with(&self.texts), true),
+        let texts = match self.form {
+            Form::Text => vec![self.texts.join("; ")],
+            Form::Texts => self.texts,
+            Form::With => vec![with(&self.texts)],
         };
-        let done = sqlx::query_with(AssertSqlSafe(text), self.arguments)
-            .persistent(again)
-            .execute(&mut **transaction)
-            .await?;
-        Ok(done.rows_affected())
+        let mut rows = 0;
+        for (text, arguments) in texts.into_iter().zip(self.arguments) {
+            let done = sqlx::query_with(AssertSqlSafe(text), arguments)
+                .execute(&mut **transaction)
+                .await?;
+            rows += done.rows_affected();
+        }
+        Ok(rows)
     }
 
     /// `VALUES (?, ?), (?, ?)`: anonymous, because SQLite looks for numbered ones again and again.
@@ -105,13 +137,12 @@ impl Together {
         let row = format!("({})", vec!["?"; columns].join(", "));
         let text = format!("VALUES {}", vec![row.as_str(); rows.len()].join(", "));
         for value in rows.iter().flatten() {
-            match value {
-                Value::Number(number) => self.arguments.add(*number),
-                Value::Bytes(bytes) => self.arguments.add(*bytes),
-                Value::Text(text) => self.arguments.add(*text),
-                Value::Nothing => self.arguments.add(None::<i64>),
-            }
-            .map_err(sqlx::Error::Encode)?;
+            match *value {
+                Value::Number(number) => self.give(number),
+                Value::Bytes(bytes) => self.give(bytes),
+                Value::Text(text) => self.give(text),
+                Value::Nothing => self.give(None::<i64>),
+            }?;
         }
         Ok(text)
     }
@@ -174,9 +205,20 @@ impl Together {
     where
         T: sqlx::Encode<'q, Any> + sqlx::Type<Any>,
     {
-        self.arguments.add(value).map_err(sqlx::Error::Encode)?;
+        self.give(value)?;
         self.bound += 1;
         Ok(self.bound)
+    }
+
+    /// Adds a value to the arguments of the newest text.
+    fn give<'q, T>(&mut self, value: T) -> Result<(), sqlx::Error>
+    where
+        T: sqlx::Encode<'q, Any> + sqlx::Type<Any>,
+    {
+        let newest = self.arguments.last_mut();
+        newest
+            .map_or(Ok(()), |newest| newest.add(value))
+            .map_err(sqlx::Error::Encode)
     }
 }
 
@@ -239,7 +281,7 @@ mod tests {
     };
 
     fn both(dialect: Dialect) -> Vec<String> {
-        let mut together = Together::new(dialect);
+        let mut together = Together::new(dialect, true);
         let names = [vec![Value::Text("a")], vec![Value::Text("b")]];
         together.add(&NAMES, &names).unwrap();
         together.add(&NAMES, &[]).unwrap();
@@ -263,6 +305,17 @@ mod tests {
              UPDATE heads SET size = new.column2 FROM (SELECT column1, substring($3::bytea FROM start2 FOR length2) AS column2 \
              FROM unnest($2::bigint[], $4::int[], $5::int[]) AS given (column1, start2, length2)) AS new WHERE id = new.column1"
         );
+    }
+
+    #[test]
+    fn many_rows_on_sqlite_go_in_texts_that_come_again() {
+        let mut together = Together::new(Dialect::Sqlite, false);
+        let names = vec![vec![Value::Text("a")]; 512 + 2 * 32 + 3];
+        together.add(&NAMES, &names).unwrap();
+        let rows = together.texts.iter().map(|text| text.matches('?').count());
+        assert_eq!(rows.collect::<Vec<_>>(), [512, 32, 32, 2, 1]);
+        let given = together.arguments.iter().map(|given| given.len());
+        assert_eq!(given.collect::<Vec<_>>(), [512, 32, 32, 2, 1]);
     }
 
     #[test]

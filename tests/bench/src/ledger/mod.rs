@@ -37,20 +37,53 @@ const SINGLE: usize = 500;
 /// Records that are verified together.
 const VERIFIED_TOGETHER: usize = 1024;
 
-/// Measures on both engines.
-pub(crate) async fn run(samples: usize) -> anyhow::Result<()> {
-    for database in [Database::sqlite()?, Database::postgres().await] {
-        measure(&database, samples).await?;
+/// A database to measure on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    Unary,
+    Single,
+    Streamed,
+}
+
+/// Measures on both engines, or one; everything, or a part.
+pub(crate) async fn run(
+    samples: usize,
+    engine: Option<Engine>,
+    only: Option<Part>,
+) -> anyhow::Result<()> {
+    let asked = |one| engine.is_none_or(|engine| engine == one);
+    if asked(Engine::Sqlite) {
+        measure(&Database::sqlite()?, samples, only).await?;
+    }
+    if asked(Engine::Postgres) {
+        measure(&Database::postgres().await, samples, only).await?;
     }
     Ok(())
 }
 
-async fn measure(database: &Database, samples: usize) -> anyhow::Result<()> {
+async fn measure(database: &Database, samples: usize, only: Option<Part>) -> anyhow::Result<()> {
     let ledger = Ledger::start(database).await?;
     let engine = database.name;
-    unary(&ledger, engine, samples).await?;
-    single(&ledger, database, samples).await?;
-    streamed(&ledger, engine, samples).await?;
+    let asked = |one| only.is_none_or(|part| part == one);
+    let producers = SERVICES.map(|service| Producer::new(service, ""));
+    ledger.create("first").await?;
+    ledger.register(&producers).await?;
+    if asked(Part::Unary) {
+        unary(&ledger, engine, samples).await?;
+    }
+    if asked(Part::Single) {
+        single(&ledger, database, samples).await?;
+    }
+    if asked(Part::Streamed) {
+        streamed(&ledger, engine, samples).await?;
+    }
     print_on(
         SCENARIO,
         engine,
@@ -72,7 +105,6 @@ async fn unary(ledger: &Ledger, engine: &str, samples: usize) -> anyhow::Result<
         }
     }
     ensure!(producers.len() == 1000, "{} producers", producers.len());
-    ledger.register(&producers[..SERVICES.len()]).await?;
     let (mut appended, mut echoed, mut over) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..samples {
         let calls: Vec<Vec<AppendRequest>> =

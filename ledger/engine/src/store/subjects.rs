@@ -1,0 +1,173 @@
+//! Entries by their subjects: rows of bundles, put together when a run of bundles is full, and searched.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use sqlx::any::AnyRow;
+use sqlx::{Any, AnyConnection, AssertSqlSafe, Transaction};
+
+use super::commit::LogCommit;
+use super::{Store, get, number, to_db};
+use crate::labels::{BUNDLE, LabelRow, RUN, SubjectKey, run_rows};
+use crate::{EngineError, LogId};
+
+/// Runs that are searched in one statement.
+const RUNS_AT_ONCE: i64 = 256;
+
+/// A row of a log, of the batch or made from others.
+pub(super) type LogLabel<'a> = (LogId, Cow<'a, LabelRow>);
+
+impl Store {
+    /// The labels that a batch writes. Where it fills a run, the rows of the run's bundles are taken out and put together: in the batch's
+    /// own transaction, so that a search finds each subject in one or the other.
+    pub(super) async fn labels_of<'a>(
+        &self,
+        transaction: &mut Transaction<'_, Any>,
+        logs: &'a [LogCommit],
+    ) -> Result<Vec<LogLabel<'a>>, EngineError> {
+        let mut labels = Vec::new();
+        for log in logs {
+            let mut bundles: Vec<&LabelRow> = Vec::new();
+            for row in &log.labels {
+                if row.has_subjects() {
+                    bundles.push(row);
+                } else {
+                    labels.push((log.log, Cow::Borrowed(row)));
+                }
+            }
+            let full = log.new_size / BUNDLE;
+            for bundles in bundles.chunk_by(|one, next| one.n / RUN == next.n / RUN) {
+                let run = bundles.first().map_or(0, |row| row.n / RUN);
+                if full < (run + 1) * RUN {
+                    let rows = bundles.iter().map(|&row| (log.log, Cow::Borrowed(row)));
+                    labels.extend(rows);
+                } else {
+                    let before = take_bundles(transaction, log.log, run).await?;
+                    let rows = run_rows(run, before.iter().chain(bundles.iter().copied()));
+                    labels.extend(rows.into_iter().map(|row| (log.log, Cow::Owned(row))));
+                }
+            }
+        }
+        Ok(labels)
+    }
+
+    /// Where entries of a range have a subject, ascending: those of the next runs that have it, or of the last bundles.
+    pub(super) async fn places_of_subject(
+        &self,
+        log: LogId,
+        key: &SubjectKey,
+        range: &Range<u64>,
+    ) -> Result<Vec<u64>, EngineError> {
+        let within = |rows: &[LabelRow]| -> Vec<u64> {
+            let found = rows.iter().flat_map(|row| row.positions(key));
+            found.filter(|at| range.contains(at)).collect()
+        };
+        // Bundles first: what is taken out of them meanwhile is in a run when those are read.
+        let first = range.start / BUNDLE;
+        let reading = &mut *self.reading(log).await?;
+        let bundles = bundles_from(reading, log, first..u64::MAX).await?;
+        let mut next = first / RUN;
+        loop {
+            let rows = sqlx::query(
+                "SELECT label, n, places FROM log_labels WHERE log_id = $1 AND label = $2 AND n >= $3 AND n * 4096 < $4 \
+                 ORDER BY n LIMIT $5",
+            )
+            .bind(log.0)
+            .bind(&key[..1])
+            .bind(to_db(next)?)
+            .bind(to_db(range.end)?)
+            .bind(RUNS_AT_ONCE)
+            .fetch_all(&mut *reading)
+            .await
+            .map_err(|error| EngineError::storage("read labels", &error))?;
+            let rows = rows.iter().map(label_row).collect::<Result<Vec<_>, _>>()?;
+            let found = within(&rows);
+            match rows.last() {
+                Some(row) if found.is_empty() => next = row.n + 1,
+                Some(_) => return Ok(found),
+                None => return Ok(within(&bundles)),
+            }
+        }
+    }
+
+    /// What is not in the rows of a run before this one: all rows of bundles, and the run's own, if it became full meanwhile.
+    pub(crate) async fn last_subjects(
+        &self,
+        log: LogId,
+        run: u64,
+    ) -> Result<Vec<LabelRow>, EngineError> {
+        let reading = &mut *self.reading(log).await?;
+        let mut rows = bundles_from(reading, log, 0..u64::MAX).await?;
+        let marks = self.dialect.marks(2 + 256);
+        // The log, the run, and every label that a run has.
+        let mut marks = marks.splitn(3, ", ");
+        let [of_log, of_run, labels] = std::array::from_fn(|_| marks.next().unwrap_or_default());
+        let text = format!(
+            "SELECT label, n, places FROM log_labels WHERE log_id = {of_log} AND n = {of_run} AND label IN ({labels})"
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text))
+            .bind(log.0)
+            .bind(to_db(run)?);
+        for first in 0..=u8::MAX {
+            query = query.bind(vec![first]);
+        }
+        let of_run = query
+            .fetch_all(&mut *reading)
+            .await
+            .map_err(|error| EngineError::storage("read labels", &error))?;
+        for row in &of_run {
+            rows.push(label_row(row)?);
+        }
+        Ok(rows)
+    }
+}
+
+/// Takes the rows of a run's bundles out.
+async fn take_bundles(
+    transaction: &mut Transaction<'_, Any>,
+    log: LogId,
+    run: u64,
+) -> Result<Vec<LabelRow>, EngineError> {
+    let bundles = run * RUN..(run + 1) * RUN;
+    let rows = bundles_from(&mut *transaction, log, bundles.clone()).await?;
+    sqlx::query("DELETE FROM log_labels WHERE log_id = $1 AND label = $2 AND n >= $3 AND n < $4")
+        .bind(log.0)
+        .bind(LabelRow::BUNDLE_SUBJECTS)
+        .bind(to_db(bundles.start)?)
+        .bind(to_db(bundles.end)?)
+        .execute(&mut **transaction)
+        .await
+        .map_err(|error| EngineError::storage("put labels together", &error))?;
+    Ok(rows)
+}
+
+/// What bundles of a range that are in no full run have of subjects.
+async fn bundles_from(
+    connection: &mut AnyConnection,
+    log: LogId,
+    bundles: Range<u64>,
+) -> Result<Vec<LabelRow>, EngineError> {
+    let end = i64::try_from(bundles.end).unwrap_or(i64::MAX);
+    sqlx::query(
+        "SELECT label, n, places FROM log_labels WHERE log_id = $1 AND label = $2 AND n >= $3 AND n < $4 ORDER BY n",
+    )
+    .bind(log.0)
+    .bind(LabelRow::BUNDLE_SUBJECTS)
+    .bind(to_db(bundles.start)?)
+    .bind(end)
+    .fetch_all(connection)
+    .await
+    .map_err(|error| EngineError::storage("read labels", &error))?
+    .iter()
+    .map(label_row)
+    .collect()
+}
+
+/// Reads a row.
+pub(super) fn label_row(row: &AnyRow) -> Result<LabelRow, EngineError> {
+    Ok(LabelRow {
+        label: get(row, "label")?,
+        n: number(row, "n")?,
+        places: get(row, "places")?,
+    })
+}
