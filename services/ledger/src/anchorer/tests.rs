@@ -28,7 +28,7 @@ struct Opened {
 
 impl Opened {
     fn anchorer(&self) -> Anchorer {
-        let epochs = Epochs::new(self.logs.clone());
+        let epochs = Epochs::new(self.logs.clone(), None);
         Anchorer::new(self.logs.clone(), epochs, self.clock.clock(), None)
     }
 
@@ -383,12 +383,12 @@ both_engines! {
         let heads = BTreeMap::from([("acme", anchored["acme"].clone()), ("beta", opened.head("beta").await)]);
         opened.proves(&epochs[1], &heads).await;
         // Nothing is proved by what is kept of an epoch, unless it is what was stated.
-        let epochs = Epochs::new(opened.logs.clone());
+        let epochs = Epochs::new(opened.logs.clone(), None);
         let log = opened.logs.get("beta").await.unwrap();
         let anchor = epochs.anchor().await.unwrap().unwrap();
         assert!(epochs.prove(&anchor, &log, 2).await.unwrap().is_some());
         tamper(&opened.chassis.db, "UPDATE log_anchored_heads SET size = size + 1").await;
-        let epochs = Epochs::new(opened.logs.clone());
+        let epochs = Epochs::new(opened.logs.clone(), None);
         assert_eq!(epochs.prove(&anchor, &log, 2).await.unwrap(), None);
         // Nor does the next epoch rest on it; and it leaves out no log that was anchored.
         let refused = opened.anchorer().run_once().await.unwrap_err();
