@@ -66,6 +66,37 @@ impl Log {
         }
         checked
     }
+
+    /// Compares the log with everything that remembers it, however far that is, as it must be where the database may have forgotten what was
+    /// signed of the log. Whether anybody but a witness remembers it: `false` says that nothing is known, and not that nothing was lost.
+    ///
+    /// # Errors
+    /// As [`Self::check_anchors`]; also when a near anchor cannot be asked. What witnesses do not answer is open, as everywhere.
+    pub async fn check_remembered(&self) -> Result<bool, EngineError> {
+        let (shared, info) = (self.shared(), self.info());
+        let mut remembered = false;
+        for anchor in &shared.options.anchors {
+            match check_one(shared, info, anchor.as_ref()).await {
+                Ok(Ok(is_known)) => remembered |= is_known && anchor.is_near(),
+                Ok(Err(error)) if anchor.is_near() => {
+                    return Err(EngineError::Storage {
+                        step: "compare the log with what remembers it",
+                        message: error.to_string(),
+                    });
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(origin = info.origin, %error, "the log was not compared with it");
+                }
+                Err(error) => {
+                    if let EngineError::Damaged { .. } = &error {
+                        shared.meters.unwritable(info, &error);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(remembered)
+    }
 }
 
 /// Tells every anchor of a committed state.
@@ -87,19 +118,28 @@ fn near(shared: &Shared) -> impl Iterator<Item = &Arc<dyn Anchor>> {
 /// compares again as soon as it is back.
 pub(crate) async fn check_all(shared: &Shared, info: &LogInfo) -> Result<(), EngineError> {
     for anchor in near(shared) {
-        match anchor.newest(info).await {
-            Ok(Some(note)) => {
-                // The head is read after the anchor: another process may append at any time, and what it appended is no fork.
-                let (head, _) = shared.store.head(info).await?;
-                check(shared, info, &head, &anchor.name(), &note).await?;
-            }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(origin = info.origin, %error, "the log was not compared with it");
-            }
+        if let Err(error) = check_one(shared, info, anchor.as_ref()).await? {
+            tracing::warn!(origin = info.origin, %error, "the log was not compared with it");
         }
     }
     check_anchored(shared, info).await
+}
+
+/// Compares a log with what one anchor remembers, if it can be asked; whether it remembers the log.
+async fn check_one(
+    shared: &Shared,
+    info: &LogInfo,
+    anchor: &dyn Anchor,
+) -> Result<Result<bool, AnchorError>, EngineError> {
+    let note = match anchor.newest(info).await {
+        Ok(Some(note)) => note,
+        Ok(None) => return Ok(Ok(false)),
+        Err(error) => return Ok(Err(error)),
+    };
+    // The head is read after the anchor: another process may append at any time, and what it appended is no fork.
+    let (head, _) = shared.store.head(info).await?;
+    check(shared, info, &head, &anchor.name(), &note).await?;
+    Ok(Ok(true))
 }
 
 /// Compares a log with its last head in the anchor log. Entries that were taken out of the database, or put into it past the engine, are seen by

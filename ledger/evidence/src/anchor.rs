@@ -2,7 +2,7 @@
 
 use counterfoil_tlog::anchor_proof::{AnchorProof, AnchorProofError, LoggedEntry, MapHead};
 use counterfoil_tlog::hash::sha256;
-use counterfoil_tlog::note::VerifierKey;
+use counterfoil_tlog::note::{KeyKind, VerifierKey};
 use counterfoil_tlog::signature::verify_record;
 use counterfoil_tlog::{Checkpoint, Hash};
 
@@ -34,6 +34,8 @@ pub struct AnchorKeys {
     pub log: VerifierKey,
     /// Key of the ledger service as a producer, which alone writes to it.
     pub registrar: VerifierKey,
+    /// Keys of the witnesses whose cosignatures of its checkpoints are looked for; how many are enough is not decided here.
+    pub witnesses: Vec<VerifierKey>,
 }
 
 /// An entry of the anchor log whose proof holds.
@@ -47,6 +49,8 @@ pub struct Stated {
     pub payload_hash: [u8; 32],
     /// The anchor log's state that the proof is under.
     pub checkpoint: Checkpoint,
+    /// Those of [`AnchorKeys::witnesses`] who have cosigned it.
+    pub cosigners: Vec<VerifierKey>,
 }
 
 /// What an epoch has of a log.
@@ -62,6 +66,8 @@ pub struct Anchored {
     pub head: Option<MapHead>,
     /// The anchor log's state that the proof is under.
     pub checkpoint: Checkpoint,
+    /// Those of [`AnchorKeys::witnesses`] who have cosigned it.
+    pub cosigners: Vec<VerifierKey>,
 }
 
 /// Verifies that the anchor log has an entry, and that the ledger service signed its record.
@@ -69,7 +75,7 @@ pub struct Anchored {
 /// # Errors
 /// What does not hold.
 pub fn stated(logged: &LoggedEntry, keys: &AnchorKeys) -> Result<Stated, AnchorError> {
-    let signed = logged.verify(&keys.log, &[])?;
+    let signed = logged.verify(&keys.log, &keys.witnesses)?;
     let entry = decode_entry(&logged.entry)?;
     let record = decode_record(&entry.record)?;
     let origin = keys.log.name();
@@ -91,6 +97,8 @@ pub fn stated(logged: &LoggedEntry, keys: &AnchorKeys) -> Result<Stated, AnchorE
     if !by_registrar {
         return Err(AnchorError::Entry("is not signed by the ledger service"));
     }
+    let cosigners = signed.cosignatures.into_iter();
+    let cosigners = cosigners.filter(|signature| signature.key.kind() == KeyKind::CosignatureV1);
     let payload = decode_payload(&record.r#type, &record.payload)
         .ok_or(AnchorError::Entry("is of an unknown type"))??;
     Ok(Stated {
@@ -98,6 +106,7 @@ pub fn stated(logged: &LoggedEntry, keys: &AnchorKeys) -> Result<Stated, AnchorE
         payload,
         payload_hash: sha256(&record.payload).0,
         checkpoint: signed.checkpoint,
+        cosigners: cosigners.map(|signature| signature.key).collect(),
     })
 }
 
@@ -124,6 +133,7 @@ pub fn anchored(
         index: stated.index,
         head: proof.head.clone(),
         checkpoint: stated.checkpoint,
+        cosigners: stated.cosigners,
         epoch,
     })
 }

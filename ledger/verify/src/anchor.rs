@@ -1,4 +1,5 @@
-//! The anchor log: it bound this log and no other in its place, and the heads that its epochs have of it are this log's own (W9, W10).
+//! The anchor log: it bound this log and no other in its place, the heads that its epochs have of it are this log's own, and it is the one
+//! that the witnesses know (W9, W10, W11).
 
 use counterfoil_evidence::anchor::{self, AnchorKeys, Anchored, Stated};
 use counterfoil_tlog::anchor_proof::{ANCHOR_PROOF_BYTES_MAX, AnchorProof, LoggedEntry};
@@ -8,44 +9,85 @@ use crate::bundle::{BundleReader, path};
 use crate::check::{Check, Finder, Weight};
 use crate::structure::root_at;
 use crate::time::format_rfc3339;
-use crate::trust::TrustedLog;
+use crate::trust::{TrustedAnchor, TrustedLog};
 
 const W9: &str = "every epoch shown of the anchor log has this log's own head, and none went back";
 const W10: &str = "the anchor log bound this log, under this origin and this key";
 
-/// Judges what is below `anchor/`. `said` is what the log's checkpoint says.
+const W11: &str =
+    "the witnesses that the auditor asks for have cosigned the anchor log's checkpoint";
+
+/// Judges what is below `anchor/`. `said` is what the log's checkpoint says. Beside the checks the names of the witnesses who have cosigned.
 pub(crate) fn judge(
     bundle: &BundleReader,
     log: Option<&TrustedLog>,
-    keys: Option<&AnchorKeys>,
+    trusted: Option<&TrustedAnchor>,
     said: Option<&Checkpoint>,
-) -> Vec<Check> {
+) -> (Vec<Check>, Vec<String>) {
     let (mut w9, mut w10) = (Finder::new("W9", &[], W9), Finder::new("W10", &[], W10));
+    let mut w11 = Finder::new("W11", &[], W11).weighing(Weight::Policy);
+    let mut cosigners = Vec::new();
     let shown = bundle.files_below(path::ANCHOR).next().is_some();
-    let missing = match (keys, log, said) {
+    let missing = match (trusted, log, said) {
         // Nobody asks for it.
         (None, ..) => {
             w9 = w9.weighing(Weight::Informative);
             w10 = w10.weighing(Weight::Informative);
+            w11 = w11.weighing(Weight::Informative);
             Err("the trust file names no anchor log")
         }
         (_, None, _) => Err("there is no pinned key for this log"),
         (.., None) => Err("there is no readable checkpoint"),
         _ if !shown => Err("the bundle has nothing of the anchor log"),
-        (Some(keys), Some(log), Some(said)) => Ok((keys, log, said)),
+        (Some(trusted), Some(log), Some(said)) => Ok((trusted, log, said)),
     };
     match missing {
-        Err(why) => [&mut w9, &mut w10]
+        Err(why) => [&mut w9, &mut w10, &mut w11]
             .into_iter()
             .for_each(|one| one.skip(why)),
-        Ok((keys, log, said)) => {
+        Ok((trusted, log, said)) => {
+            let keys = &trusted.keys;
             let bound = binding(bundle, &log.key, keys, &mut w10);
             let epochs = epochs(bundle, &log.origin, keys, &mut w9);
+            cosigners = witnessed(trusted, &epochs, bound.as_ref(), &mut w11);
             in_order(&epochs, bound.as_ref(), &mut w9, &mut w10);
             of_this_log(bundle, said, &epochs, &mut w9);
         }
     }
-    [w9, w10].map(Finder::finish).to_vec()
+    ([w9, w10, w11].map(Finder::finish).to_vec(), cosigners)
+}
+
+/// Whether every state of the anchor log that something is proved under has enough cosignatures: the operator has its key, and could show
+/// each auditor another one. Names of those who have cosigned all of them.
+fn witnessed(
+    trusted: &TrustedAnchor,
+    epochs: &[Anchored],
+    bound: Option<&Stated>,
+    w11: &mut Finder,
+) -> Vec<String> {
+    let of_epochs = epochs.iter().map(|anchored| &anchored.cosigners);
+    let shown: Vec<_> = of_epochs
+        .chain(bound.map(|bound| &bound.cosigners))
+        .collect();
+    let Some((first, others)) = shown.split_first() else {
+        w11.skip("no proof of the anchor log holds");
+        return Vec::new();
+    };
+    let of_all = |key: &&VerifierKey| others.iter().all(|cosigners| cosigners.contains(key));
+    let cosigners: Vec<VerifierKey> = first.iter().filter(of_all).cloned().collect();
+    let names: Vec<String> = cosigners.iter().map(|key| key.name().to_owned()).collect();
+    w11.expect(trusted.quorum_met(&cosigners), || {
+        format!(
+            "{} of the trusted witnesses have cosigned, which is not enough",
+            cosigners.len()
+        )
+    });
+    w11.note(if trusted.asks_for_witnesses() {
+        names.join(", ")
+    } else {
+        "none are asked for on the anchor log's checkpoint".to_owned()
+    });
+    names
 }
 
 fn read(bundle: &BundleReader, file: &str) -> Result<String, String> {

@@ -185,15 +185,15 @@ fn witnesses(
             Err(_) => Vec::new(),
         };
     head.cosigners = cosigners.iter().map(|key| key.name().to_owned()).collect();
-    find.w6.expect(trust.quorum_met(&cosigners), || {
+    find.w6.expect(trust.quorum_met(log, &cosigners), || {
         format!(
             "{} of the trusted witnesses have cosigned, which is not enough",
             cosigners.len()
         )
     });
-    find.w6.note(if trust.asks_for_witnesses() {
+    find.w6.note(if trust.asks_for_witnesses(log) {
         head.cosigners.join(", ")
     } else {
-        "the trust file asks for none".to_owned()
+        "none are asked for on this log's own checkpoint".to_owned()
     });
 }

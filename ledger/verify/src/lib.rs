@@ -12,7 +12,7 @@
 //! | `keys` | K, W6: the checkpoint's signatures |
 //! | `log`, `work`, `structure` | S, C: the tree and the chain, on all cores, in constant memory but for what is replayed |
 //! | `history` | W: the log against what was seen of it before |
-//! | `anchor` | W9, W10: the log against the anchor log of whoever keeps it |
+//! | `anchor` | W9, W10, W11: the log against the anchor log of whoever keeps it, and who has cosigned that |
 //! | `producers`, `schemas` | P: who signed which record, gaps, attachments, meaning |
 //! | `disclosures` | D: openings of commitments |
 //! | [`counterfoil_evidence::replay`] | I, G: the invariants of the domain |

@@ -305,6 +305,10 @@ fn owed(out: &mut String, facts: &Facts) {
 pub fn limits(found: &Verification) -> Vec<String> {
     let mut limits = Vec::new();
     match &found.witnesses.0 {
+        none if none.is_empty() && !found.anchor_witnesses.is_empty() => limits.push(format!(
+            "The anchor log is cosigned by {}, this log's own checkpoint by nobody: what W9 does not show as anchored is not covered by them, and times are the operator's own.",
+            found.anchor_witnesses.join(", ")
+        )),
         none if none.is_empty() => limits.push(
             "No trusted witness has cosigned: the operator could show another history to somebody else, and times are the operator's own."
                 .to_owned(),
@@ -444,6 +448,7 @@ fn report_json(found: &Verification) -> Value {
         "opened": found.disclosed.opened,
         "withheld": found.disclosed.withheld,
         "witnesses": found.witnesses.0,
+        "anchor_witnesses": found.anchor_witnesses,
         "does_not_prove": limits(found),
     })
 }

@@ -4,13 +4,15 @@
 //! {"format": "counterfoil-trust/v1",
 //!  "logs": [{"origin": "...", "vkey": "...", "registrar": "<vkey>", "checkpoints": ["<signed checkpoint>", ...]}],
 //!  "witnesses": [{"name": "...", "vkey": "..."}], "quorum": 0,
-//!  "anchor": {"vkey": "<vkey>", "registrar": "<vkey>"}}
+//!  "anchor": {"vkey": "<vkey>", "registrar": "<vkey>", "witnesses": [...], "quorum": 0}}
 //! ```
 //!
-//! `anchor` is left out where no anchor log is trusted; its origin is the name of its key.
+//! `anchor` is left out where no anchor log is trusted; its origin is the name of its key. How many witnesses must have cosigned its
+//! checkpoint says its own `quorum`, of its own `witnesses` or of those above; without it, what is asked of every log is asked of it too.
 //!
-//! A witness policy may also come as a file of its own in the C2SP form ([c2sp.org/tlog-policy]); it then replaces
-//! `witnesses` and `quorum`.
+//! A witness policy may also come as a file of its own in the C2SP form ([c2sp.org/tlog-policy]); it then replaces all `witnesses` and
+//! `quorum`. Where its `log` lines name the anchor log and leave out another, the cosignatures on the anchor log's checkpoint are enough for
+//! that one; where they name others alone, none are asked for on it.
 //!
 //! [c2sp.org/tlog-policy]: https://c2sp.org/tlog-policy
 
@@ -46,7 +48,40 @@ pub struct Trust {
     logs: Vec<TrustedLog>,
     witnesses: Vec<VerifierKey>,
     policy: Policy,
-    anchor: Option<AnchorKeys>,
+    anchor: Option<TrustedAnchor>,
+}
+
+/// The anchor log that is trusted.
+#[derive(Debug, Clone)]
+pub struct TrustedAnchor {
+    /// Who makes it, and who may cosign its checkpoints.
+    pub keys: AnchorKeys,
+    /// `None`: nobody needs to.
+    policy: Option<Policy>,
+}
+
+impl TrustedAnchor {
+    /// Whether any cosignature is asked for.
+    #[must_use]
+    pub fn asks_for_witnesses(&self) -> bool {
+        self.policy.as_ref().is_some_and(Policy::asks_for_witnesses)
+    }
+
+    /// Whether these cosigners are enough.
+    #[must_use]
+    pub fn quorum_met(&self, cosigners: &[VerifierKey]) -> bool {
+        let policy = self.policy.as_ref();
+        policy.is_none_or(|policy| policy.is_met_by(cosigners))
+    }
+
+    fn asking(self, policy: Option<Policy>) -> Self {
+        let witnesses = policy.as_ref().map(keys).unwrap_or_default();
+        let keys = AnchorKeys {
+            witnesses,
+            ..self.keys
+        };
+        Self { keys, policy }
+    }
 }
 
 #[derive(Deserialize)]
@@ -66,6 +101,9 @@ struct TrustFile {
 struct AnchorEntry {
     vkey: String,
     registrar: String,
+    #[serde(default)]
+    witnesses: Vec<WitnessEntry>,
+    quorum: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -106,45 +144,43 @@ impl Trust {
             }
             logs.push(trusted_log(entry)?);
         }
-        let witnesses: Vec<VerifierKey> = file
-            .witnesses
-            .iter()
-            .map(|entry| witness(&entry.name, &entry.vkey))
-            .collect::<Result<_, _>>()?;
-        let policy = Policy::of(witnesses, file.quorum).map_err(refuse("trust file"))?;
-        let anchor = file.anchor.map(|entry| {
-            Ok::<_, TrustError>(AnchorKeys {
-                log: plain_key(&entry.vkey, "key of the anchor log")?,
-                registrar: plain_key(&entry.registrar, "registrar of the anchor log")?,
-            })
-        });
-        Ok(Self::new(logs, policy, anchor.transpose()?))
+        let policy = policy(&file.witnesses, file.quorum)?;
+        let anchor = file
+            .anchor
+            .map(|entry| trusted_anchor(&entry, &file.witnesses, &policy));
+        Ok(Self::new(logs, policy.clone(), anchor.transpose()?))
     }
 
-    fn new(logs: Vec<TrustedLog>, policy: Policy, anchor: Option<AnchorKeys>) -> Self {
-        let witnesses = policy.witnesses().iter();
+    fn new(logs: Vec<TrustedLog>, policy: Policy, anchor: Option<TrustedAnchor>) -> Self {
         Self {
             logs,
-            witnesses: witnesses.map(|witness| witness.key.clone()).collect(),
+            witnesses: keys(&policy),
             policy,
             anchor,
         }
     }
 
-    /// Takes the witnesses and the quorum from a policy file in the C2SP form instead. Its log lines must be among the logs.
+    /// Takes the witnesses and the quorum from a policy file in the C2SP form instead. Its log lines must be among the logs, or the anchor log.
     ///
     /// # Errors
     /// When a line is not one of a policy.
     pub fn with_policy(self, text: &[u8]) -> Result<Self, TrustError> {
         let policy = Policy::parse(text).map_err(|error| TrustError(error.to_string()))?;
+        let names = |key: &VerifierKey| policy.logs().iter().any(|log| log.key == *key);
+        let is_anchor =
+            |key: &VerifierKey| self.anchor().is_some_and(|anchor| anchor.keys.log == *key);
         for named in policy.logs() {
-            if !self.logs.iter().any(|log| log.key == named.key) {
+            if !self.logs.iter().any(|log| log.key == named.key) && !is_anchor(&named.key) {
                 let name = &named.name;
                 let why = format!("policy: the trust file does not have the log {name}");
                 return Err(TrustError(why));
             }
         }
-        Ok(Self::new(self.logs, policy, self.anchor))
+        let anchor = self.anchor.clone().map(|anchor| {
+            let is_asked = policy.logs().is_empty() || names(&anchor.keys.log);
+            anchor.asking(is_asked.then(|| policy.clone()))
+        });
+        Ok(Self::new(self.logs, policy, anchor))
     }
 
     /// The log with an origin.
@@ -162,9 +198,9 @@ impl Trust {
         }
     }
 
-    /// Who makes the anchor log, if one is trusted.
+    /// The anchor log, if one is trusted.
     #[must_use]
-    pub fn anchor(&self) -> Option<&AnchorKeys> {
+    pub fn anchor(&self) -> Option<&TrustedAnchor> {
         self.anchor.as_ref()
     }
 
@@ -174,17 +210,29 @@ impl Trust {
         &self.witnesses
     }
 
-    /// Whether any cosignature is asked for.
+    /// Whether any cosignature is asked for on a log's own checkpoint. A policy that names the anchor log, and not this one, asks for them there.
     #[must_use]
-    pub fn asks_for_witnesses(&self) -> bool {
-        self.policy.asks_for_witnesses()
+    pub fn asks_for_witnesses(&self, log: &TrustedLog) -> bool {
+        let named = self.policy.logs();
+        let names = |key: &VerifierKey| named.iter().any(|log| log.key == *key);
+        let by_anchor = self
+            .anchor
+            .as_ref()
+            .is_some_and(|anchor| names(&anchor.keys.log));
+        self.policy.asks_for_witnesses() && (names(&log.key) || !by_anchor)
     }
 
-    /// Whether these cosigners are enough.
+    /// Whether these cosigners of a log's own checkpoint are enough.
     #[must_use]
-    pub fn quorum_met(&self, cosigners: &[VerifierKey]) -> bool {
-        self.policy.is_met_by(cosigners)
+    pub fn quorum_met(&self, log: &TrustedLog, cosigners: &[VerifierKey]) -> bool {
+        !self.asks_for_witnesses(log) || self.policy.is_met_by(cosigners)
     }
+}
+
+/// Keys of a policy's witnesses.
+fn keys(policy: &Policy) -> Vec<VerifierKey> {
+    let witnesses = policy.witnesses().iter();
+    witnesses.map(|witness| witness.key.clone()).collect()
 }
 
 fn refuse<E: ToString>(what: &str) -> impl Fn(E) -> TrustError {
@@ -218,6 +266,37 @@ fn trusted_log(entry: &LogEntry) -> Result<TrustedLog, TrustError> {
         registrar,
         checkpoints,
     })
+}
+
+fn trusted_anchor(
+    entry: &AnchorEntry,
+    witnesses: &[WitnessEntry],
+    of_all: &Policy,
+) -> Result<TrustedAnchor, TrustError> {
+    let own = match (entry.quorum, entry.witnesses.as_slice()) {
+        (None, []) => of_all.clone(),
+        (Some(quorum), []) => policy(witnesses, quorum)?,
+        (Some(quorum), own) => policy(own, quorum)?,
+        (None, _) => {
+            let why = "trust file: the anchor log has witnesses and no quorum";
+            return Err(TrustError(why.to_owned()));
+        }
+    };
+    let keys = AnchorKeys {
+        log: plain_key(&entry.vkey, "key of the anchor log")?,
+        registrar: plain_key(&entry.registrar, "registrar of the anchor log")?,
+        witnesses: Vec::new(),
+    };
+    let anchor = TrustedAnchor { keys, policy: None };
+    Ok(anchor.asking(Some(own)))
+}
+
+fn policy(witnesses: &[WitnessEntry], quorum: usize) -> Result<Policy, TrustError> {
+    let keys = witnesses
+        .iter()
+        .map(|entry| witness(&entry.name, &entry.vkey));
+    let keys = keys.collect::<Result<_, _>>()?;
+    Policy::of(keys, quorum).map_err(refuse("trust file"))
 }
 
 fn witness(name: &str, vkey: &str) -> Result<VerifierKey, TrustError> {

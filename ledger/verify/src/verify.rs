@@ -47,6 +47,8 @@ pub struct Verification {
     pub checkpoint: Option<Checkpoint>,
     /// Trusted witnesses that cosigned, and the newest time they state in seconds.
     pub witnesses: (Vec<String>, Option<u64>),
+    /// Trusted witnesses that cosigned the anchor log's checkpoint under which everything of it is proved.
+    pub anchor_witnesses: Vec<String>,
     /// Openings by label.
     pub(crate) disclosed: Disclosed,
     /// Checkpoints that were kept and compared.
@@ -84,7 +86,8 @@ pub fn verify(
     let read = read_log(bundle, &container, &head, options, threads);
     checks.extend(read.checks);
     let said = head.checkpoint.as_ref();
-    checks.extend(anchor::judge(bundle, head.log, trust.anchor(), said));
+    let (anchor_checks, anchor_witnesses) = anchor::judge(bundle, head.log, trust.anchor(), said);
+    checks.extend(anchor_checks);
     let mut checks = in_order(with_derived(checks));
     checks.dedup_by(|a, b| a.id == b.id);
     Ok(Verification {
@@ -95,6 +98,7 @@ pub fn verify(
         kept_checkpoints: head.log.map_or(0, |log| log.checkpoints.len()),
         checkpoint: head.checkpoint,
         witnesses: (head.cosigners, head.witnessed_s),
+        anchor_witnesses,
         disclosed: read.disclosed,
     })
 }

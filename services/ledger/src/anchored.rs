@@ -6,17 +6,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use counterfoil_engine::{AnchorEpoch, AnchoredHead, EngineError, Log, LogId};
+use counterfoil_engine::{AnchorEpoch, AnchoredHead, EngineError, Head, Log, LogId};
+use counterfoil_evidence::catalogue::Payload;
+use counterfoil_evidence::v1::HeadsAnchored;
 use counterfoil_tlog::TlogProof;
 use counterfoil_tlog::anchor_proof::{AnchorProof, LoggedEntry, MapHead};
 use counterfoil_tlog::sparse_map::{SparseMap, key_of};
+use prost::Name as _;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::copies::Copies;
 use crate::error::LedgerError;
-use crate::logs::Logs;
+use crate::logs::{Logs, read};
 use crate::model::anchoring::{self, ANCHOR};
 use crate::statement::Statement;
+use crate::witnesses::Witnessed;
 
 /// The epochs, as far as this process knows them. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -28,6 +33,16 @@ pub(crate) struct Epochs {
     wanted: Arc<AtomicBool>,
     /// The map that was made last: most of those who ask, ask for the newest.
     made: Arc<Mutex<Option<Arc<Epoch>>>>,
+    /// `None`: nobody is asked to cosign.
+    witnesses: Option<Cosigners>,
+}
+
+/// Who cosigns the anchor log, if the policy says that it is shown to them.
+#[derive(Debug, Clone)]
+pub(crate) struct Cosigners {
+    pub(crate) witnessed: Witnessed,
+    /// What is published is shown to them; `None`: nothing is published.
+    pub(crate) copies: Option<Copies>,
 }
 
 /// An epoch with its map.
@@ -52,16 +67,30 @@ pub(crate) struct Lag {
 }
 
 /// The anchor log at one moment, for proofs under one checkpoint.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct AnchorLog {
     pub(crate) log: Log,
-    head: counterfoil_engine::Head,
+    /// With the cosignatures that there are.
+    head: Head,
+    /// The newest epoch of which it has the record.
+    pub(crate) epoch: u64,
+}
+
+/// A head of a log that is anchored.
+#[derive(Debug, Clone)]
+pub(crate) struct Reached {
+    /// What shows it.
+    pub(crate) anchor: AnchorLog,
+    /// The epoch that has it.
+    pub(crate) epoch: u64,
+    pub(crate) head: AnchoredHead,
 }
 
 impl Epochs {
-    pub(crate) fn new(logs: Logs) -> Self {
+    pub(crate) fn new(logs: Logs, witnesses: Option<Cosigners>) -> Self {
         Self {
             logs,
+            witnesses,
             newest: watch::Sender::new(0),
             wanted: Arc::default(),
             made: Arc::default(),
@@ -113,13 +142,30 @@ impl Epochs {
         self.wanted.swap(false, Ordering::Relaxed)
     }
 
-    /// The newest head of a log that is anchored.
-    pub(crate) async fn head(&self, log: &Log) -> Result<Option<(u64, AnchoredHead)>, EngineError> {
-        let newest = self.logs.engine().closed_anchor_epoch(u64::MAX).await?;
-        let Some(epoch) = newest else { return Ok(None) };
-        self.closed(epoch.number);
-        let head = log.anchored_head(epoch.number).await?;
-        Ok(head.map(|head| (epoch.number, head)))
+    /// The newest head of a log that is anchored, as far as enough witnesses have cosigned the anchor log, if they are asked to.
+    async fn reached(&self, log: &Log) -> Result<Option<Reached>, LedgerError> {
+        match self.counted().await? {
+            Some(anchor) => self.reached_in(anchor, log).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn reached_in(
+        &self,
+        anchor: AnchorLog,
+        log: &Log,
+    ) -> Result<Option<Reached>, LedgerError> {
+        let newest = self.logs.engine().closed_anchor_epoch(anchor.epoch).await?;
+        let Some(newest) = newest else {
+            return Ok(None);
+        };
+        self.closed(newest.number);
+        let head = log.anchored_head(newest.number).await?;
+        Ok(head.map(|head| Reached {
+            anchor,
+            epoch: newest.number,
+            head,
+        }))
     }
 
     /// Waits until a head of so many entries is anchored, or the time is over; the newest one then.
@@ -128,40 +174,74 @@ impl Epochs {
         log: &Log,
         size: u64,
         wait: Duration,
-    ) -> Result<Option<(u64, AnchoredHead)>, EngineError> {
+    ) -> Result<Option<Reached>, LedgerError> {
         let until = Instant::now() + wait;
         let mut newest = self.newest.subscribe();
         loop {
             newest.mark_unchanged();
-            let head = self.head(log).await?;
-            let reached = head.as_ref().is_some_and(|(_, head)| head.size >= size);
-            if reached || wait.is_zero() {
-                return Ok(head);
+            let reached = self.reached(log).await?;
+            let is_there = reached.as_ref().is_some_and(|one| one.head.size >= size);
+            if is_there || wait.is_zero() {
+                return Ok(reached);
+            }
+            // What is stated, and not cosigned yet.
+            if let Some(cosigners) = &self.witnesses
+                && let Some(anchor) = self.anchor().await?
+                && let Some(stated) = self.reached_in(anchor, log).await?
+                && stated.head.size >= size
+            {
+                cosigners.wait(&stated.anchor, until).await;
+                return self.reached(log).await;
             }
             self.wanted.store(true, Ordering::Relaxed);
             // Over: what there is, is told.
             if timeout_at(until, newest.changed()).await.is_err() {
-                return Ok(head);
+                return Ok(reached);
             }
         }
     }
 
     /// The anchor log; `None`: there is none.
-    pub(crate) async fn anchor(&self) -> Result<Option<AnchorLog>, EngineError> {
+    pub(crate) async fn anchor(&self) -> Result<Option<AnchorLog>, LedgerError> {
         // Not as the caller, who may know of its own log only: what is answered is proofs of that.
-        match self.logs.engine().log(ANCHOR).await {
-            Ok(log) => {
-                let head = log.head().await?;
-                Ok(Some(AnchorLog { log, head }))
+        let log = match self.logs.engine().log(ANCHOR).await {
+            Ok(log) => log,
+            Err(EngineError::NoSuchLog(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let head = log.head().await?;
+        let checkpoint = log.cosigned_checkpoint(head.size).await?;
+        AnchorLog::at(log, Head { checkpoint, ..head })
+            .await
+            .map(Some)
+    }
+
+    /// The anchor log as far as what it says counts: up to the newest checkpoint that enough witnesses have cosigned, where they are asked to. An
+    /// operator has the anchor log's key, and with it two anchor logs; only one of them gets their cosignatures.
+    pub(crate) async fn counted(&self) -> Result<Option<AnchorLog>, LedgerError> {
+        let Some(newest) = self.anchor().await? else {
+            return Ok(None);
+        };
+        let witnessed = self
+            .witnesses
+            .as_ref()
+            .map(|cosigners| &cosigners.witnessed);
+        match witnessed.filter(|witnessed| witnessed.are_asked_for(&newest.log)) {
+            None => Ok(Some(newest)),
+            Some(witnessed) => {
+                let Some(head) = witnessed.head(&newest.log).await? else {
+                    return Ok(None);
+                };
+                AnchorLog::at(newest.log, head).await.map(Some)
             }
-            Err(EngineError::NoSuchLog(_)) => Ok(None),
-            Err(error) => Err(error),
         }
     }
 
-    /// Numbers of at most `count` epochs that have a head of a log of at most `size` entries: the last one, and others at even distances.
+    /// Numbers of at most `count` epochs that have a head of a log of at most `size` entries: the last one that the anchor log has, and others
+    /// at even distances.
     pub(crate) async fn spread(
         &self,
+        anchor: &AnchorLog,
         log: &Log,
         size: u64,
         count: u64,
@@ -170,7 +250,8 @@ impl Epochs {
         let Some(range) = log.anchored_epochs(size).await? else {
             return Ok(Vec::new());
         };
-        let Some(last) = engine.closed_anchor_epoch(*range.end()).await? else {
+        let end = anchor.epoch.min(*range.end());
+        let Some(last) = engine.closed_anchor_epoch(end).await? else {
             return Ok(Vec::new());
         };
         let mut found = Vec::new();
@@ -273,7 +354,30 @@ impl Epochs {
     }
 }
 
+impl Cosigners {
+    /// Waits until enough witnesses have cosigned a state of the anchor log, or the time is over.
+    async fn wait(&self, anchor: &AnchorLog, until: Instant) {
+        let left = || until.saturating_duration_since(Instant::now());
+        let size = anchor.head.size;
+        if let Some(copies) = &self.copies {
+            copies.wait(ANCHOR, size, left()).await;
+        }
+        self.witnessed.reached.wait(ANCHOR, size, left()).await;
+    }
+}
+
 impl AnchorLog {
+    async fn at(log: Log, head: Head) -> Result<Self, LedgerError> {
+        let newest = log
+            .last_of_type(&HeadsAnchored::full_name(), head.size)
+            .await?;
+        let epoch = match newest.as_ref().map(read).transpose()? {
+            Some((_, Payload::HeadsAnchored(anchored))) => anchored.epoch,
+            _ => 0,
+        };
+        Ok(Self { log, head, epoch })
+    }
+
     /// An entry with its proof.
     async fn entry(&self, index: u64) -> Result<LoggedEntry, EngineError> {
         let damaged = |reason: String| EngineError::Damaged {

@@ -1,19 +1,22 @@
 //! Takes the heads of all logs into the anchor log, a while after one of them changed.
 //!
-//! Invariant: what an epoch's map is made of is durable before its record is appended, and the record's id follows from the epoch's number.
-//! So several replicas make an epoch once, and whoever finds one open goes on with it.
+//! Invariants: what an epoch's map is made of is durable before its record is appended, and the record's id follows from the epoch's number.
+//! So several replicas make an epoch once, and whoever finds one open goes on with it. An epoch is opened only where it is known that no
+//! head in it is older than in any epoch before: by the last epoch's own heads or, where the database lost those, by all that remembers the logs.
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use counterfoil_chassis::{CancellationToken, Clock, secrets};
-use counterfoil_engine::{AnchorEpoch, AnchoredHead, Engine, EngineError, Log};
+use counterfoil_engine::{
+    AnchorEpoch, AnchoredHead, Engine, EngineError, EntryFilter, Log, LogHead, LogId,
+};
 use counterfoil_evidence::catalogue::Payload;
-use counterfoil_evidence::v1::HeadsAnchored;
+use counterfoil_evidence::v1::{HeadsAnchored, TenantBound};
 use prost::Name as _;
 use tokio::sync::Mutex;
 
@@ -26,6 +29,8 @@ use crate::statement::Statement;
 /// How often it is looked whether it is time.
 const LOOK: Duration = Duration::from_secs(1);
 const INTERVAL_SECONDS: u32 = 10;
+/// Entries read at once.
+const PAGE: u32 = 1000;
 /// Logs that are bound with one append.
 const BOUND_AT_ONCE: usize = 1000;
 
@@ -47,6 +52,10 @@ struct Known {
     anchored: Option<(u64, Vec<AnchoredHead>)>,
     /// Names of the statements that bind logs; `None`: not read yet.
     bound: Option<BTreeSet<String>>,
+    /// An epoch of which the database has what it states.
+    whole: Option<u64>,
+    /// The logs that were found to be as far as anything remembers, while the database does not have the last epoch.
+    remembered: HashSet<LogId>,
 }
 
 impl Anchorer {
@@ -111,6 +120,8 @@ impl Anchorer {
         let closed = self.close(engine, &epoch, &mut known).await?;
         if closed {
             self.epochs.closed(epoch.number);
+            known.whole = Some(epoch.number);
+            known.remembered.clear();
         }
         Ok(closed.then_some(epoch.number))
     }
@@ -123,16 +134,29 @@ impl Anchorer {
         known: &mut Known,
     ) -> Result<Option<AnchorEpoch>, LedgerError> {
         let before = newest.as_ref().map_or(0, |newest| newest.number);
-        let anchored = anchored(engine, before, known).await?;
-        // After the newest epoch was read, so that no head is older than in an epoch before.
-        let now = engine.heads().await?;
-        if now
-            .iter()
-            .all(|head| head.tenant == ANCHOR || head.size == 0)
-        {
+        let has_entries = |head: &LogHead| head.tenant != ANCHOR && head.size > 0;
+        if !engine.heads().await?.iter().any(has_entries) {
             return Ok(None);
         }
-        let last = self.last(newest).await?;
+        // Where the log was lost, it is refused here.
+        let log = self.logs.create(ANCHOR).await?;
+        let last = self.last(&log, newest.as_ref()).await?;
+        let mut anchored = anchored(engine, before, known).await?;
+        let bound = if is_known(&last, newest.as_ref(), &anchored, known).await? {
+            None
+        } else {
+            tracing::warn!(
+                epoch = last.number,
+                "the database does not have the last epoch; all logs are compared with what remembers them"
+            );
+            // What it has of older ones may be as wrong. All heads are taken in anew.
+            anchored.clear();
+            Some(self.remembered(engine, &log, known).await?)
+        };
+        // After all of that, so that no head is older than in an epoch before.
+        let now = engine.heads().await?;
+        let vkeys = now.iter().map(|head| (head.log, head.vkey.clone()));
+        let vkeys: HashMap<LogId, String> = vkeys.collect();
         let (heads, unsigned) = anchoring::heads(&anchored, now);
         for origin in unsigned {
             tracing::error!(
@@ -140,6 +164,9 @@ impl Anchorer {
                 origin,
                 "the head of the log is not what its key has signed; it is not anchored"
             );
+        }
+        if let Some(bound) = bound {
+            anchoring::all_there(&bound, &heads, &vkeys)?;
         }
         let secret = secrets::random().map_err(|error| LedgerError::Secret(error.to_string()))?;
         let now_ms = self.clock.now_ms();
@@ -160,13 +187,11 @@ impl Anchorer {
     }
 
     /// The last epoch: as the database or, where its tables are younger than the anchor log, the log itself has it.
-    async fn last(&self, newest: Option<AnchorEpoch>) -> Result<Last, LedgerError> {
+    async fn last(&self, log: &Log, newest: Option<&AnchorEpoch>) -> Result<Last, LedgerError> {
         let mut last = match newest {
-            Some(newest) => Last::of(&anchoring::payload(&newest)?),
+            Some(newest) => Last::of(&anchoring::payload(newest)?),
             None => Last::default(),
         };
-        // Before an epoch is opened: where the log was lost, it is refused here.
-        let log = self.logs.create(ANCHOR).await?;
         let stated = log
             .last_of_type(&HeadsAnchored::full_name(), log.head().await?.size)
             .await?;
@@ -177,6 +202,44 @@ impl Anchorer {
             last = Last::of(&anchored);
         }
         Ok(last)
+    }
+
+    /// Compares every log that has entries with what remembers it apart from the database; SHA-256 of the key of each log that the anchor log
+    /// bound.
+    async fn remembered(
+        &self,
+        engine: &Engine,
+        anchor: &Log,
+        known: &mut Known,
+    ) -> Result<BTreeSet<Vec<u8>>, LedgerError> {
+        for head in engine.heads().await? {
+            if head.tenant == ANCHOR || head.size == 0 || known.remembered.contains(&head.log) {
+                continue;
+            }
+            let log = engine.log(&head.tenant).await?;
+            if !log.check_remembered().await? {
+                let origin = head.origin;
+                return Err(NoEpoch::Forgotten { origin }.into());
+            }
+            known.remembered.insert(head.log);
+        }
+        let filter = EntryFilter {
+            record_type: Some(TenantBound::full_name()),
+            ..EntryFilter::default()
+        };
+        let (mut bound, mut from) = (BTreeSet::new(), 0);
+        loop {
+            let page = anchor.list(&filter, from, u64::MAX, PAGE).await?;
+            let Some(last) = page.last() else {
+                return Ok(bound);
+            };
+            from = last.index + 1;
+            for entry in &page {
+                if let Payload::TenantBound(of_log) = read(entry)?.1 {
+                    bound.insert(of_log.vkey_hash);
+                }
+            }
+        }
     }
 
     /// States what an open epoch has, and notes where. `false`: the anchor log has another epoch of this number.
@@ -233,6 +296,26 @@ impl Anchorer {
         known.bound = Some(bound);
         Ok(())
     }
+}
+
+/// Whether the database has what the last epoch states. The map is made once; from then on the epochs follow each other.
+async fn is_known(
+    last: &Last,
+    newest: Option<&AnchorEpoch>,
+    anchored: &[AnchoredHead],
+    known: &mut Known,
+) -> Result<bool, LedgerError> {
+    let Some(newest) = newest else {
+        return Ok(last.number == 0);
+    };
+    let is_last = Last::of(&anchoring::payload(newest)?) == *last;
+    if is_last && known.whole.is_none() {
+        let (newest, anchored) = (newest.clone(), anchored.to_vec());
+        let making = tokio::task::spawn_blocking(move || anchoring::is_whole(&newest, &anchored));
+        let is_whole = making.await.map_err(|_| EngineError::Closed)??;
+        known.whole = is_whole.then_some(last.number);
+    }
+    Ok(is_last && known.whole.is_some())
 }
 
 /// The heads of an epoch, read once.

@@ -67,11 +67,20 @@ pub async fn start(
     let options = engine_options(&config, anchors, publication.clone());
     let (mut chassis, logs) = open(config, clock, listener, shutdown, options).await?;
     let anchoring = settings.anchor_interval_seconds != Some(0);
+    // Where nothing is published, nobody waits for it.
+    let copies = publication.is_some().then(copies::Copies::default);
+    let witnessed = witnesses.map(Witnessed::new);
+    let epochs = anchoring.then(|| {
+        let copies = copies.clone();
+        let cosigners = witnessed
+            .clone()
+            .map(|witnessed| anchored::Cosigners { witnessed, copies });
+        anchored::Epochs::new(logs.clone(), cosigners)
+    });
     let waits = api::Waits {
-        // Where nothing is published, nobody waits for it.
-        copies: publication.is_some().then(copies::Copies::default),
-        epochs: anchoring.then(|| anchored::Epochs::new(logs.clone())),
-        witnessed: witnesses.map(Witnessed::new),
+        copies,
+        epochs,
+        witnessed,
     };
     let serving = serving::Serving::new(logs.clone(), chassis.health.clone());
     let per_second = settings.tenant_records_per_second;

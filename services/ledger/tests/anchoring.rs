@@ -63,6 +63,7 @@ fn keys(answer: &ProveAnchoredResponse) -> AnchorKeys {
     AnchorKeys {
         log: VerifierKey::parse(&answer.vkey).unwrap(),
         registrar: VerifierKey::parse(&answer.registrar_vkey).unwrap(),
+        witnesses: Vec::new(),
     }
 }
 

@@ -11,11 +11,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use counterfoil_chassis::{Clock, both_engines, client, testing::TestDatabase};
+use counterfoil_evidence::anchor::{self, AnchorKeys, Anchored};
 use counterfoil_evidence::v1::OwnershipSet;
 use counterfoil_proto::{
     common::{EvidenceState, Receipt},
-    ledger::{GetReceiptRequest, get_receipt_request::Selector},
+    ledger::{
+        AnchoredEpoch, GetReceiptRequest, ProveAnchoredRequest, ProveAnchoredResponse,
+        get_receipt_request::Selector,
+    },
 };
+use counterfoil_tlog::anchor_proof::{AnchorProof, LoggedEntry};
 use counterfoil_tlog::{Hash, Policy, TlogProof, VerifierKey, checkpoint};
 use support::{Client, Ledger, Producer, append};
 use tonic::Code;
@@ -81,6 +86,38 @@ impl Scene {
 
     async fn receipt(&mut self, index: u64, state: EvidenceState, wait_seconds: u32) -> Receipt {
         receipt(&mut self.client, "acme", index, state, wait_seconds).await
+    }
+
+    /// Proofs of epochs, when there are some: they are made in their own time.
+    async fn prove(&mut self, epochs: Vec<u64>) -> ProveAnchoredResponse {
+        let request = ProveAnchoredRequest {
+            tenant: "tenants/acme".to_owned(),
+            epochs,
+            ..Default::default()
+        };
+        loop {
+            let answer = self.client.prove_anchored(request.clone()).await.unwrap();
+            let answer = answer.into_inner();
+            if !answer.epochs.is_empty() {
+                return answer;
+            }
+        }
+    }
+
+    fn keys(&self, shown: &ProveAnchoredResponse) -> AnchorKeys {
+        let witnesses = self.witnesses.iter();
+        AnchorKeys {
+            log: VerifierKey::parse(&shown.vkey).unwrap(),
+            registrar: VerifierKey::parse(&shown.registrar_vkey).unwrap(),
+            witnesses: witnesses.map(|one| one.witness.key().clone()).collect(),
+        }
+    }
+
+    /// What one of the epochs says, as an auditor reads it who knows these witnesses.
+    fn anchored(&self, shown: &ProveAnchoredResponse, at: usize) -> Anchored {
+        let proof = std::str::from_utf8(&shown.epochs[at].proof).unwrap();
+        let proof = AnchorProof::parse(proof).unwrap();
+        anchor::anchored(&proof, self.vkey.name(), &self.keys(shown)).unwrap()
     }
 
     fn policy(&self) -> Policy {
@@ -174,6 +211,52 @@ both_engines! {
         assert_eq!(found.state(), EvidenceState::Witnessed);
         let (_, cosigners) = proved(&found, &scene.vkey, &scene.policy());
         assert!(scene.policy().is_met_by(&cosigners));
+    }
+
+    async fn nothing_counts_as_anchored_before_the_witnesses_have_cosigned_the_anchor_log(db: TestDatabase) {
+        let mut scene = Scene::new(&db, true).await;
+        let policy = scene.policy();
+        let logged = scene.grow(3).await.pop().unwrap();
+        // They do not know the anchor log: it could be any of two.
+        scene.receipt(logged.index, EvidenceState::Published, 30).await;
+        let found = scene.receipt(logged.index, EvidenceState::Anchored, 2).await;
+        assert_ne!(found.state(), EvidenceState::Anchored);
+        assert!(found.anchor_proof.is_empty());
+        // What it states is proved all the same, to whoever asks for no more.
+        let shown = scene.prove(vec![]).await;
+        let vkey = VerifierKey::parse(&shown.vkey).unwrap();
+        let anchored = scene.anchored(&shown, 0);
+        assert!(anchored.head.unwrap().size > logged.index && anchored.cosigners.is_empty());
+        for one in &scene.witnesses {
+            one.witness.learn(&vkey);
+            one.witness.now_s.fetch_add(600, Ordering::SeqCst);
+        }
+        scene.ledger.clock.advance_ms(600_000);
+        let found = scene.receipt(logged.index, EvidenceState::Anchored, 30).await;
+        assert_eq!(found.state(), EvidenceState::Anchored);
+        let shown = scene.prove(vec![]).await;
+        let proof = AnchoredEpoch { proof: found.anchor_proof.clone(), ..shown.epochs[0].clone() };
+        let receipt = scene.anchored(&ProveAnchoredResponse { epochs: vec![proof], ..shown.clone() }, 0);
+        assert!(policy.is_met_by(&receipt.cosigners));
+        assert_eq!(receipt.head.unwrap().size, proved(&found, &scene.vkey, &policy).0);
+        assert!(policy.is_met_by(&scene.anchored(&shown, 0).cosigners));
+        let binding = LoggedEntry::parse(std::str::from_utf8(&shown.binding).unwrap()).unwrap();
+        assert!(policy.is_met_by(&anchor::bound(&binding, &scene.vkey, &scene.keys(&shown)).unwrap().cosigners));
+        // A later epoch does not count while one of them is away; what counted before does.
+        scene.witnesses[1].is_away.store(true, Ordering::SeqCst);
+        let later = scene.grow(1).await.remove(0);
+        scene.receipt(later.index, EvidenceState::Published, 30).await;
+        let found = scene.receipt(later.index, EvidenceState::Anchored, 2).await;
+        assert_ne!(found.state(), EvidenceState::Anchored);
+        let found = scene.receipt(logged.index, EvidenceState::Anchored, 0).await;
+        assert_eq!(found.state(), EvidenceState::Anchored);
+        let shown = scene.prove(vec![]).await;
+        let last = shown.epochs.len() - 1;
+        assert!(shown.epochs.len() < 16 && policy.is_met_by(&scene.anchored(&shown, last).cosigners));
+        let number = shown.epochs[last].epoch + 1;
+        let shown = scene.prove(vec![number]).await;
+        let later_one = scene.anchored(&shown, 0);
+        assert!(later_one.head.unwrap().size > later.index && !policy.is_met_by(&later_one.cosigners));
     }
 
     async fn a_log_that_is_older_than_its_witnesses_is_stopped_at_the_start(db: TestDatabase) {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use counterfoil_evidence::catalogue::{Payload, stream};
 use counterfoil_evidence::v1;
 use counterfoil_tlog::anchor_proof::{AnchorProof, LoggedEntry, MapHead};
+use counterfoil_tlog::cosignature::Cosigner;
 use counterfoil_tlog::hash::{Hash, leaf_hash, sha256};
 use counterfoil_tlog::merkle::MerkleTree;
 use counterfoil_tlog::note::Note;
@@ -27,7 +28,12 @@ pub struct Anchor {
     /// Of each epoch: where it stands, and its map's secret and leaves.
     pub epochs: Vec<(u64, [u8; 32], Vec<MapLeaf>)>,
     pub last: [u8; 32],
+    /// Who cosigns its checkpoints.
+    pub cosigners: Vec<Cosigner>,
 }
+
+/// When they say that they did, seconds since 1970.
+pub const COSIGNED_S: u64 = 1_790_000_000;
 
 /// A head of a log.
 pub type Head<'h> = (&'h str, u64, Hash);
@@ -39,6 +45,7 @@ impl Anchor {
             tree: MerkleTree::new(),
             epochs: Vec::new(),
             last: [0; 32],
+            cosigners: Vec::new(),
         }
     }
 
@@ -87,13 +94,18 @@ impl Anchor {
     /// An entry under the newest checkpoint.
     pub fn logged(&self, index: u64) -> LoggedEntry {
         let size = self.log.size();
-        let checkpoint = self.log.checkpoint(size);
+        let mut checkpoint = Note::parse(self.log.checkpoint(size).as_bytes()).unwrap();
+        let said = Checkpoint::parse(checkpoint.text()).unwrap();
+        for cosigner in &self.cosigners {
+            let line = cosigner.cosign(&said, COSIGNED_S).unwrap();
+            checkpoint.add_signature(line).unwrap();
+        }
         LoggedEntry {
             entry: self.log.entries[usize::try_from(index).unwrap()].clone(),
             proof: TlogProof {
                 index,
                 path: self.tree.inclusion_proof(index, size).unwrap(),
-                checkpoint: Note::parse(checkpoint.as_bytes()).unwrap(),
+                checkpoint,
             },
         }
     }
@@ -157,12 +169,17 @@ impl Case {
 
     /// What an auditor trusts who kept checkpoints of the log at these sizes.
     pub fn trust(&self, kept: &[u64]) -> Trust {
+        Trust::parse(self.trust_file(kept).to_string().as_bytes()).unwrap()
+    }
+
+    /// The trust file of that auditor.
+    pub fn trust_file(&self, kept: &[u64]) -> serde_json::Value {
         let mut trust: serde_json::Value = serde_json::from_str(&self.log.trust(kept)).unwrap();
         trust["anchor"] = serde_json::json!({
             "vkey": self.anchor.log.log.vkey(),
             "registrar": self.anchor.log.producers[stream::LEDGER].key.to_string(),
         });
-        Trust::parse(trust.to_string().as_bytes()).unwrap()
+        trust
     }
 
     /// A bundle that shows the binding, all epochs, and whatever is changed then.

@@ -28,7 +28,7 @@ struct Opened {
 
 impl Opened {
     fn anchorer(&self) -> Anchorer {
-        let epochs = Epochs::new(self.logs.clone());
+        let epochs = Epochs::new(self.logs.clone(), None);
         Anchorer::new(self.logs.clone(), epochs, self.clock.clock(), None)
     }
 
@@ -290,8 +290,14 @@ both_engines! {
         recover(&[ANCHOR]).await;
         let opened = open(&lost, folder.path()).await;
         let refused = opened.anchorer().run_once().await.unwrap_err();
-        assert!(matches!(refused, LedgerError::NoEpoch(NoEpoch::Fewer { anchored: 2, found: 1 })), "{refused}");
+        assert!(matches!(refused, LedgerError::NoEpoch(NoEpoch::Missing { anchored: 2, missing: 1 })), "{refused}");
         assert_eq!(opened.epochs().await, before);
+        opened.close().await;
+        // Another log does not stand for it.
+        let opened = open(&lost, folder.path()).await;
+        opened.logs.create("gamma").await.unwrap();
+        let refused = opened.anchorer().run_once().await.unwrap_err();
+        assert!(matches!(refused, LedgerError::NoEpoch(NoEpoch::Missing { anchored: 2, missing: 1 })), "{refused}");
         opened.close().await;
         recover(&["beta"]).await;
         let opened = open(&lost, folder.path()).await;
@@ -299,10 +305,61 @@ both_engines! {
         let epochs = opened.epochs().await;
         assert_eq!(epochs[..2], before);
         let mut heads = BTreeMap::new();
-        for tenant in ["acme", "beta"] {
+        for tenant in ["acme", "beta", "gamma"] {
             heads.insert(tenant, opened.head(tenant).await);
         }
         opened.proves(&epochs[2], &heads).await;
+        opened.close().await;
+    }
+
+    async fn a_log_that_came_back_shorter_than_it_was_anchored_stops_the_anchor_log(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let copies = format!("file://{}", folder.path().join("copies").display());
+        let opened = open(&db, folder.path()).await;
+        let published = crate::publisher::open(&copies).unwrap();
+        for tenant in ["acme", "beta"] {
+            opened.logs.create(tenant).await.unwrap().publish(&published).await.unwrap();
+        }
+        opened.grow("acme").await;
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(1));
+        let (before, anchored) = (opened.epochs().await, opened.head("acme").await);
+        opened.close().await;
+        // The database is lost, and what acme's copy has not is kept by nobody.
+        let lost = db.another().await;
+        let mut config = config(&lost, folder.path());
+        config.ledger.publish_url = Some(copies);
+        let file = |kind: &str| {
+            let name = sha256(b"counterfoil.local/t/acme");
+            config.high_water_dir().join(format!("{name}.{kind}"))
+        };
+        let (journal, away) = (file("records"), folder.path().join("away"));
+        std::fs::rename(&journal, &away).unwrap();
+        let offline = Offline::open(&config).await.unwrap();
+        for tenant in ["beta", ANCHOR] {
+            offline.recover(tenant, &mut |_, _| {}).await.unwrap();
+        }
+        offline.recover("acme", &mut |_, _| {}).await.unwrap_err();
+        let opened = open(&lost, folder.path()).await;
+        assert!((1..anchored.size).contains(&opened.head("acme").await.size));
+        let refused = opened.anchorer().run_once().await.unwrap_err().to_string();
+        assert!(refused.contains("counterfoil.local/t/acme") && refused.contains("high-water"), "{refused}");
+        assert!(opened.logs.troubles().iter().any(|trouble| trouble.contains("t/acme")));
+        // That nothing remembers it is no reason either.
+        let high_water = file("checkpoint");
+        let remembered = std::fs::read(&high_water).unwrap();
+        std::fs::remove_file(&high_water).unwrap();
+        let refused = opened.anchorer().run_once().await.unwrap_err();
+        assert!(matches!(refused, LedgerError::NoEpoch(NoEpoch::Forgotten { .. })), "{refused}");
+        std::fs::write(&high_water, remembered).unwrap();
+        assert_eq!(opened.epochs().await, before);
+        opened.close().await;
+        std::fs::rename(&away, &journal).unwrap();
+        offline.recover("acme", &mut |_, _| {}).await.unwrap();
+        offline.close().await;
+        let opened = open(&lost, folder.path()).await;
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(2));
+        let heads = BTreeMap::from([("acme", anchored), ("beta", opened.head("beta").await)]);
+        opened.proves(&opened.epochs().await[1], &heads).await;
         opened.close().await;
     }
 
@@ -326,13 +383,19 @@ both_engines! {
         let heads = BTreeMap::from([("acme", anchored["acme"].clone()), ("beta", opened.head("beta").await)]);
         opened.proves(&epochs[1], &heads).await;
         // Nothing is proved by what is kept of an epoch, unless it is what was stated.
-        let epochs = Epochs::new(opened.logs.clone());
+        let epochs = Epochs::new(opened.logs.clone(), None);
         let log = opened.logs.get("beta").await.unwrap();
         let anchor = epochs.anchor().await.unwrap().unwrap();
         assert!(epochs.prove(&anchor, &log, 2).await.unwrap().is_some());
         tamper(&opened.chassis.db, "UPDATE log_anchored_heads SET size = size + 1").await;
-        let epochs = Epochs::new(opened.logs.clone());
+        let epochs = Epochs::new(opened.logs.clone(), None);
         assert_eq!(epochs.prove(&anchor, &log, 2).await.unwrap(), None);
+        // Nor does the next epoch rest on it; and it leaves out no log that was anchored.
+        let refused = opened.anchorer().run_once().await.unwrap_err();
+        assert!(matches!(refused, LedgerError::Engine(EngineError::Damaged { .. })), "{refused}");
+        tamper(&opened.chassis.db, "UPDATE log_heads SET size = size - 7 WHERE log_id = (SELECT log_id FROM logs WHERE tenant = 'acme')").await;
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(3));
+        opened.proves(&opened.epochs().await[2], &heads).await;
         opened.close().await;
     }
 

@@ -34,16 +34,24 @@ impl Api {
         let wait = Duration::from_secs(request.wait_seconds.into());
         epochs.wait(&log, size, wait).await.map_err(told)?;
         let mut numbers = request.epochs;
-        if numbers.is_empty() {
-            let most = EPOCHS_MAX as u64;
-            numbers = epochs.spread(&log, size, most).await.map_err(told)?;
-        }
-        numbers.sort_unstable();
-        numbers.dedup();
-        // After the epochs are known, so that it has the records of all of them.
-        let Some(anchor) = epochs.anchor().await.map_err(told)? else {
+        let counted = epochs.counted().await.map_err(told)?;
+        // What witnesses have not cosigned yet is shown where it is asked for, and where they have cosigned nothing: it is proved, and claims less.
+        let wanted = numbers.iter().copied().max().unwrap_or(0);
+        let anchor = match counted.filter(|counted| counted.epoch >= wanted) {
+            Some(counted) => Some(counted),
+            None => epochs.anchor().await.map_err(told)?,
+        };
+        let Some(anchor) = anchor else {
             return Ok(ProveAnchoredResponse::default());
         };
+        if numbers.is_empty() {
+            let most = EPOCHS_MAX as u64;
+            let spread = epochs.spread(&anchor, &log, size, most).await;
+            numbers = spread.map_err(told)?;
+        }
+        numbers.retain(|number| *number <= anchor.epoch);
+        numbers.sort_unstable();
+        numbers.dedup();
         let binding = epochs.binding(&anchor, &log).await.map_err(told)?;
         let mut answer = ProveAnchoredResponse {
             vkey: anchor.log.info().vkey.to_string(),

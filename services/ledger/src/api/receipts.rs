@@ -139,18 +139,11 @@ impl Api {
             return Ok(None);
         };
         let tenant = &log.info().tenant;
-        let reached = witnessed.reached.wait(tenant, size, wait).await;
-        let Some(reached) = reached.filter(|reached| reached.size >= size) else {
-            return Ok(None);
-        };
-        let note = witnessed.checkpoint(log, reached.size).await;
-        let Some(checkpoint) = note.map_err(told)? else {
-            return Ok(None);
-        };
-        let head = log.head_at(reached.size).await.map_err(told)?;
-        Ok(Some(Evidence {
+        witnessed.reached.wait(tenant, size, wait).await;
+        let head = witnessed.head(log).await.map_err(told)?;
+        Ok(head.filter(|head| head.size >= size).map(|head| Evidence {
             state: EvidenceState::Witnessed,
-            head: Head { checkpoint, ..head },
+            head,
             anchor_proof: None,
         }))
     }
@@ -174,14 +167,13 @@ impl Api {
         let Some(epochs) = &self.waits.epochs else {
             return Ok(None);
         };
-        if let Some((number, head)) = epochs.wait(log, size, wait).await?
-            && head.size >= size
-            && let Some(anchor) = epochs.anchor().await?
-            && let Some(proof) = epochs.prove(&anchor, log, number).await?
+        if let Some(reached) = epochs.wait(log, size, wait).await?
+            && reached.head.size >= size
+            && let Some(proof) = epochs.prove(&reached.anchor, log, reached.epoch).await?
         {
             return Ok(Some(Evidence {
                 state: EvidenceState::Anchored,
-                head: log.head_at(head.size).await?,
+                head: log.head_at(reached.head.size).await?,
                 anchor_proof: Some(proof),
             }));
         }

@@ -31,7 +31,7 @@ async fn api(db: &TestDatabase) -> (Api, tempfile::TempDir) {
     let opened = crate::open(config, clock, None, CancellationToken::new(), options);
     let (chassis, logs) = opened.await.unwrap();
     let serving = Serving::new(logs.clone(), chassis.health.clone());
-    let epochs = Epochs::new(logs.clone());
+    let epochs = Epochs::new(logs.clone(), None);
     let waits = Waits {
         epochs: Some(epochs.clone()),
         ..Waits::default()

@@ -1,6 +1,6 @@
 //! Epochs of the anchor log: which heads the next one has, and the map over them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use counterfoil_engine::{AnchorEpoch, AnchoredHead, LogHead, LogId};
 use counterfoil_evidence::record::{RecordError, decode_canonical};
@@ -26,13 +26,21 @@ pub(crate) fn origin_of(deployment: &str, tenant: &str) -> String {
 pub(crate) enum NoEpoch {
     /// A log is never taken away: the database lost some.
     #[error(
-        "{anchored} logs were anchored and the database has {found}; `counterfoil ledger recover` brings back the others"
+        "{missing} of {anchored} logs that were anchored have no signed head in the database; `counterfoil ledger recover` brings them back"
     )]
-    Fewer {
-        /// Logs of the last epoch.
+    Missing {
+        /// Logs of which one was anchored, or is bound to be.
         anchored: u64,
-        /// Logs that have a head now.
-        found: u64,
+        /// Logs among them that are not there.
+        missing: u64,
+    },
+    /// The database does not know what was anchored, and nothing else says how far a log was then.
+    #[error(
+        "the database does not have the last epoch, and nothing remembers how far the log {origin} was; the files in high_water_dir do"
+    )]
+    Forgotten {
+        /// Origin of the log.
+        origin: String,
     },
     /// Two origins have one SHA-256.
     #[error(transparent)]
@@ -54,8 +62,6 @@ pub(crate) struct Last {
     pub(crate) number: u64,
     /// SHA-256 of its payload; zeros where there is none.
     pub(crate) hash: [u8; 32],
-    /// Logs that it has.
-    pub(crate) log_count: u64,
     /// Its time.
     pub(crate) anchored_at_ms: i64,
 }
@@ -66,10 +72,34 @@ impl Last {
         Self {
             number: anchored.epoch,
             hash: sha256(&anchored.encode_to_vec()).0,
-            log_count: anchored.log_count,
             anchored_at_ms: anchored.anchored_at_ms,
         }
     }
+}
+
+/// Whether the map over these heads is what the newest epoch states: then the database knows the head of every log that was anchored.
+pub(crate) fn is_whole(newest: &AnchorEpoch, heads: &[AnchoredHead]) -> Result<bool, NoEpoch> {
+    let stated = payload(newest)?;
+    Ok(map(&newest.secret, heads)?.root().as_bytes().as_slice() == stated.map_root)
+}
+
+/// Demands of every log that the anchor log bound, by the SHA-256 of its key, that it is among those of the next epoch.
+pub(crate) fn all_there(
+    bound: &BTreeSet<Vec<u8>>,
+    heads: &[AnchoredHead],
+    vkeys: &HashMap<LogId, String>,
+) -> Result<(), NoEpoch> {
+    let there: BTreeSet<Vec<u8>> = heads
+        .iter()
+        .filter_map(|head| vkeys.get(&head.log))
+        .map(|vkey| sha256(vkey.as_bytes()).0.to_vec())
+        .collect();
+    let missing = bound.difference(&there).count() as u64;
+    if missing > 0 {
+        let anchored = bound.len() as u64;
+        return Err(NoEpoch::Missing { anchored, missing });
+    }
+    Ok(())
 }
 
 /// An epoch that is about to be opened.
@@ -120,12 +150,12 @@ pub(crate) fn next(
     secret: [u8; 32],
     now_ms: i64,
 ) -> Result<Option<Next>, NoEpoch> {
-    let found = heads.len() as u64;
-    if found < last.log_count {
-        return Err(NoEpoch::Fewer {
-            anchored: last.log_count,
-            found,
-        });
+    let found: HashSet<LogId> = heads.iter().map(|head| head.log).collect();
+    let missing = anchored.iter().filter(|head| !found.contains(&head.log));
+    let missing = missing.count() as u64;
+    if missing > 0 {
+        let anchored = anchored.len() as u64;
+        return Err(NoEpoch::Missing { anchored, missing });
     }
     let known: HashMap<LogId, u64> = anchored.iter().map(|head| (head.log, head.size)).collect();
     let is_new = |head: &&AnchoredHead| known.get(&head.log) != Some(&head.size);
@@ -137,7 +167,7 @@ pub(crate) fn next(
         epoch: last.number + 1,
         prev_epoch_hash: last.hash.to_vec(),
         map_root: map(&secret, heads)?.root().as_bytes().to_vec(),
-        log_count: found,
+        log_count: heads.len() as u64,
         // Clocks of replicas differ, and go back; epochs do not.
         anchored_at_ms: now_ms.max(last.anchored_at_ms),
     };

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use counterfoil_chassis::Clock;
-use counterfoil_engine::{Anchor, EngineError, Log, Witness};
+use counterfoil_engine::{Anchor, EngineError, Head, Log, Witness};
 use counterfoil_tlog::{Policy, VerifierKey};
 
 pub(crate) use self::job::Witnessing;
@@ -146,6 +146,23 @@ impl Witnessed {
             reached: Copies::default(),
             witnesses,
         }
+    }
+
+    /// Whether a log is shown to the witnesses.
+    pub(crate) fn are_asked_for(&self, log: &Log) -> bool {
+        self.witnesses.are_of(&log.info().vkey)
+    }
+
+    /// The newest head of a log that enough of them have cosigned, with their lines; `None`: there is none yet.
+    pub(crate) async fn head(&self, log: &Log) -> Result<Option<Head>, EngineError> {
+        let Some(reached) = self.reached.of(&log.info().tenant) else {
+            return Ok(None);
+        };
+        let Some(checkpoint) = self.checkpoint(log, reached.size).await? else {
+            return Ok(None);
+        };
+        let head = log.head_at(reached.size).await?;
+        Ok(Some(Head { checkpoint, ..head }))
     }
 
     /// The checkpoint of a size with its cosignatures, if they are enough: looked at now, whatever is remembered.
