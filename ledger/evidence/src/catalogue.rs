@@ -180,6 +180,8 @@ catalogue! {
     "R78" EpochSealed LEDGER false;
     "R84" OperatorLogCrossLinked EVERY false;
     "R80" EvidencePackIssued AUTHORITY false;
+    "R82" LegalHoldPlaced AUTHORITY false;
+    "R82" LegalHoldReleased AUTHORITY false;
     "R85" PrincipalRegistered AUTHORITY false;
     "R85" PrincipalEnded AUTHORITY false;
     "R86" SchemaRegistered LEDGER false;

@@ -7,6 +7,7 @@
 //! - [`anchor`]: what the anchor log proves of another log.
 //! - [`catalogue`]: every record type with its `R` number and the stream that may carry it.
 //! - [`engagement`]: what is asked of a provider that works for a customer.
+//! - [`hold`]: what a legal hold keeps.
 //! - [`leaf`]: the leaves of the sealed sets (grants, dispositions, decided grants, findings, actions, obligations).
 //! - [`replay`]: the invariants of the domain, replayed over the records of a log.
 //! - [`situation`]: what comparing approved with observed shows, as one pure function.
@@ -25,6 +26,7 @@ pub mod v1 {
 pub mod anchor;
 pub mod catalogue;
 pub mod engagement;
+pub mod hold;
 pub mod leaf;
 pub mod place;
 pub mod record;

@@ -1,6 +1,6 @@
 //! Telling what was found: one line a check, then a report in words that auditors use, and what it does not prove.
 
-use counterfoil_evidence::replay::{CampaignFacts, DecisionMaker, Facts};
+use counterfoil_evidence::replay::{CampaignFacts, DecisionMaker, Facts, HoldFacts};
 use serde_json::{Value, json};
 
 use crate::check::Check;
@@ -59,6 +59,7 @@ pub fn text(found: &Verification) -> String {
     removals(&mut out, &found.facts);
     exceptions(&mut out, &found.facts);
     owed(&mut out, &found.facts);
+    holds(&mut out, &found.facts);
     newest_run(&mut out, &found.facts);
     counted(
         &mut out,
@@ -300,6 +301,38 @@ fn owed(out: &mut String, facts: &Facts) {
     more(out, facts.obligations.len());
 }
 
+/// Holds in force one by one; those that were released are counted. A log without any says nothing.
+fn holds(out: &mut String, facts: &Facts) {
+    let in_force: Vec<&HoldFacts> = facts
+        .holds
+        .iter()
+        .filter(|hold| hold.released.is_none())
+        .collect();
+    if facts.holds.is_empty() {
+        return;
+    }
+    let released = facts.holds.len() - in_force.len();
+    let counts = format!("{} in force, {released} released", in_force.len());
+    line(out, &format!("Legal holds: {counts}"));
+    for hold in in_force.iter().take(LISTED_MAX) {
+        let covered = match &hold.retention_classes[..] {
+            [] => "the whole log".to_owned(),
+            classes => classes.join(", "),
+        };
+        line(
+            out,
+            &format!(
+                "  {} on {covered} ({}), placed by {} at {}",
+                hold.hold,
+                hold.basis,
+                hold.placed_by,
+                format_rfc3339(hold.placed_ms)
+            ),
+        );
+    }
+    more(out, in_force.len());
+}
+
 /// What a good verdict leaves open.
 #[must_use]
 pub fn limits(found: &Verification) -> Vec<String> {
@@ -435,6 +468,15 @@ fn report_json(found: &Verification) -> Value {
             "object": owed.object,
             "due": format_rfc3339(owed.due_ms),
             "state": owed.state,
+        })).collect::<Vec<_>>(),
+        "legal_holds": facts.holds.iter().map(|hold| json!({
+            "legal_hold": hold.hold,
+            "retention_classes": hold.retention_classes,
+            "basis": hold.basis,
+            "placed_by": hold.placed_by,
+            "placed": format_rfc3339(hold.placed_ms),
+            "released_by": hold.released.as_ref().map(|(by, _)| by),
+            "released": hold.released.as_ref().map(|(_, ms)| format_rfc3339(*ms)),
         })).collect::<Vec<_>>(),
         "newest_run": facts.newest_run.as_ref().map(|run| json!({
             "recon_run": run.recon_run,

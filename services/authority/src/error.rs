@@ -216,6 +216,23 @@ pub(crate) enum AgentRefusal {
     MandateLimit(&'static str),
 }
 
+/// A refusal about a legal hold.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(crate) enum HoldRefusal {
+    /// FAILED_PRECONDITION: what would go.
+    #[error("a legal hold is in force: {0}")]
+    InForce(String),
+    /// FAILED_PRECONDITION.
+    #[error("the hold was released")]
+    Released,
+    /// FAILED_PRECONDITION: two people, and this is not the second.
+    #[error("another human than who placed the hold must release it")]
+    SecondHuman,
+    /// FAILED_PRECONDITION.
+    #[error("100 holds are in force: name more classes in one, or release some")]
+    TooMany,
+}
+
 impl From<Stronger> for Refusal {
     fn from(stronger: Stronger) -> Self {
         match stronger {
@@ -322,6 +339,19 @@ impl From<AgentRefusal> for ApiError {
                 Self::failed_precondition("MANDATE_LIMIT", message).with_metadata("limit", limit)
             }
         }
+    }
+}
+
+impl From<HoldRefusal> for ApiError {
+    fn from(refusal: HoldRefusal) -> Self {
+        let message = refusal.to_string();
+        let reason = match refusal {
+            HoldRefusal::InForce(_) => "HOLD_IN_FORCE",
+            HoldRefusal::Released => "HOLD_RELEASED",
+            HoldRefusal::SecondHuman => "SECOND_HUMAN_REQUIRED",
+            HoldRefusal::TooMany => "TOO_MANY_HOLDS",
+        };
+        Self::failed_precondition(reason, message)
     }
 }
 

@@ -88,6 +88,9 @@ impl TenantService for SmallAuthority {
         activate_tenant ActivateTenantRequest ActivateTenantResponse;
         set_escalation_path SetEscalationPathRequest SetEscalationPathResponse;
         set_retention_policy SetRetentionPolicyRequest SetRetentionPolicyResponse;
+        place_legal_hold PlaceLegalHoldRequest PlaceLegalHoldResponse;
+        release_legal_hold ReleaseLegalHoldRequest ReleaseLegalHoldResponse;
+        list_legal_holds ListLegalHoldsRequest ListLegalHoldsResponse;
         suspend_tenant SuspendTenantRequest SuspendTenantResponse;
         resume_tenant ResumeTenantRequest ResumeTenantResponse;
         begin_exit BeginExitRequest BeginExitResponse;

@@ -70,6 +70,7 @@ checks! {
     I67 "I-67" [], "every plan that was carried out was started on record, and an AI agent's only after a human let it where its mandate wants one";
     I68 "I-68" [], "no AI agent did what is for humans: it grants, approves, resolves and reviews nothing, and certifies no mandate";
     I69 "I-69" [], "no AI agent did anything once it was stopped, and nothing went on that it had started; with the mandate that was taken back its credentials were revoked";
+    I70 "I-70" [], "no legal hold was released by the human who placed it, and nothing that one covers was let go meanwhile";
     I81 "I-81" [], "nobody but the customer gave anybody the means to act as the customer, once the tenant was governed";
     I82 "I-82" [], "what the policy reserves for two people was proposed by one human and approved by another";
     I83 "I-83" [], "every round of hashing the log again that is stated is numbered, and is of the log as it was";

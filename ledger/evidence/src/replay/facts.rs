@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::authority::campaign_sources;
 use super::closing::Gone;
 use super::ending::verified;
+use super::holds::{self, HoldFacts};
 use super::plans::Deciders;
 use super::state::{Campaign, Item, NewestRun, Pos, State, Sym};
 use super::timing::decided_to_verified;
@@ -35,6 +36,8 @@ pub struct Facts {
     pub exceptions: Vec<ExceptionFacts>,
     /// What is owed and open.
     pub obligations: Vec<ObligationFacts>,
+    /// Legal holds, also those that were released.
+    pub holds: Vec<HoldFacts>,
     /// Whether it is the log of a provider's own tenant.
     pub of_provider: bool,
     /// Calls of providers' people, or in a provider's own log their mirrors.
@@ -214,6 +217,7 @@ pub(super) fn collect(state: &State, deciders: &Deciders, blobs: &dyn Blobs) -> 
         removals: removals(state, deciders, &gone),
         exceptions: exceptions(state),
         obligations: obligations(state),
+        holds: holds::facts(state),
         of_provider: state.governed.of_provider(),
         accesses: accesses(state),
         conditions: with_conditions(state),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::absorb::{Context, ending};
+use super::holds::Holds;
 use super::mandates::{self, Mandates};
 use super::state::{At, Ending, Pos, State, Sym};
 use crate::catalogue::Payload;
@@ -34,6 +35,7 @@ pub(super) struct Governed {
     pub(super) emergencies_ended: HashMap<Sym, Ending>,
     pub(super) emergencies_reviewed: Vec<At<v1::EmergencyUseReviewed>>,
     pub(super) reviews_missed: Vec<At<v1::EmergencyReviewMissed>>,
+    pub(super) holds: Holds,
     pub(super) mandates: Mandates,
 }
 
@@ -85,8 +87,15 @@ pub(super) fn absorb(
         Payload::EscalationPathSet(_) => {
             governed.settings.insert(pos, Setting::EscalationPath);
         }
-        Payload::RetentionPolicySet(_) => {
+        Payload::RetentionPolicySet(v1::RetentionPolicySet { rules }) => {
             governed.settings.insert(pos, Setting::RetentionPolicy);
+            governed.holds.policies.push(At { pos, what: rules });
+        }
+        Payload::LegalHoldPlaced(what) => {
+            governed.holds.placed.insert(pos, what);
+        }
+        Payload::LegalHoldReleased(what) => {
+            governed.holds.released.push(At { pos, what });
         }
         Payload::EvidencePackIssued(what) => {
             governed.packs.insert(pos, what);

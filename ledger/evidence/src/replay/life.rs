@@ -145,7 +145,11 @@ fn governs(state: &State, principal: Sym, at_ms: i64) -> bool {
 }
 
 /// Whether a principal was a human of the organisation that governs.
-fn governing_human(state: &State, principal: Sym, at_ms: i64) -> Result<(), &'static str> {
+pub(super) fn governing_human(
+    state: &State,
+    principal: Sym,
+    at_ms: i64,
+) -> Result<(), &'static str> {
     human_of(state, principal, governing_kind(state), at_ms)
 }
 

@@ -18,6 +18,7 @@
 //! | `mandated`, `agents` | mandates of AI agents, and what they did under them (I-65 to I-69) |
 //! | `known` | nothing: from where on a log can have records of a type |
 //! | `governed`, `life` | the tenant and its units (I-12, I-17) |
+//! | `holds` | legal holds (I-70) |
 //! | `inventory` | syncs and snapshots (I-19, I-20) |
 //! | `places` | who says of which environment and tier a source is (I-46), which rights and tiers are held to (I-13) |
 //! | `review` | decisions (I-25, I-26, I-27, G10) |
@@ -42,6 +43,7 @@ mod emergencies;
 mod ending;
 mod facts;
 mod governed;
+mod holds;
 mod inventory;
 mod known;
 mod ledger;
@@ -75,6 +77,7 @@ pub use facts::{
     AccessFacts, CampaignFacts, DecisionMaker, ExceptionFacts, Facts, ObligationFacts,
     RemovalFacts, RunFacts, SourceFacts,
 };
+pub use holds::HoldFacts;
 pub use prepare::{Decoded, Prepared, prepare};
 
 use check::{Check, Tallies};
@@ -182,6 +185,7 @@ impl Replay {
         emergencies::judge(state, tallies);
         mandated::judge(state, tallies);
         life::judge(state, tallies, blobs);
+        holds::judge(state, tallies);
         inventory::judge(state, tallies, blobs);
         review::judge(state, tallies);
         population::judge(state, tallies, blobs);

@@ -48,6 +48,7 @@ mod authority;
 mod credentials;
 mod ends;
 mod governance;
+mod holds;
 mod inventory;
 mod ledger;
 mod lives;
@@ -156,6 +157,7 @@ fn every_check_of_the_replay_has_a_forgery_that_breaks_it() {
         providers::FORGERIES,
         governance::FORGERIES,
         lives::FORGERIES,
+        holds::FORGERIES,
         places::FORGERIES,
         inventory::FORGERIES,
         review::FORGERIES,

@@ -55,6 +55,7 @@ pub fn activate(log: &mut LogBuilder, rights: &Rights, policy: Vec<u8>) {
     two_people(log);
     passed_on(log, rights);
     emergency(log);
+    hold(log);
 }
 
 /// The customer leaves with its evidence, and is closed.
@@ -168,4 +169,38 @@ fn emergency(log: &mut LogBuilder) {
         outcome_code: "justified".to_owned(),
     };
     log.append(&Payload::EmergencyUseReviewed(reviewed), by(BOB));
+}
+
+/// Evidence is held, kept for longer meanwhile, and released by another human; then it may go sooner.
+fn hold(log: &mut LogBuilder) {
+    let rules = |governance, operations| {
+        let rule = |class: &str, duration_days| v1::RetentionRule {
+            retention_class: class.to_owned(),
+            duration_days,
+            basis: "SOX-404".to_owned(),
+            jurisdiction: "*".to_owned(),
+        };
+        let rules = vec![
+            rule("governance", governance),
+            rule("operations", operations),
+        ];
+        Payload::RetentionPolicySet(v1::RetentionPolicySet { rules })
+    };
+    log.append(&rules(3_650, 365), by(CAROL));
+    let placed = v1::LegalHoldPlaced {
+        hold: "case-7".to_owned(),
+        retention_classes: vec!["governance".to_owned()],
+        basis: "FRCP-37E".to_owned(),
+        reason_code: "litigation".to_owned(),
+    };
+    let placed = log.append(&Payload::LegalHoldPlaced(placed), by(CAROL));
+    // What no hold covers may go sooner.
+    log.append(&rules(4_000, 30), by(CAROL));
+    let released = v1::LegalHoldReleased {
+        hold: "case-7".to_owned(),
+        placed_record_hash: placed.to_vec(),
+        reason_code: "settled".to_owned(),
+    };
+    log.append(&Payload::LegalHoldReleased(released), by(BOB));
+    log.append(&rules(3_650, 30), by(CAROL));
 }

@@ -52,6 +52,8 @@ fn step_of(method: &str) -> Step {
         | REVOKE_MANDATE => Step::Wind,
         // Who owns something and must go is replaced first: nobody is ended who leaves it without an answerable human.
         "SetBusinessUnitOwner" | "SetEscalationPath" | "AssignResponsibility" => Step::Wind,
+        // What must be kept must be kept of whoever leaves, too, and nothing else lets a tenant be closed under a hold.
+        "PlaceLegalHold" | "ReleaseLegalHold" => Step::Wind,
         // Whoever is to take the evidence along, or to let it go on, must be able to come in.
         "IssueToken" | REVOKE_TOKEN | "LinkLogin" | UNLINK_LOGIN => Step::Wind,
         _ => Step::Govern,
@@ -119,7 +121,7 @@ answer_with_one_receipt! {
     ApproveDecisionRightResponse GrantDelegationResponse RevokeDelegationResponse
     RequestEmergencyAccessResponse ApproveEmergencyAccessResponse EndEmergencyAccessResponse ReviewEmergencyUseResponse
     ProposeMandateResponse GrantMandateResponse CertifyMandateResponse SuspendMandateResponse ResumeMandateResponse
-    RevokeMandateResponse
+    RevokeMandateResponse PlaceLegalHoldResponse ReleaseLegalHoldResponse
     SuspendTenantResponse ResumeTenantResponse BeginExitResponse RecordEvidencePackResponse CloseTenantResponse
 }
 
@@ -386,14 +388,25 @@ impl Change {
         }
     }
 
-    /// Whether a human calls who is one of whoever governs the tenant.
-    pub(super) async fn is_of_governing_human(&mut self) -> Result<bool, ApiError> {
+    /// The caller, if they are a human of whoever governs the tenant.
+    async fn governing_human(&mut self) -> Result<Option<Principal>, ApiError> {
         let kind = self.governing_kind();
         let Some(caller) = &self.caller else {
-            return Ok(false);
+            return Ok(None);
         };
         let found = store::principals::get(self.tx.conn(), &self.tenant.id, caller).await?;
-        Ok(found.is_some_and(|one| one.is_active_human_of(kind)))
+        Ok(found.filter(|one| one.is_active_human_of(kind)))
+    }
+
+    /// Whether a human calls who is one of whoever governs the tenant.
+    pub(super) async fn is_of_governing_human(&mut self) -> Result<bool, ApiError> {
+        Ok(self.governing_human().await?.is_some())
+    }
+
+    /// The human of whoever governs the tenant who calls.
+    pub(super) async fn require_governing_human(&mut self) -> Result<Principal, ApiError> {
+        let found = self.governing_human().await?;
+        found.ok_or_else(|| Refusal::CallerNotCustomer.into())
     }
 
     async fn require_caller_of(&mut self, kind: OrganizationKind) -> Result<(), ApiError> {

@@ -11,7 +11,7 @@ use prost::Message;
 use super::{
     Api,
     change::{Answer, Asked, Change},
-    convert,
+    convert, holds,
 };
 use crate::{
     error::Refusal,
@@ -96,6 +96,9 @@ async fn move_to<R: Answer>(
     }
     if reason_code.is_some_and(|code| !text::is_code(code)) {
         return Err(Refusal::Invalid(Faults::one("reason_code", text::CODE)).into());
+    }
+    if to == TenantState::Closed {
+        holds::require_none(&mut change).await?;
     }
     let evidence = match to {
         TenantState::Closed => Some(

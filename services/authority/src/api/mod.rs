@@ -11,6 +11,7 @@ mod convert;
 mod delegations;
 mod emergencies;
 mod engagements;
+mod holds;
 mod life;
 mod logins;
 mod mandate_convert;

@@ -12,9 +12,9 @@ use counterfoil_proto::authority::{
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, agents, business_units, competencies, delegations, emergencies, engagements, life, logins,
-    mandates, offers, operators, organizations, policies, principals, qualifications, rights,
-    settings, tenants, tokens,
+    Api, agents, business_units, competencies, delegations, emergencies, engagements, holds, life,
+    logins, mandates, offers, operators, organizations, policies, principals, qualifications,
+    rights, settings, tenants, tokens,
 };
 
 macro_rules! serve {
@@ -57,6 +57,9 @@ serve! {
         life::close_tenant(CloseTenantRequest) -> CloseTenantResponse;
         settings::set_escalation_path(SetEscalationPathRequest) -> SetEscalationPathResponse;
         settings::set_retention_policy(SetRetentionPolicyRequest) -> SetRetentionPolicyResponse;
+        holds::place_legal_hold(PlaceLegalHoldRequest) -> PlaceLegalHoldResponse;
+        holds::release_legal_hold(ReleaseLegalHoldRequest) -> ReleaseLegalHoldResponse;
+        holds::list_legal_holds(ListLegalHoldsRequest) -> ListLegalHoldsResponse;
     }
 }
 

@@ -12,10 +12,13 @@ use super::{
     convert,
 };
 use crate::{
-    error::Refusal,
-    model::settings::{
-        EscalationPathSet, LEVELS_MAX, RetentionPolicySet, RetentionRule, Setting, SettingKind,
-        check_levels, check_rules,
+    error::{HoldRefusal, Refusal},
+    model::{
+        hold::shortened,
+        settings::{
+            EscalationPathSet, LEVELS_MAX, RetentionPolicySet, RetentionRule, Setting, SettingKind,
+            check_levels, check_rules, retention_rules,
+        },
     },
     store,
 };
@@ -96,12 +99,33 @@ pub(super) async fn set_retention_policy(
         })
         .collect();
     check_rules(&rules).map_err(Refusal::from)?;
+    require_not_held(&mut change, &rules).await?;
     let payload = RetentionPolicySet { rules };
     let emitted = set(api, &mut change, SettingKind::RetentionPolicy, &payload).await?;
     let answer = proto::SetRetentionPolicyResponse {
         receipt: Some(emitted.pending_receipt()),
     };
     api.finish(change, answer).await
+}
+
+/// Refuses rules that keep for less time what a legal hold covers. The tenant's lock is held: no hold is placed meanwhile.
+async fn require_not_held(change: &mut Change, rules: &[RetentionRule]) -> Result<(), ApiError> {
+    let tenant = change.tenant.id.clone();
+    let holds = store::holds::in_force(change.tx.conn(), &tenant).await?;
+    let kind = SettingKind::RetentionPolicy;
+    let Some(last) = store::settings::latest(change.tx.conn(), &tenant, kind).await? else {
+        return Ok(());
+    };
+    let last = retention_rules(&last.content).ok_or_else(|| {
+        ApiError::internal("the retention policy in force is damaged in the database")
+    })?;
+    match shortened(&holds, &last, rules) {
+        Some(class) => {
+            let what = format!("class {class:?} would be kept for less time");
+            Err(HoldRefusal::InForce(what).into())
+        }
+        None => Ok(()),
+    }
 }
 
 /// Writes a setting and its record.

@@ -76,6 +76,8 @@ ids! {
     EmergencyId "emergencies";
     /// A mandate of an AI agent.
     MandateId "mandates";
+    /// A legal hold.
+    HoldId "legal-holds";
     /// A source, which inventory knows; its ids may have more characters.
     SourceId "sources";
 }

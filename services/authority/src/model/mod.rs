@@ -10,6 +10,7 @@ pub(crate) mod delegation;
 pub(crate) mod emergency;
 pub(crate) mod engagement;
 pub(crate) mod gate;
+pub(crate) mod hold;
 pub(crate) mod ids;
 pub(crate) mod jwt;
 pub(crate) mod mandate;

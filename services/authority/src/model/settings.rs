@@ -56,6 +56,12 @@ pub(crate) fn last_resort(content: &[u8]) -> Option<PrincipalId> {
         .and_then(PrincipalId::parse)
 }
 
+/// The rules of a retention policy, by its canonical bytes. `None`: they are damaged.
+pub(crate) fn retention_rules(content: &[u8]) -> Option<Vec<RetentionRule>> {
+    let policy: RetentionPolicySet = decode_canonical(content, "retention policy").ok()?;
+    Some(policy.rules)
+}
+
 /// Checks the levels of an escalation path: who is asked, and after how many seconds.
 pub(crate) fn check_levels(levels: &[(PrincipalId, i64)]) -> Result<(), Faults> {
     let mut faults = Faults::default();

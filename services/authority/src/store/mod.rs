@@ -7,6 +7,7 @@ pub(crate) mod delegations;
 pub(crate) mod emergencies;
 pub(crate) mod engagements;
 pub(crate) mod gate;
+pub(crate) mod holds;
 pub(crate) mod logins;
 pub(crate) mod mandates;
 pub(crate) mod organizations;
@@ -36,7 +37,8 @@ pub(crate) const MIGRATIONS: Migrations = counterfoil_chassis::migrations!(
     "0006_offers.sql",
     "0007_life.sql",
     "0008_words.sql",
-    "0009_mandates.sql"
+    "0009_mandates.sql",
+    "0010_legal_holds.sql"
 );
 
 /// Where statements run: in a read, or in a change.

@@ -37,6 +37,7 @@ const TENANT: (&str, &str) = ("tenant", "tenants");
 pub(crate) const NOUNS: &[(&str, &str)] = &[
     ("tenant", "Customers, and the gate each passes"),
     ("policy", "The rules in force, escalation and retention"),
+    ("hold", "Legal holds: evidence that must not go"),
     (
         "organization",
         "Organisations that take part in governing a tenant",
@@ -95,6 +96,9 @@ pub(crate) const COMMANDS: &[Spec] = &[
     spec("policy", "simulate", "authority.PolicyService/SimulatePolicy", &[TENANT], &[]),
     spec("policy", "escalation", "authority.TenantService/SetEscalationPath", &[TENANT], &[]),
     spec("policy", "retention", "authority.TenantService/SetRetentionPolicy", &[TENANT], &[]),
+    spec("hold", "place", "authority.TenantService/PlaceLegalHold", &[TENANT], &["name", "placed_by", "place_time"]),
+    spec("hold", "release", "authority.TenantService/ReleaseLegalHold", &[("name", "legal-holds")], &["name", "released_by", "release_time"]),
+    spec("hold", "list", "authority.TenantService/ListLegalHolds", &[TENANT], &["name", "retention_classes", "basis", "placed_by", "release_time"]),
     spec("organization", "create", "authority.PrincipalService/CreateOrganization", &[TENANT, ("organization_id", "")], &[]),
     spec("organization", "list", "authority.PrincipalService/ListOrganizations", &[TENANT], &[]),
     spec("principal", "create", "authority.PrincipalService/CreatePrincipal", &[TENANT, ("principal_id", "")], &["name", "display_name", "kind", "roles"]),

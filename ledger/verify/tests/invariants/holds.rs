@@ -1,0 +1,172 @@
+//! Legal holds, forged.
+
+use counterfoil_verify::report;
+
+use crate::prelude::*;
+
+/// Days for which the golden log's held policy keeps what is held.
+const HELD_DAYS: u32 = 4_000;
+
+/// Changes the policy that is set while the hold is in force.
+fn while_held(scene: &mut Scene<'_>, change: fn(&mut Vec<v1::RetentionRule>)) -> Edit {
+    if let Payload::RetentionPolicySet(p) = &mut *scene.payload
+        && p.rules.iter().any(|rule| rule.duration_days == HELD_DAYS)
+    {
+        change(&mut p.rules);
+    }
+    Edit::Keep
+}
+
+pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
+    (
+        "I-70",
+        "a class that is held and kept for less time",
+        |scene| {
+            while_held(scene, |rules| {
+                rules.iter_mut().for_each(|rule| rule.duration_days = 30)
+            })
+        },
+    ),
+    (
+        "I-70",
+        "a class that is held and named no longer",
+        |scene| {
+            while_held(scene, |rules| {
+                rules.retain(|rule| rule.retention_class != "governance")
+            })
+        },
+    ),
+    (
+        "I-70",
+        "a class that is held and kept for less time in one country",
+        |scene| {
+            while_held(scene, |rules| {
+                let shorter = rules.first().map(|rule| v1::RetentionRule {
+                    jurisdiction: "DE".to_owned(),
+                    duration_days: 1,
+                    ..rule.clone()
+                });
+                rules.extend(shorter);
+            })
+        },
+    ),
+    (
+        "I-70",
+        "a log that is held as a whole, of which a part is kept for less time",
+        on!(LegalHoldPlaced, |_r, p| p.retention_classes.clear()),
+    ),
+    (
+        "I-70",
+        "a hold that is taken out of its release",
+        drop_if!(LegalHoldPlaced, |_p| true),
+    ),
+    (
+        "I-70",
+        "a hold that its own human released",
+        on!(LegalHoldReleased, |r, _p| r.actor = CAROL.to_owned()),
+    ),
+    (
+        "I-70",
+        "a hold that the same human released under another name",
+        on!(
+            PrincipalRegistered,
+            |_r, p| if [BOB, CAROL].contains(&p.principal.as_str()) {
+                p.identity_tag = tag_of(CAROL)
+            }
+        ),
+    ),
+    (
+        "I-70",
+        "a hold that a provider released",
+        on!(LegalHoldReleased, |r, _p| r.actor = PROVIDER.to_owned()),
+    ),
+    (
+        "I-70",
+        "a hold that a provider placed",
+        on!(LegalHoldPlaced, |r, _p| r.actor = PROVIDER.to_owned()),
+    ),
+    (
+        "I-70",
+        "a hold that the deployment placed",
+        on!(LegalHoldPlaced, |r, _p| r.actor =
+            "operators/admin".to_owned()),
+    ),
+    (
+        "I-70",
+        "a hold without a basis",
+        on!(LegalHoldPlaced, |_r, p| p.basis.clear()),
+    ),
+    (
+        "I-70",
+        "a release without a reason",
+        on!(LegalHoldReleased, |_r, p| p.reason_code.clear()),
+    ),
+    (
+        "I-70",
+        "a release of another hold",
+        on!(LegalHoldReleased, |_r, p| p.hold = "case-8".to_owned()),
+    ),
+    (
+        "I-70",
+        "a hold that is released twice",
+        |scene| match &*scene.payload {
+            Payload::LegalHoldReleased(_) => followed_by(scene, scene.payload.clone()),
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-70",
+        "a hold that is placed twice",
+        |scene| match &*scene.payload {
+            Payload::LegalHoldPlaced(_) => followed_by(scene, scene.payload.clone()),
+            _ => Edit::Keep,
+        },
+    ),
+];
+
+/// Where the customer left.
+const OF_AN_EXIT: &[(&str, &str, Forgery)] = &[(
+    "I-70",
+    "a tenant closed under a hold that nobody released",
+    drop_if!(LegalHoldReleased, |_p| true),
+)];
+
+#[test]
+fn forged_holds_are_seen() {
+    all_fail(FORGERIES);
+}
+
+#[test]
+fn i70_a_tenant_under_a_hold_is_not_closed() {
+    let golden = Golden::of(crate::support::cycle::build_until_it_left(60));
+    golden.is_good();
+    all_fail_in(&golden, OF_AN_EXIT);
+}
+
+#[test]
+fn the_report_names_holds_in_force_and_counts_released_ones() {
+    let golden = Golden::new();
+    let told = |root: &std::path::Path| {
+        let found = golden.verify(root);
+        (report::text(&found), report::json(&found))
+    };
+    let (text, _) = told(&golden.dir.path().join("golden"));
+    assert!(
+        text.contains("Legal holds: 0 in force, 1 released"),
+        "{text}"
+    );
+    let (root, files) = golden.copy("held");
+    Forger::new(&files, &golden.keys)
+        .rewrite(|scene| match &*scene.payload {
+            Payload::LegalHoldReleased(_) => Ok(Edit::Drop),
+            _ => Ok(Edit::Keep),
+        })
+        .unwrap();
+    let (text, json) = told(&root);
+    let line = "legal-holds/case-7 on governance (FRCP-37E), placed by principals/carol at";
+    assert!(text.contains(line), "{text}");
+    assert_eq!(
+        json["report"]["legal_holds"][0]["released_by"],
+        serde_json::Value::Null
+    );
+}
