@@ -36,6 +36,9 @@ pub struct EngineOptions {
     pub linger: Duration,
     /// Most bytes of records that may wait; more is refused.
     pub queue_bytes_max: usize,
+    /// Most bytes of memory for what it takes to append to logs: some 8 KiB for a log with few entries, up to 100 KiB for one whose last
+    /// bundle is almost full. A log that was not written for longer than the others is read again when it is.
+    pub states_bytes_max: usize,
     /// What every log is compared with before it is written for the first time.
     pub anchors: Vec<Arc<dyn Anchor>>,
     /// The published copy: entries whose bytes have left the database ([`Log::evict`]) are read from there. `None`: such entries cannot
@@ -54,6 +57,7 @@ impl Default for EngineOptions {
             batch_bytes_max: 4 << 20,
             linger: Duration::from_millis(1),
             queue_bytes_max: 64 << 20,
+            states_bytes_max: 192 << 20,
             anchors: Vec::new(),
             copy: None,
             faults: Arc::new(NoFaults),

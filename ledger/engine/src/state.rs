@@ -15,6 +15,13 @@ const WIDTH: usize = TILE_WIDTH as usize;
 /// Levels of the tree between two levels of tiles.
 const TILE_HEIGHT: u8 = 8;
 
+/// What a state takes without anything in it: its names, keys, checkpoint and frontier, and what the maps that have it take.
+const FIXED_BYTES: usize = 4 << 10;
+/// What the labels of an entry take: their names, three subjects and what the allocator adds.
+const LABELS_BYTES: usize = 320;
+/// What a stream or a producer's key takes.
+const NAMED_BYTES: usize = 512;
+
 /// A log as its next entry finds it. Only ever replaced as a whole, after a commit.
 #[derive(Debug, Clone)]
 pub(crate) struct LogState {
@@ -32,6 +39,17 @@ pub(crate) struct LogState {
     pub(crate) bundle: Vec<Arc<Labels>>,
     pub(crate) streams: BTreeMap<String, StreamHead>,
     pub(crate) keys: Arc<KeyBook>,
+}
+
+impl LogState {
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let edge: usize = self.edge.levels.iter().map(Vec::capacity).sum();
+        FIXED_BYTES
+            + edge * size_of::<Hash>()
+            + self.bundle.len() * LABELS_BYTES
+            + (self.streams.len() + self.keys.keys.len()) * NAMED_BYTES
+    }
 }
 
 /// The last, not yet full tile of each level, lowest level first.

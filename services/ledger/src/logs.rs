@@ -3,6 +3,9 @@
 //! Invariant: every tenant's log names every producer. Creating a log reads the producers after the log is there, registering a producer reads
 //! the logs after the producer is there, so whichever comes second sees the other.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -187,8 +190,30 @@ impl Logs {
 
     /// States in every log what it does not state yet: a newer schema, a producer whose registration was cut off.
     pub(crate) async fn catch_up(&self) -> Result<(), LedgerError> {
-        let tenants = self.inner.engine.tenants().await?;
-        self.tell_all(tenants).await
+        let inner = &self.inner;
+        let tenants = inner.engine.tenants().await?;
+        let of_all = self.of_all_logs(inner.clock.now_ms());
+        let of_producers = store::producers(&inner.db).await?;
+        let of_producers = of_producers.iter().map(Statement::key_name);
+        let names = of_all.into_iter().map(|statement| (statement.name, true));
+        // Asked by statement and not by log: there are ten thousands of logs, and mostly none has to be told anything.
+        let mut untold = BTreeSet::new();
+        for (name, of_anchor_log) in names.chain(of_producers.map(|name| (name, false))) {
+            let told = store::tenants_told(&inner.db, &name).await?;
+            let missing = tenants.iter().filter(|tenant| !told.contains(*tenant));
+            let missing = missing.filter(|tenant| of_anchor_log || *tenant != ANCHOR);
+            untold.extend(missing.cloned());
+        }
+        self.tell_all(untold).await
+    }
+
+    /// What every log states, the anchor log too.
+    fn of_all_logs(&self, now_ms: i64) -> Vec<Statement> {
+        let size_bytes = counterfoil_evidence::DESCRIPTOR_SET.len() as u64;
+        vec![
+            Statement::key(&self.inner.own, now_ms),
+            Statement::schema(&self.inner.writer.schema_hash, size_bytes),
+        ]
     }
 
     async fn tell_all(&self, tenants: impl IntoIterator<Item = String>) -> Result<(), LedgerError> {
@@ -206,11 +231,7 @@ impl Logs {
     async fn tell(&self, log: &Log) -> Result<(), LedgerError> {
         let inner = &self.inner;
         let now_ms = inner.clock.now_ms();
-        let size_bytes = counterfoil_evidence::DESCRIPTOR_SET.len() as u64;
-        let mut statements = vec![
-            Statement::key(&inner.own, now_ms),
-            Statement::schema(&inner.writer.schema_hash, size_bytes),
-        ];
+        let mut statements = self.of_all_logs(now_ms);
         let tenant = &log.info().tenant;
         // Into the anchor log nobody else writes.
         if tenant != ANCHOR {
@@ -325,9 +346,12 @@ impl Logs {
 
     /// Seals the next epoch up to the present size.
     pub(crate) async fn seal_epoch(&self, log: &Log) -> Result<(u64, Receipt), LedgerError> {
+        // Most of the log is read before the lock, which publishing wants too, and only what came since behind it.
+        let mut open = Open::default();
+        open.read_on(log, log.head().await?.size).await?;
         let _held = self.lock(&log.info().tenant).await;
         for _ in 0..ATTEMPTS {
-            let sealed = self.next_epoch(log).await?;
+            let sealed = self.next_epoch(log, &mut open).await?;
             let mut receipts = self.state(log, vec![Statement::epoch(&sealed)]).await?;
             // Empty when another replica has sealed this epoch meanwhile: then the next one is ours.
             if let Some(receipt) = receipts.pop() {
@@ -337,7 +361,7 @@ impl Logs {
         Err(LedgerError::Contended)
     }
 
-    async fn next_epoch(&self, log: &Log) -> Result<EpochSealed, LedgerError> {
+    async fn next_epoch(&self, log: &Log, open: &mut Open) -> Result<EpochSealed, LedgerError> {
         let to_index = log.head().await?.size;
         let last = log
             .last_of_type(&EpochSealed::full_name(), to_index)
@@ -368,8 +392,9 @@ impl Logs {
                 last_record_hash: entry.record_hash.to_vec(),
             });
         }
-        let open = open_obligations(log, to_index)
-            .await?
+        open.read_on(log, to_index).await?;
+        let open = open
+            .obligations
             .seal()
             .map_err(|error| unreadable(to_index, error))?;
         Ok(epoch::next_epoch(
@@ -383,29 +408,38 @@ impl Logs {
 }
 
 /// The obligations that are open below a size: what was opened and neither discharged nor breached.
-async fn open_obligations(log: &Log, size: u64) -> Result<OpenObligations, LedgerError> {
-    let mut open = OpenObligations::default();
-    // Opened ones first: an obligation is closed by a later record, and its id never comes again.
-    for record_type in [
-        ObligationOpened::full_name(),
-        ObligationDischarged::full_name(),
-        ObligationBreached::full_name(),
-    ] {
-        let filter = EntryFilter {
-            record_type: Some(record_type),
-            ..EntryFilter::default()
-        };
-        let mut from = 0;
-        loop {
-            let page = log.list(&filter, from, size, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            from = last.index + 1;
-            for entry in &page {
-                open.take(&read(entry)?.1, entry.record_hash);
+#[derive(Debug, Default)]
+struct Open {
+    size: u64,
+    obligations: OpenObligations,
+}
+
+impl Open {
+    /// Goes on up to a size.
+    async fn read_on(&mut self, log: &Log, size: u64) -> Result<(), LedgerError> {
+        // Opened ones first: an obligation is closed by a later record, and its id never comes again.
+        for record_type in [
+            ObligationOpened::full_name(),
+            ObligationDischarged::full_name(),
+            ObligationBreached::full_name(),
+        ] {
+            let filter = EntryFilter {
+                record_type: Some(record_type),
+                ..EntryFilter::default()
+            };
+            let mut from = self.size;
+            loop {
+                let page = log.list(&filter, from, size, PAGE).await?;
+                let Some(last) = page.last() else { break };
+                from = last.index + 1;
+                for entry in &page {
+                    self.obligations.take(&read(entry)?.1, entry.record_hash);
+                }
             }
         }
+        self.size = self.size.max(size);
+        Ok(())
     }
-    Ok(open)
 }
 
 /// Decodes the record of an entry and its payload.

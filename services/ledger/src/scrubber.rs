@@ -28,6 +28,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const BUNDLES: u64 = 16;
 /// How often new logs are looked for, in steps.
 const ENROLL_EVERY: u32 = 60;
+/// Logs that are taken in with a step. Each is a commit, and the logs' writers wait for it.
+const ENROLLED_AT_ONCE: usize = 16;
 /// When a log is tried again that cannot be read or written now.
 const RETRY_MS: i64 = 60_000;
 const INTERVAL_HOURS: u32 = 168;
@@ -65,12 +67,15 @@ impl Scrubber {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ticks = 0_u32;
+        let mut unknown = Vec::new();
         while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
             let now_ms = clock.now_ms();
             let work = async {
                 if self.interval_ms < NEVER_MS && ticks.is_multiple_of(ENROLL_EVERY) {
-                    self.enroll(&logs.tenants().await?, now_ms).await?;
+                    unknown = self.unknown(logs.tenants().await?).await?;
                 }
+                let rest = unknown.len().saturating_sub(ENROLLED_AT_ONCE);
+                self.enroll(&unknown.split_off(rest), now_ms).await?;
                 self.run_once(&logs, now_ms).await
             };
             // Cut off anywhere, the same step is taken again.
@@ -81,10 +86,16 @@ impl Scrubber {
         }
     }
 
+    /// The logs that are not known yet.
+    async fn unknown(&self, mut tenants: Vec<String>) -> Result<Vec<String>, LedgerError> {
+        let known: BTreeSet<String> = scrubs::tenants(&self.db).await?.into_iter().collect();
+        tenants.retain(|tenant| !known.contains(tenant));
+        Ok(tenants)
+    }
+
     /// Takes in logs that are not known yet. Their first rounds are spread over the interval, so that not all come at once.
     pub(crate) async fn enroll(&self, tenants: &[String], now_ms: i64) -> Result<(), LedgerError> {
-        let known: BTreeSet<String> = scrubs::tenants(&self.db).await?.into_iter().collect();
-        for tenant in tenants.iter().filter(|tenant| !known.contains(*tenant)) {
+        for tenant in tenants {
             let hash = sha256(tenant.as_bytes()).0;
             let part = i64::from(u16::from_be_bytes([hash[0], hash[1]])) + 1;
             let due_at_ms = now_ms + self.interval_ms / (1 << 16) * part;

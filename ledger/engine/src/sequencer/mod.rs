@@ -11,10 +11,12 @@ mod load;
 mod plan;
 mod queue;
 mod settle;
+mod states;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use tokio::sync::{Notify, mpsc};
 
 pub(crate) use self::load::{Seen, check_link, check_progress, read_state};
@@ -23,6 +25,7 @@ pub(crate) use self::plan::{BatchItem, Fate, Grown, KnownRecords, plan};
 use self::queue::{FairQueue, Most};
 pub(crate) use self::queue::{Reply, Submission};
 use self::settle::settle;
+use self::states::States;
 use crate::engine::Shared;
 use crate::faults::{self, FaultPoint};
 use crate::model::{LogInfo, Outcome};
@@ -38,8 +41,8 @@ const HERE_RECORDS_MAX: usize = 4;
 /// Most records of one log in a batch that it shares with others, beside its first submission: some 10 milliseconds.
 const LOG_RECORDS_MAX: usize = 256;
 
-/// Most logs whose state is kept in memory: about 40 KiB each.
-const STATES_MAX: usize = 4096;
+/// Logs that are loaded at once: one for each connection that reads.
+const LOADS_AT_ONCE: usize = 4;
 
 /// The sequencer's own memory.
 #[derive(Debug)]
@@ -48,7 +51,7 @@ pub(crate) struct Sequencer {
     receiver: mpsc::UnboundedReceiver<Submission>,
     queue: FairQueue,
     /// Newest committed states.
-    states: HashMap<LogId, Arc<LogState>>,
+    states: States,
     seen: HashMap<LogId, Seen>,
 }
 
@@ -136,11 +139,12 @@ type Attempt = Result<Arc<Planned>, Again>;
 
 impl Sequencer {
     pub(crate) fn new(shared: Arc<Shared>, receiver: mpsc::UnboundedReceiver<Submission>) -> Self {
+        let states = States::new(shared.options.states_bytes_max);
         Self {
             shared,
             receiver,
             queue: FairQueue::default(),
-            states: HashMap::new(),
+            states,
             seen: HashMap::new(),
         }
     }
@@ -241,7 +245,7 @@ impl Sequencer {
         for _ in 0..ATTEMPTS {
             match again {
                 Again::Reload(log) => {
-                    self.states.remove(&log);
+                    self.states.remove(log);
                 }
                 Again::Thoroughly => {
                     thorough = true;
@@ -301,7 +305,7 @@ impl Sequencer {
     /// Lets the next attempt load these logs.
     fn forget(&mut self, logs: &[Arc<LogInfo>]) {
         for log in logs {
-            self.states.remove(&log.id);
+            self.states.remove(log.id);
         }
     }
 
@@ -311,23 +315,28 @@ impl Sequencer {
         logs: &[Arc<LogInfo>],
         on: On<'_>,
     ) -> (HashMap<LogId, Arc<LogState>>, HashMap<LogId, EngineError>) {
-        let (mut states, mut failed) = (HashMap::new(), HashMap::new());
-        if self.states.len() > STATES_MAX {
-            self.states.clear();
-        }
+        let mut states = HashMap::new();
+        let mut missing = BTreeMap::new();
         for log in logs {
-            if states.contains_key(&log.id) || failed.contains_key(&log.id) {
+            if states.contains_key(&log.id) {
                 continue;
             }
-            let known = match on {
-                On::Ahead(planned) => planned.state(log.id),
+            let ahead = match on {
+                On::Ahead(planned) => planned.state(log.id).map(Arc::clone),
                 On::Durable { .. } => None,
             };
-            if let Some(state) = known.or_else(|| self.states.get(&log.id)) {
-                states.insert(log.id, Arc::clone(state));
-                continue;
+            match ahead.or_else(|| self.states.get(log.id)) {
+                Some(state) => drop(states.insert(log.id, state)),
+                None => drop(missing.insert(log.id, log)),
             }
-            match load::load(&self.shared, log, self.seen.get(&log.id).copied()).await {
+        }
+        let missing: Vec<(Arc<LogInfo>, Option<Seen>)> = missing
+            .into_iter()
+            .map(|(id, log)| (Arc::clone(log), self.seen.get(&id).copied()))
+            .collect();
+        let mut failed = HashMap::new();
+        for (log, loaded) in load_all(&self.shared, missing).await {
+            match loaded {
                 Ok(state) => {
                     let state = Arc::new(state);
                     self.shared.publish(log.id, state.size, &state.keys);
@@ -336,7 +345,7 @@ impl Sequencer {
                 }
                 Err(error) => {
                     tracing::error!(origin = log.origin, %error, "the log cannot be written");
-                    self.shared.meters.unwritable(log, &error);
+                    self.shared.meters.unwritable(&log, &error);
                     failed.insert(log.id, error);
                 }
             }
@@ -356,7 +365,7 @@ impl Sequencer {
         let (size, root) = (state.size, state.root);
         self.seen.insert(log, Seen { size, root });
         self.shared.meters.writable(&state.info);
-        self.states.insert(log, Arc::clone(state));
+        self.states.insert(Arc::clone(state));
     }
 
     /// Looks up the record ids that can be in the logs: those at or below their stream's last, or all. What is not durable yet is not in
@@ -398,6 +407,22 @@ impl Sequencer {
         }
         Ok(known)
     }
+}
+
+/// Loads logs, some at once.
+async fn load_all(
+    shared: &Arc<Shared>,
+    logs: Vec<(Arc<LogInfo>, Option<Seen>)>,
+) -> Vec<(Arc<LogInfo>, Result<LogState, EngineError>)> {
+    let loading = logs.into_iter().map(|(log, seen)| {
+        let shared = Arc::clone(shared);
+        async move {
+            let loaded = load::load(&shared, &log, seen).await;
+            (log, loaded)
+        }
+    });
+    let loading = futures::stream::iter(loading).buffer_unordered(LOADS_AT_ONCE);
+    loading.collect().await
 }
 
 /// A log of which a record was found beyond its state: another process has appended it since the state was read, and nothing that
