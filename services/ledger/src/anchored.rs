@@ -196,6 +196,7 @@ impl Epochs {
             // What is stated, and not cosigned yet.
             if let Some(cosigners) = &self.witnesses
                 && let Some(anchor) = self.anchor().await?
+                && cosigners.witnessed.are_asked_for(&anchor.log)
                 && let Some(stated) = self.reached_in(anchor, log).await?
                 && stated.head.size >= size
             {
