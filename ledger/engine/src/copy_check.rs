@@ -3,6 +3,8 @@
 use counterfoil_tlog::tile::{TILE_WIDTH, TileKind, TilePath, encode_entries, encode_hashes};
 use counterfoil_tlog::{Checkpoint, Hash, checkpoint};
 
+use crate::model::Head;
+use crate::sequencer::{Seen, check_progress};
 use crate::state::{FullTile, TileEdge};
 use crate::{EngineError, Log, LogInfo, Publication};
 
@@ -16,6 +18,8 @@ pub(crate) struct CopyCheck<'a> {
     bundle: Vec<Vec<u8>>,
     /// What does not fit.
     pub(crate) problems: Vec<String>,
+    /// Files that are not there, with what they must have, where they are to be put back; otherwise they do not fit.
+    missing: Option<Vec<(String, Vec<u8>)>>,
 }
 
 impl<'a> CopyCheck<'a> {
@@ -35,8 +39,49 @@ impl<'a> CopyCheck<'a> {
                 head: signed.checkpoint,
                 bundle: Vec::new(),
                 problems: Vec::new(),
+                missing: None,
             })
             .map_err(|error| format!("the copy's checkpoint is not this log's: {error}")))
+    }
+
+    /// Collects files that are not there, to be put back.
+    pub(crate) fn mending(mut self) -> Self {
+        self.missing = Some(Vec::new());
+        self
+    }
+
+    /// Whether files are to be put back.
+    pub(crate) fn misses(&self) -> bool {
+        let missing = self.missing.as_ref();
+        missing.is_some_and(|missing| !missing.is_empty())
+    }
+
+    /// Puts back the files that are not there; so many were not. Their bytes are what was signed.
+    ///
+    /// # Errors
+    /// [`EngineError::Damaged`] when the copy is not one of this log's, or has another file there by now.
+    pub(crate) async fn mend(&mut self, log: &Log, head: &Head) -> Result<u64, EngineError> {
+        let missing = self.missing.as_mut().map(std::mem::take);
+        let (shared, info) = (log.shared(), log.info());
+        let seen = Seen {
+            size: self.head.size,
+            root: self.head.root,
+        };
+        check_progress(shared, info, head, Some(seen)).await?;
+        let mut mended = 0;
+        for (file, bytes) in missing.unwrap_or_default() {
+            // If we crash here: some are back, and the next round puts back the others.
+            if self.copy.create(info, &file, bytes).await? {
+                tracing::error!(
+                    alarm = "COPY_LOST_FILES",
+                    origin = info.origin,
+                    file,
+                    "the published copy had lost a file; it is put back from the database"
+                );
+                mended += 1;
+            }
+        }
+        Ok(mended)
     }
 
     /// Whether the copy is ahead of a log of this size.
@@ -146,7 +191,10 @@ impl<'a> CopyCheck<'a> {
         };
         let file = path.to_string();
         match self.copy.read(self.tenant, &file).await? {
-            None => self.problems.push(format!("the copy has no {file}")),
+            None => match &mut self.missing {
+                Some(missing) => missing.push((file, expected.to_vec())),
+                None => self.problems.push(format!("the copy has no {file}")),
+            },
             Some(bytes) if bytes != expected => {
                 let found = format!("the copy's {file} is not that of the entries");
                 self.problems.push(found);

@@ -28,20 +28,70 @@ impl Log {
     /// # Errors
     /// When the database cannot be read.
     pub async fn cosignatures(&self, size: u64) -> Result<Vec<Cosignature>, EngineError> {
-        let rows = self.shared().store.cosignatures(self.info(), size).await?;
+        let (rows, _) = self.shared().store.cosignatures(self.info(), size).await?;
         if rows.is_empty() {
             return Ok(rows);
         }
         let checkpoint = self.checkpoint_at(size).await?;
-        let good = rows.into_iter().filter(|row| {
-            let verified = self.verify(&checkpoint, row);
-            if let Err(error) = &verified {
-                let origin = &self.info().origin;
-                tracing::error!(origin, size, %error, "a cosignature that was kept is not good any more");
-            }
-            verified.is_ok()
-        });
+        let good = rows
+            .into_iter()
+            .filter(|row| self.is_good(&checkpoint, row));
         Ok(good.collect())
+    }
+
+    fn is_good(&self, checkpoint: &str, row: &Cosignature) -> bool {
+        let verified = self.verify(checkpoint, row);
+        if let Err(error) = &verified {
+            let (origin, size) = (&self.info().origin, row.size);
+            tracing::error!(origin, size, %error, "a cosignature that was kept is not good any more");
+        }
+        verified.is_ok()
+    }
+
+    /// What the database has in the place of a good cosignature of a size; `None`: nothing, or a good one.
+    pub(crate) async fn garbled(
+        &self,
+        witness: &VerifierKey,
+        size: u64,
+    ) -> Result<Option<Cosignature>, EngineError> {
+        let (rows, _) = self.shared().store.cosignatures(self.info(), size).await?;
+        let Some(row) = rows.into_iter().find(|row| row.witness == *witness) else {
+            return Ok(None);
+        };
+        let checkpoint = self.checkpoint_at(size).await?;
+        Ok(self.verify(&checkpoint, &row).is_err().then_some(row))
+    }
+
+    /// What is not good of the cosignatures that are kept, in plain words.
+    pub(crate) async fn bad_cosignatures(&self) -> Result<Vec<String>, EngineError> {
+        let store = &self.shared().store;
+        let head = self.head().await?;
+        let mut found = Vec::new();
+        for size in store.cosigned_sizes(self.info()).await? {
+            if size > head.size {
+                found.push(format!(
+                    "a cosignature is of {size} entries, the log has {}",
+                    head.size
+                ));
+                continue;
+            }
+            let checkpoint = self.checkpoint_at(size).await?;
+            let (rows, nameless) = store.cosignatures(self.info(), size).await?;
+            if nameless > 0 {
+                found.push(format!(
+                    "{nameless} cosignatures of {size} entries name no witness"
+                ));
+            }
+            for row in rows {
+                if let Err(error) = self.verify(&checkpoint, &row) {
+                    let witness = row.witness.name();
+                    found.push(format!(
+                        "the cosignature of {witness} of {size} entries: {error}"
+                    ));
+                }
+            }
+        }
+        Ok(found)
     }
 
     fn verify(&self, checkpoint: &str, row: &Cosignature) -> Result<(), String> {
@@ -92,13 +142,30 @@ impl Log {
         Ok(policy.is_met_by(&keys))
     }
 
-    /// The largest size of the log that a witness has cosigned, as far as is known here; 0: none.
+    /// The largest size of the log that a witness has cosigned, as far as is known here; 0: none. What the database garbled is none: the
+    /// witness is asked again.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub async fn cosigned_size(&self, witness: &VerifierKey) -> Result<u64, EngineError> {
         let store = &self.shared().store;
-        store.cosigned_size(self.info(), witness).await
+        let held = self.head().await?.size;
+        let mut below = held.saturating_add(1);
+        loop {
+            let rows = store
+                .cosignatures_by(self.info(), witness, below, 4)
+                .await?;
+            let Some(last) = rows.last() else {
+                return Ok(0);
+            };
+            below = last.size;
+            for row in &rows {
+                let checkpoint = self.checkpoint_at(row.size).await?;
+                if self.is_good(&checkpoint, row) {
+                    return Ok(row.size);
+                }
+            }
+        }
     }
 
     /// Takes away the cosignatures of sizes below one, but for those of `witnessed`, and for each witness's first of each day (UTC):

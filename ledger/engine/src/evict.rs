@@ -82,7 +82,9 @@ impl Log {
             if to + BUNDLE > size {
                 break;
             }
-            self.compare(copy, to / BUNDLE, &entries).await?;
+            if !self.is_there(copy, to / BUNDLE, &entries).await? {
+                break;
+            }
             to += BUNDLE;
         }
         if to > from {
@@ -117,27 +119,31 @@ impl Log {
         Ok(entry.recorded_at_ms < before_ms)
     }
 
-    /// The copy must have these very bytes.
-    async fn compare(
+    /// Whether the copy has these very bytes. A file that it has lost stays in the database, and is put back when the log is hashed again.
+    async fn is_there(
         &self,
         copy: &Publication,
         n: u64,
         entries: &[StoredEntry],
-    ) -> Result<(), EngineError> {
+    ) -> Result<bool, EngineError> {
         let damaged = |reason: String| EngineError::damaged(&self.info().origin, reason);
         let path = TilePath::in_log(TileKind::Entries, n, (n + 1) * BUNDLE);
         let path = path.ok_or_else(|| damaged("there is no such bundle".to_owned()))?;
         let bytes: Vec<&[u8]> = entries.iter().map(|entry| entry.bytes.as_slice()).collect();
         let expected = encode_entries(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let origin = &self.info().origin;
         // A store may answer with something else once.
+        let mut there = None;
         for _ in 0..2 {
-            let there = copy.read(&self.info().tenant, &path.to_string()).await?;
+            there = copy.read(&self.info().tenant, &path.to_string()).await?;
             if there.as_ref() == Some(&expected) {
-                return Ok(());
+                return Ok(true);
             }
         }
-        Err(damaged(format!(
-            "the published {path} is not there, or is another one"
-        )))
+        if there.is_some() {
+            return Err(damaged(format!("the published {path} is another one")));
+        }
+        tracing::error!(alarm = "COPY_LOST_FILES", origin, %path, "nothing leaves the database for it");
+        Ok(false)
     }
 }

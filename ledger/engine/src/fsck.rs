@@ -1,6 +1,6 @@
 //! The full check of a log: everything that is stored is recomputed from the entries' bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use counterfoil_evidence::record::{decode_entry, decode_record, record_hash, signed_message};
@@ -13,6 +13,7 @@ use counterfoil_tlog::{Hash, TlogProof, checkpoint};
 use crate::admission::read_payload;
 use crate::copy_check::CopyCheck;
 use crate::engine::Shared;
+use crate::epochs::AnchoredHead;
 use crate::kept::KeptReceipt;
 use crate::key_book::KeyBook;
 use crate::labels::{BUNDLE, LabelRow, LabelSum, Labels, RUN, label_rows};
@@ -23,6 +24,9 @@ use crate::{EngineError, Log, LogInfo, Publication, prove};
 
 /// Entries read at once.
 const PAGE: u32 = 512;
+
+/// Heads that epochs have, read at once.
+const ANCHORED_PAGE: u32 = 1024;
 
 /// Rows of labels read at once.
 const LABELS_PAGE: u32 = 1024;
@@ -74,6 +78,9 @@ struct Replay<'a> {
     signed: Vec<Signed>,
     problems: Vec<FsckProblem>,
     copy: Option<CopyCheck<'a>>,
+    /// Heads of the log that epochs have, in order of epochs, as far as they are read; and whether these are all.
+    anchored: VecDeque<(u64, AnchoredHead)>,
+    anchored_until: Option<u64>,
 }
 
 /// A signature to verify with others.
@@ -119,6 +126,10 @@ pub(crate) async fn check(
     }
     if shared.store.evicted_otherwise(info.id).await? > 0 {
         replay.report(None, "other entries have left the database than it says");
+    }
+    replay.close_anchored(shared).await?;
+    for found in log.bad_cosignatures().await? {
+        replay.report(None, found);
     }
     replay.check_growing_tiles(shared).await?;
     replay.check_indexes(shared).await?;
@@ -199,6 +210,8 @@ impl<'a> Replay<'a> {
             signed: Vec::new(),
             problems: Vec::new(),
             copy: None,
+            anchored: VecDeque::new(),
+            anchored_until: Some(0),
         }
     }
 
@@ -210,6 +223,7 @@ impl<'a> Replay<'a> {
         progress: &mut (dyn FnMut(u64, u64) + Send),
     ) -> Result<(), EngineError> {
         self.compare_edge().await?;
+        self.compare_anchored(shared).await?;
         let mut next = 0;
         while next < size {
             let page = match log.entries(next, size, PAGE).await {
@@ -232,6 +246,7 @@ impl<'a> Replay<'a> {
                     copy.take(&stored.bytes, next).await?;
                 }
                 self.compare_edge().await?;
+                self.compare_anchored(shared).await?;
             }
             self.check_signatures();
             self.check_full_tiles(shared).await?;
@@ -249,6 +264,45 @@ impl<'a> Replay<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Compares the heads that epochs have of the log with the log as it was at their sizes.
+    async fn compare_anchored(&mut self, shared: &Shared) -> Result<(), EngineError> {
+        loop {
+            if let (true, Some(after)) = (self.anchored.is_empty(), self.anchored_until) {
+                let store = &shared.store;
+                let page = store
+                    .anchored_heads_of(self.info, after, ANCHORED_PAGE)
+                    .await?;
+                self.anchored_until = page.last().map(|(epoch, _)| *epoch);
+                self.anchored.extend(page);
+            }
+            let size = self.frontier.size();
+            let Some((epoch, head)) = self.anchored.pop_front_if(|(_, head)| head.size <= size)
+            else {
+                return Ok(());
+            };
+            if (head.size, head.root) != (size, self.frontier.root()) {
+                self.report_anchored(epoch, &head);
+            }
+        }
+    }
+
+    /// Of what is left, the log must have grown meanwhile.
+    async fn close_anchored(&mut self, shared: &Shared) -> Result<(), EngineError> {
+        let (head, _) = shared.store.head(self.info).await?;
+        for (epoch, anchored) in std::mem::take(&mut self.anchored) {
+            if anchored.size > head.size {
+                self.report_anchored(epoch, &anchored);
+            }
+        }
+        Ok(())
+    }
+
+    fn report_anchored(&mut self, epoch: u64, anchored: &AnchoredHead) {
+        let size = anchored.size;
+        let found = format!("epoch {epoch} has a head of {size} entries that is not this log's");
+        self.report(None, found);
     }
 
     /// Takes over what was found in the copy. Ahead of the log it is damage, unless the log grew and was published meanwhile.

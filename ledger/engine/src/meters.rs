@@ -30,6 +30,8 @@ pub struct EngineCounts {
     pub commit_micros: u64,
     /// Bytes of records that wait, with what each costs beside them.
     pub queue_bytes: u64,
+    /// Files that published copies had lost, and that were put back.
+    pub copy_files_mended: u64,
 }
 
 /// What the sequencer tells.
@@ -41,6 +43,7 @@ pub(crate) struct Meters {
     overloaded: AtomicU64,
     commits: [AtomicU64; COMMIT_MS_BOUNDS.len() + 1],
     commit_micros: AtomicU64,
+    copy_files_mended: AtomicU64,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
     troubles: Mutex<Troubles>,
 }
@@ -97,6 +100,11 @@ impl Meters {
         }
     }
 
+    /// Files of a published copy were put back.
+    pub(crate) fn copy_mended(&self, files: u64) {
+        add(&self.copy_files_mended, files);
+    }
+
     /// Too much waited.
     pub(crate) fn overloaded(&self) {
         add(&self.overloaded, 1);
@@ -135,6 +143,7 @@ impl Meters {
             commits: self.commits.each_ref().map(read),
             commit_micros: read(&self.commit_micros),
             queue_bytes,
+            copy_files_mended: read(&self.copy_files_mended),
         }
     }
 }

@@ -139,7 +139,12 @@ impl Publication {
     }
 
     /// Writes a file that never changes; `false`: it was there, with these very bytes.
-    async fn create(&self, log: &LogInfo, file: &str, bytes: Vec<u8>) -> Result<bool, EngineError> {
+    pub(crate) async fn create(
+        &self,
+        log: &LogInfo,
+        file: &str,
+        bytes: Vec<u8>,
+    ) -> Result<bool, EngineError> {
         let path = self.path(&log.tenant, file);
         let payload = PutPayload::from(bytes.clone());
         match self

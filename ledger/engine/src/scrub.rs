@@ -132,7 +132,8 @@ impl ScrubPlace {
 
 impl Log {
     /// Goes on with a round, or begins one: at most so many bundles of 256 entries. What does not fit is looked at a second time;
-    /// what then still does not fit stops the log: nothing is signed on top of it until somebody has looked. Nothing is repaired.
+    /// what then still does not fit stops the log: nothing is signed on top of it until somebody has looked. Nothing is repaired, but that a
+    /// file that the published copy has lost is put back, which is counted ([`crate::EngineCounts::copy_files_mended`]).
     ///
     /// # Errors
     /// [`EngineError::Damaged`] with what does not fit; the round starts over once the log goes on. Otherwise when the database or the
@@ -222,7 +223,7 @@ async fn open<'a>(
     }
     let opened = CopyCheck::open(copy, info).await?;
     opened
-        .map(Some)
+        .map(|copy| Some(copy.mending()))
         .map_err(|problem| EngineError::damaged(&info.origin, problem))
 }
 
@@ -269,6 +270,7 @@ impl Round<'_> {
                 self.compare_bundle(n, &entries).await?;
                 let leaves = entries.iter().map(|stored| stored.leaf_hash).collect();
                 self.compare_tiles(n, leaves).await?;
+                self.mend().await?;
             }
         }
         Ok(())
@@ -354,6 +356,27 @@ impl Round<'_> {
     fn told_by_copy(&mut self) -> Result<(), EngineError> {
         let found = self.copy.as_mut().and_then(|copy| copy.problems.pop());
         found.map_or(Ok(()), |problem| Err(self.damaged(problem)))
+    }
+
+    /// Puts back what the copy has lost of the bundle that was just compared, and only what was signed.
+    async fn mend(&mut self) -> Result<(), EngineError> {
+        if !self.copy.as_ref().is_some_and(CopyCheck::misses) {
+            return Ok(());
+        }
+        let (head, _) = self.shared.store.head(self.info).await?;
+        let signed = checkpoint::open(head.checkpoint.as_bytes(), &self.info.vkey, &[]);
+        let signed = signed.map_err(|error| self.damaged(error.to_string()))?;
+        let (size, root) = (self.place.done.size(), self.place.done.root());
+        let is_signed = (signed.checkpoint.size, signed.checkpoint.root) == (head.size, head.root)
+            && prove::root_at(self.shared, self.info, size, &head).await? == root;
+        if !is_signed {
+            return Err(self.damaged("the entries do not hash to what was signed"));
+        }
+        if let Some(copy) = &mut self.copy {
+            let mended = copy.mend(self.log, &head).await?;
+            self.shared.meters.copy_mended(mended);
+        }
+        Ok(())
     }
 
     /// The next rows of labels; whether these were the last.

@@ -170,7 +170,9 @@ impl Log {
                     // If we crash here: the witness has persisted this size and we have no cosignature. The next attempt is
                     // answered with its size, and the same checkpoint gets a fresh cosignature.
                     let shared = self.shared();
-                    let keep = shared.store.keep_cosignature(self.info(), &cosignature);
+                    let garbled = self.garbled(witness.key(), cosignature.size).await?;
+                    let store = &shared.store;
+                    let keep = store.keep_cosignature(self.info(), &cosignature, garbled.as_ref());
                     let point = FaultPoint::KeepCosignature;
                     faults::step(shared.faults.as_ref(), point, keep).await?;
                     return Ok(*cosignature);

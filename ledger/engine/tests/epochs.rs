@@ -130,3 +130,44 @@ async fn a_log_that_lost_what_was_anchored_is_not_written() {
         engine.close().await;
     }
 }
+
+#[tokio::test]
+async fn a_head_of_an_epoch_that_the_log_never_had_is_found() {
+    for database in databases() {
+        let mut fixture = fixture(&database).await;
+        let (engine, log) = (fixture.engine.clone(), fixture.log.clone());
+        for number in 1..=2 {
+            let heads = heads(&engine).await;
+            assert!(
+                engine
+                    .open_anchor_epoch(&epoch(number), &heads)
+                    .await
+                    .unwrap()
+            );
+            let records = vec![fixture.inventory.next(&ownership(number), &[])];
+            receipts(log.append(records).await.unwrap());
+        }
+        assert!(log.fsck().await.unwrap().is_clean());
+        for (change, back, words) in [
+            (
+                "UPDATE log_anchored_heads SET size = size - 1 WHERE epoch = 2",
+                "UPDATE log_anchored_heads SET size = size + 1 WHERE epoch = 2",
+                "epoch 2 has a head of 3 entries",
+            ),
+            (
+                "UPDATE log_anchored_heads SET size = size + 90 WHERE epoch = 1",
+                "UPDATE log_anchored_heads SET size = size - 90 WHERE epoch = 1",
+                "epoch 1 has a head of 93 entries",
+            ),
+        ] {
+            database.tamper(change).await;
+            let found = log.fsck().await.unwrap().problems;
+            assert!(
+                found.iter().any(|found| found.what.contains(words)),
+                "{found:?}"
+            );
+            database.tamper(back).await;
+        }
+        assert!(log.fsck().await.unwrap().is_clean());
+    }
+}

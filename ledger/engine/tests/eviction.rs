@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+#[path = "support/odd_store.rs"]
+mod odd_store;
 mod support;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use counterfoil_engine::{
     EngineError, EngineOptions, EntryFilter, Evicted, Log, Publication, ScrubStep, StoredEntry,
@@ -14,6 +16,7 @@ use counterfoil_engine::{
 use counterfoil_evidence::record::{decode_entry, decode_record};
 use counterfoil_tlog::tile::TilePath;
 use object_store::local::LocalFileSystem;
+use odd_store::{Odd, OddStore};
 use sqlx::Row as _;
 use support::foreign::Exported;
 use support::{Database, Fixture, databases, fixture_on, ownership, receipts, sqlite};
@@ -38,6 +41,10 @@ impl World {
     async fn new(database: Database) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let copy = publication(folder.path());
+        Self::with(database, folder, copy).await
+    }
+
+    async fn with(database: Database, folder: tempfile::TempDir, copy: Publication) -> Self {
         let options = EngineOptions {
             anchors: vec![Arc::new(copy.clone())],
             copy: Some(copy.clone()),
@@ -244,8 +251,8 @@ async fn a_log_grows_while_its_copy_is_out_of_reach_and_says_what_cannot_be_read
 }
 
 #[tokio::test]
-async fn a_copy_that_differs_or_has_lost_a_file_stops_the_log() {
-    for (gone, evict_first) in [(false, false), (true, false), (false, true), (true, true)] {
+async fn a_copy_that_differs_or_has_lost_what_nobody_else_has_stops_the_log() {
+    for (gone, evict_first) in [(false, false), (false, true), (true, true)] {
         let mut world = World::new(sqlite()).await;
         world.publish().await;
         if evict_first {
@@ -278,6 +285,48 @@ async fn a_copy_that_differs_or_has_lost_a_file_stops_the_log() {
         let record = world.fixture.inventory.next(&ownership(1), &[]);
         let refused = world.log().append(vec![record]).await.unwrap_err();
         assert!(matches!(refused, EngineError::Damaged { .. }), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_copy_has_lost_stays_in_the_database_until_it_is_back() {
+    let world = World::new(sqlite()).await;
+    world.publish().await;
+    std::fs::remove_file(world.bundle(1)).unwrap();
+    assert_eq!(world.evict(i64::MAX).await, Evicted { from: 0, to: 256 });
+    assert_eq!(world.evict(i64::MAX).await, Evicted { from: 256, to: 256 });
+    assert_eq!(world.log().stopped().await.unwrap(), None);
+    assert!(world.log().fsck().await.unwrap().is_clean());
+    world
+        .log()
+        .scrub(None, 100, Some(&world.copy))
+        .await
+        .unwrap();
+    assert_eq!(world.evict(i64::MAX).await, Evicted { from: 256, to: 768 });
+    is_whole(world.log(), &world.copy).await;
+}
+
+#[tokio::test]
+async fn one_odd_answer_of_the_store_stops_nothing() {
+    for other in ["acme/tile/entries/002", "acme/nowhere"] {
+        let folder = tempfile::tempdir().unwrap();
+        let odd: Odd = Arc::new(Mutex::new(None));
+        let copy = Publication::new(Arc::new(OddStore::new(folder.path(), &odd)), "");
+        let world = World::with(sqlite(), folder, copy).await;
+        world.publish().await;
+        let answers = |file| *odd.lock().unwrap() = Some((file, other));
+        let was_odd = || odd.lock().unwrap().is_none();
+        // Before anything leaves, when all is hashed again, and when what has left is read.
+        answers("acme/tile/entries/001");
+        let evicted = world.log().evict(&world.copy, i64::MAX, 2).await.unwrap();
+        assert_eq!(evicted, Evicted { from: 0, to: 512 });
+        assert!(was_odd());
+        answers("acme/tile/0/002");
+        let scrubbed = world.log().scrub(None, 100, Some(&world.copy)).await;
+        assert!(scrubbed.is_ok() && was_odd(), "{scrubbed:?}");
+        answers("acme/tile/entries/000");
+        assert!(world.log().entry(7).await.unwrap().is_some() && was_odd());
+        assert_eq!(world.log().stopped().await.unwrap(), None);
     }
 }
 

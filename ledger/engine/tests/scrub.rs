@@ -197,27 +197,104 @@ async fn a_head_with_another_root_is_found() {
 }
 
 #[tokio::test]
-async fn files_of_the_copy_that_rot_or_vanish_are_found() {
+async fn files_of_the_copy_that_rot_are_found() {
     for (file, words) in [
         ("tile/entries/000", "the copy's tile/entries/000"),
         ("tile/0/001", "the copy's tile/0/001"),
     ] {
-        for gone in [false, true] {
-            let database = sqlite();
-            let fixture = filled(&database).await;
-            let folder = tempfile::tempdir().unwrap();
-            let copy = publication(folder.path());
-            fixture.log.publish(&copy).await.unwrap();
-            let path = folder.path().join("acme").join(file);
-            if gone {
-                std::fs::remove_file(&path).unwrap();
-                stops(&fixture.log, Some(&copy), "the copy has no").await;
-            } else {
-                let mut bytes = std::fs::read(&path).unwrap();
-                bytes[100] ^= 1;
-                std::fs::write(&path, bytes).unwrap();
-                stops(&fixture.log, Some(&copy), words).await;
-            }
-        }
+        let database = sqlite();
+        let fixture = filled(&database).await;
+        let folder = tempfile::tempdir().unwrap();
+        let copy = publication(folder.path());
+        fixture.log.publish(&copy).await.unwrap();
+        let path = folder.path().join("acme").join(file);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[100] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        stops(&fixture.log, Some(&copy), words).await;
     }
+}
+
+#[tokio::test]
+async fn files_that_the_copy_has_lost_are_put_back_as_they_were() {
+    for database in databases() {
+        let fixture = filled(&database).await;
+        let folder = tempfile::tempdir().unwrap();
+        let copy = publication(folder.path());
+        fixture.log.publish(&copy).await.unwrap();
+        let paths = ["tile/entries/000", "tile/0/000", "tile/entries/001"];
+        let paths = paths.map(|file| folder.path().join("acme").join(file));
+        let before = paths.each_ref().map(|path| std::fs::read(path).unwrap());
+        for path in &paths {
+            std::fs::remove_file(path).unwrap();
+        }
+        let (whole, _) = round(&fixture.log, Some(&copy)).await.unwrap();
+        assert_eq!(whole.size, fixture.log.head().await.unwrap().size);
+        let after = paths.each_ref().map(|path| std::fs::read(path).unwrap());
+        assert!(before == after);
+        assert_eq!(fixture.engine.counts().copy_files_mended, 3);
+        assert_eq!(fixture.log.stopped().await.unwrap(), None);
+        round(&fixture.log, Some(&copy)).await.unwrap();
+        assert_eq!(fixture.engine.counts().copy_files_mended, 3);
+        // Into a copy that is not this log's, nothing is put.
+        let other = fixture
+            .engine
+            .create_log(
+                "other",
+                "test.example/t/other",
+                &fixture.log.info().registrar,
+            )
+            .await
+            .unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        other.publish(&publication(elsewhere.path())).await.unwrap();
+        let checkpoint = elsewhere.path().join("other/checkpoint");
+        std::fs::copy(checkpoint, folder.path().join("acme/checkpoint")).unwrap();
+        std::fs::remove_file(&paths[0]).unwrap();
+        stops(&fixture.log, Some(&copy), "checkpoint is not this log's").await;
+        assert!(!paths[0].exists());
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_put_back_that_was_not_signed() {
+    let database = sqlite();
+    let fixture = filled(&database).await;
+    let folder = tempfile::tempdir().unwrap();
+    let copy = publication(folder.path());
+    fixture.log.publish(&copy).await.unwrap();
+    let lost = folder.path().join("acme/tile/entries/000");
+    std::fs::remove_file(&lost).unwrap();
+    // The entries of this bundle are as they were, and the tiles above lead to no signed root any more.
+    database
+        .tamper("UPDATE log_tiles SET hashes = substr(hashes, 1, 32) WHERE level = 1 AND n = 0")
+        .await;
+    // Who has read them before still knows what they were.
+    let again = database.open().await;
+    let log = again.log(support::TENANT).await.unwrap();
+    let found = log.scrub(None, 1, Some(&copy)).await;
+    assert!(
+        matches!(found, Err(EngineError::Damaged { .. })),
+        "{found:?}"
+    );
+    assert!(!lost.exists());
+}
+
+/// A round that began before the copy was taken back to an older one, or that is further than the copy, goes on.
+#[tokio::test]
+async fn a_copy_that_is_behind_stops_nothing() {
+    let database = sqlite();
+    let mut fixture = fixture(&database).await;
+    let records = (0..300).map(|number| fixture.inventory.next(&ownership(number), &[]));
+    let records = records.collect();
+    receipts(fixture.log.append(records).await.unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let copy = publication(folder.path());
+    fixture.log.publish(&copy).await.unwrap();
+    let records = (0..600).map(|number| fixture.inventory.next(&ownership(number), &[]));
+    let records = records.collect();
+    receipts(fixture.log.append(records).await.unwrap());
+    let (whole, steps) = round(&fixture.log, Some(&copy)).await.unwrap();
+    assert!(whole.size > 900 && steps > 3);
+    assert_eq!(fixture.engine.counts().copy_files_mended, 0);
 }

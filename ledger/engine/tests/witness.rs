@@ -209,6 +209,47 @@ async fn what_is_no_good_cosignature_is_not_kept() {
 }
 
 #[tokio::test]
+async fn a_cosignature_that_the_database_garbled_is_asked_for_again() {
+    for database in databases() {
+        let mut scene = Scene::new(fixture(&database).await);
+        let log = scene.fixture.log.clone();
+        let [one, two] = scene.witnesses.clone();
+        let size = scene.grow(5).await;
+        log.cosign(&one.near(), size).await.unwrap();
+        log.cosign(&two.near(), size).await.unwrap();
+        database
+            .tamper("UPDATE log_cosignatures SET line = replace(line, '/w2', '/w1')")
+            .await;
+        // It is told of, and asked for again.
+        let found = log.fsck().await.unwrap().problems;
+        assert!(
+            found.len() == 1 && found[0].what.contains("cosignature of witness.example/w2"),
+            "{found:?}"
+        );
+        assert_eq!(log.cosigned_size(two.key()).await.unwrap(), 0);
+        log.cosign(&two.near(), size).await.unwrap();
+        let again = log.cosignatures(size).await.unwrap();
+        assert_eq!(again.len(), 2);
+        assert_eq!(log.cosigned_size(two.key()).await.unwrap(), size);
+        assert!(log.fsck().await.unwrap().is_clean());
+        // What is good stays as it was first given.
+        two.now_s.fetch_add(60, Ordering::SeqCst);
+        log.cosign(&two.near(), size).await.unwrap();
+        assert_eq!(log.cosignatures(size).await.unwrap(), again);
+        // A row that names nobody is nobody's.
+        database
+            .tamper("UPDATE log_cosignatures SET witness = 'x' WHERE cosigned_at_s > 0 AND line LIKE '%/w2 %'")
+            .await;
+        assert_eq!(log.cosignatures(size).await.unwrap().len(), 1);
+        let found = log.fsck().await.unwrap().problems;
+        assert!(
+            found.len() == 1 && found[0].what.contains("name no witness"),
+            "{found:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_witness_that_refuses_is_told_from_one_that_is_away() {
     for database in databases() {
         let mut scene = Scene::new(fixture(&database).await);

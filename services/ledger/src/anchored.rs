@@ -1,6 +1,6 @@
 //! What the anchor log proves of the other logs, for those who ask for it or wait for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,8 +31,10 @@ pub(crate) struct Epochs {
     newest: watch::Sender<u64>,
     /// Somebody waits for the next one.
     wanted: Arc<AtomicBool>,
-    /// The map that was made last: most of those who ask, ask for the newest.
-    made: Arc<Mutex<Option<Arc<Epoch>>>>,
+    /// Maps of the newest epochs, which receipts are proved with.
+    newest_maps: Maps,
+    /// Maps of older ones, which somebody has asked for by number: nobody's receipt waits for them.
+    older_maps: Maps,
     /// `None`: nobody is asked to cosign.
     witnesses: Option<Cosigners>,
 }
@@ -44,6 +46,12 @@ pub(crate) struct Cosigners {
     /// What is published is shown to them; `None`: nothing is published.
     pub(crate) copies: Option<Copies>,
 }
+
+/// Maps kept of each kind: of the newest epoch, and of the newest that witnesses know.
+const MAPS: usize = 2;
+
+/// The maps that were made last. One is made at a time, and whoever waits for the same one gets it.
+type Maps = Arc<Mutex<VecDeque<Arc<Epoch>>>>;
 
 /// An epoch with its map.
 #[derive(Debug)]
@@ -93,7 +101,8 @@ impl Epochs {
             witnesses,
             newest: watch::Sender::new(0),
             wanted: Arc::default(),
-            made: Arc::default(),
+            newest_maps: Maps::default(),
+            older_maps: Maps::default(),
         }
     }
 
@@ -187,6 +196,7 @@ impl Epochs {
             // What is stated, and not cosigned yet.
             if let Some(cosigners) = &self.witnesses
                 && let Some(anchor) = self.anchor().await?
+                && cosigners.witnessed.are_asked_for(&anchor.log)
                 && let Some(stated) = self.reached_in(anchor, log).await?
                 && stated.head.size >= size
             {
@@ -272,7 +282,11 @@ impl Epochs {
         log: &Log,
         number: u64,
     ) -> Result<Option<String>, LedgerError> {
-        let Some(epoch) = self.epoch(number).await? else {
+        let maps = match number >= anchor.epoch {
+            true => &self.newest_maps,
+            false => &self.older_maps,
+        };
+        let Some(epoch) = self.epoch(number, maps).await? else {
             return Ok(None);
         };
         let head = epoch.heads.get(&log.info().id).map(|head| {
@@ -305,10 +319,9 @@ impl Epochs {
         Ok(Some(anchor.entry(bound.index).await?.to_string()))
     }
 
-    async fn epoch(&self, number: u64) -> Result<Option<Arc<Epoch>>, LedgerError> {
-        // One map is made at a time, and whoever waits for the same one gets it.
-        let mut made = self.made.lock().await;
-        if let Some(epoch) = made.as_ref().filter(|made| made.number == number) {
+    async fn epoch(&self, number: u64, maps: &Maps) -> Result<Option<Arc<Epoch>>, LedgerError> {
+        let mut maps = maps.lock().await;
+        if let Some(epoch) = maps.iter().find(|made| made.number == number) {
             return Ok(Some(Arc::clone(epoch)));
         }
         let engine = self.logs.engine();
@@ -347,9 +360,8 @@ impl Epochs {
             heads: heads.into_iter().map(|head| (head.log, head)).collect(),
             map,
         });
-        if number >= *self.newest.borrow() {
-            *made = Some(Arc::clone(&epoch));
-        }
+        maps.truncate(MAPS - 1);
+        maps.push_front(Arc::clone(&epoch));
         Ok(Some(epoch))
     }
 }
@@ -400,7 +412,7 @@ impl AnchorLog {
 }
 
 /// At most `count` numbers of a range at even distances, ascending; the last one is among them.
-fn evenly(range: RangeInclusive<u64>, count: u64) -> Vec<u64> {
+pub(crate) fn evenly(range: RangeInclusive<u64>, count: u64) -> Vec<u64> {
     let (first, last) = (*range.start(), *range.end());
     let steps = count
         .saturating_sub(1)

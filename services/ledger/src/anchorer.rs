@@ -81,12 +81,11 @@ impl Anchorer {
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut last_ms = self.clock.now_ms();
+        let (mut last_ms, mut took_ms) = (self.clock.now_ms(), 0);
         while shutdown.run_until_cancelled(look.tick()).await.is_some() {
             let now_ms = self.clock.now_ms();
-            // A clock that went back must not keep heads from being anchored.
-            let early = (0..self.interval_ms).contains(&(now_ms - last_ms));
-            if early && !self.epochs.take_wanted() {
+            let wanted = || self.epochs.take_wanted();
+            if !anchoring::is_due(now_ms - last_ms, self.interval_ms, took_ms, wanted) {
                 continue;
             }
             last_ms = now_ms;
@@ -102,6 +101,7 @@ impl Anchorer {
                 Some(Ok(None)) => self.epochs.look().await,
                 Some(Ok(Some(_))) | None => {}
             }
+            took_ms = self.clock.now_ms() - now_ms;
         }
     }
 

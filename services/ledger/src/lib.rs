@@ -5,6 +5,7 @@
 //! again (R93). In a log of its own, the anchor log, it states which heads all other logs have (R91, R92).
 //! [`start`] runs the service.
 
+mod anchor_check;
 mod anchored;
 mod anchorer;
 mod api;

@@ -16,6 +16,7 @@ use counterfoil_engine::{
 use counterfoil_evidence::record::decode_record;
 use counterfoil_tlog::{Hash, VerifierKey};
 
+use crate::anchor_check;
 use crate::journal::Journal;
 use crate::model::anchoring::{ANCHOR, origin_of};
 use crate::records_file::{self, Kept, RecordsFileError};
@@ -170,6 +171,10 @@ impl Offline {
     ) -> Result<FsckReport, EngineError> {
         let log = self.engine.log(tenant).await?;
         let mut report = log.fsck_with(self.copy.as_ref(), progress).await?;
+        if tenant == ANCHOR {
+            let epochs = anchor_check::check(&self.engine, &log).await?;
+            report.problems.extend(epochs);
+        }
         for (kept, proof) in self
             .files
             .iter()
@@ -225,14 +230,12 @@ impl Offline {
                 .map_err(other)?;
             let scrubber = rounds.scrubber();
             let step = scrubber.step(&log, &due, SCRUB_BUNDLES, now_ms).await;
-            let Some(next) = step.map_err(other)? else {
-                let why = log.stopped().await.map_err(other)?.unwrap_or_default();
-                return Err(other(stopped(&log, &why)));
-            };
+            let next = step.map_err(other)?;
             // If we crash here: the step is taken again.
             scrubs::keep(&rounds.db, &next).await.map_err(other)?;
-            if let Some(problem) = next.problem {
-                return Err(other(stopped(&log, &problem)));
+            // Also for something else than what was hashed.
+            if let Some(why) = log.stopped().await.map_err(other)? {
+                return Err(other(stopped(&log, &why)));
             }
             match next.place.as_deref().and_then(ScrubPlace::from_bytes) {
                 Some(place) => {

@@ -110,35 +110,29 @@ impl Scrubber {
             return Ok(false);
         };
         let done = self.due(logs, &due, now_ms).await;
-        let later = || Scrub {
-            due_at_ms: now_ms + RETRY_MS,
-            ..due.clone()
-        };
         let next = match done {
-            Ok(next) => next.unwrap_or_else(later),
+            Ok(next) => next,
             Err(error) => {
                 let tenant = &due.tenant;
                 tracing::warn!(tenant, %error, "the log is hashed again later");
-                later()
+                Scrub {
+                    due_at_ms: now_ms + RETRY_MS,
+                    ..due.clone()
+                }
             }
         };
         scrubs::keep(&self.db, &next).await?;
         Ok(true)
     }
 
-    /// What is to be kept of the log that is due. `None`: it is stopped, and somebody looks at it already.
-    async fn due(
-        &self,
-        logs: &Logs,
-        due: &Scrub,
-        now_ms: i64,
-    ) -> Result<Option<Scrub>, LedgerError> {
+    /// What is to be kept of the log that is due.
+    async fn due(&self, logs: &Logs, due: &Scrub, now_ms: i64) -> Result<Scrub, LedgerError> {
         let log = logs.get(&due.tenant).await?;
         match &due.unstated {
-            Some(_) if log.stopped().await?.is_some() => Ok(Some(afresh(due, now_ms))),
+            Some(_) if log.stopped().await?.is_some() => Ok(afresh(due, now_ms)),
             Some(bytes) => {
                 state(logs, &log, bytes).await?;
-                Ok(Some(self.stated(due)))
+                Ok(self.stated(due))
             }
             None => self.step(&log, due, BUNDLES, now_ms).await,
         }
@@ -152,16 +146,16 @@ impl Scrubber {
         }
     }
 
-    /// Takes a step; what is to be kept after it. `None`: the log is stopped, and somebody looks at it already.
+    /// Takes a step, unless the log is stopped; what is to be kept after it.
     pub(crate) async fn step(
         &self,
         log: &Log,
         due: &Scrub,
         bundles: u64,
         now_ms: i64,
-    ) -> Result<Option<Scrub>, LedgerError> {
+    ) -> Result<Scrub, LedgerError> {
         if log.stopped().await?.is_some() {
-            return Ok(Some(afresh(due, now_ms)));
+            return Ok(afresh(due, now_ms));
         }
         let place = due.place.as_deref().and_then(ScrubPlace::from_bytes);
         let begun = place.as_ref().and(due.started_at_ms);
@@ -172,7 +166,7 @@ impl Scrubber {
             problem: None,
             ..due.clone()
         };
-        Ok(Some(
+        Ok(
             match log.scrub(place.as_ref(), bundles, self.copy.as_ref()).await {
                 Ok(ScrubStep::Going(place)) => Scrub {
                     place: Some(place.to_bytes()),
@@ -201,7 +195,7 @@ impl Scrubber {
                 }
                 Err(error) => return Err(error.into()),
             },
-        ))
+        )
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use counterfoil_chassis::{both_engines, client, db::Engine, testing, testing::TestDatabase};
 use counterfoil_evidence::record::{decode_entry, decode_record};
 use counterfoil_evidence::v1::{LogScrubbed, OwnershipSet};
-use counterfoil_ledger::{Config, Offline};
+use counterfoil_ledger::{Config, Offline, Rounds};
 use counterfoil_proto::ledger::{GetCheckpointRequest, ListEntriesRequest, StreamEntriesRequest};
 use counterfoil_tlog::{VerifierKey, checkpoint};
 use prost::{Message, Name};
@@ -103,6 +103,8 @@ both_engines! {
         let mut client = ledger.client("services/inventory");
         let first = stated(&mut client, head.size).await;
         assert_eq!((first.round, first.from_size, first.to_size), (1, 0, head.size));
+        // Whatever clock says so: not before what it hashed was there.
+        assert!(first.started_ms >= clock.now_ms() && first.ended_ms >= first.started_ms);
         assert_eq!((first.root.as_slice(), first.tiles), (head.root.as_bytes().as_slice(), head.size / 256));
         assert_eq!(size(&mut client).await, head.size + 1);
         // Nothing new but that: the next rounds hash everything again, and state nothing.
@@ -183,12 +185,32 @@ async fn a_round_that_was_cut_off_goes_on_where_it_was() {
     ledger.running.stop().await.unwrap();
     let logs = Offline::open(&config).await.unwrap();
     let rounds = logs.rounds().await.unwrap();
+    begin(&logs, &rounds).await;
+    let (size, seen) = end(&logs, &rounds).await;
+    assert!(seen.iter().all(|done| *done == size), "{seen:?}");
+    // Unless the log was stopped meanwhile, for whatever reason: what was hashed before says nothing then.
+    begin(&logs, &rounds).await;
+    change(
+        &config,
+        "UPDATE log_heads SET stopped_because = 'its copy is another log'",
+    )
+    .await;
+    let stopped = logs.scrub(&rounds, "acme", &mut |_, _| {}).await;
+    let stopped = stopped.unwrap_err().to_string();
+    assert!(stopped.contains("its copy is another log"), "{stopped}");
+    change(&config, "UPDATE log_heads SET stopped_because = NULL").await;
+    let (size, seen) = end(&logs, &rounds).await;
+    assert!(seen.first().is_some_and(|done| *done < size), "{seen:?}");
+    rounds.close().await;
+    logs.close().await;
+}
+
+/// Takes as much of a round as one kept step, and no more.
+async fn begin(logs: &Offline, rounds: &Rounds) {
     let (cut, is_cut) = std::sync::mpsc::channel();
-    let mut seen = Vec::new();
     {
         let mut first = |done, _| cut.send(done).unwrap();
-        let mut running = std::pin::pin!(logs.scrub(&rounds, "acme", &mut first));
-        // As much as one kept step, and no more.
+        let mut running = std::pin::pin!(logs.scrub(rounds, "acme", &mut first));
         while is_cut.try_recv().is_err() {
             let step = futures::future::poll_fn(|context| {
                 let _ = running.as_mut().poll(context);
@@ -198,14 +220,23 @@ async fn a_round_that_was_cut_off_goes_on_where_it_was() {
             tokio::task::yield_now().await;
         }
     }
-    let size = logs
-        .scrub(&rounds, "acme", &mut |done, of| seen.push((done, of)))
+}
+
+/// Entries of a round that goes on to its end, and how many were done after each step.
+async fn end(logs: &Offline, rounds: &Rounds) -> (u64, Vec<u64>) {
+    let mut seen = Vec::new();
+    let mut told = |done, _| seen.push(done);
+    let size = logs.scrub(rounds, "acme", &mut told).await.unwrap();
+    (size, seen)
+}
+
+/// Changes something past the engine, on SQLite.
+async fn change(config: &Config, statement: &'static str) {
+    let url = &config.service.database_url;
+    let mut connection = sqlx::AnyConnection::connect(url).await.unwrap();
+    sqlx::query(statement)
+        .execute(&mut connection)
         .await
         .unwrap();
-    assert!(
-        seen.iter().all(|(done, of)| *done == size && *of == size),
-        "{seen:?}"
-    );
-    rounds.close().await;
-    logs.close().await;
+    connection.close().await.unwrap();
 }

@@ -9,36 +9,42 @@ use crate::cosignatures::Cosignature;
 use crate::{EngineError, LogInfo};
 
 impl Store {
-    /// Keeps a cosignature. Of one size the first of a witness stays: it is the earliest proof of it.
+    /// Keeps a cosignature. Of one size the first of a witness stays, for it is the earliest proof of it; but not `garbled`, what the database
+    /// has in its place, if that is still there.
     pub(crate) async fn keep_cosignature(
         &self,
         log: &LogInfo,
         kept: &Cosignature,
+        garbled: Option<&Cosignature>,
     ) -> Result<(), EngineError> {
         let failed = |error: sqlx::Error| EngineError::storage("keep a cosignature", &error);
         let mut transaction = self.begin_beside(log).await.map_err(failed)?;
         sqlx::query(
             "INSERT INTO log_cosignatures (log_id, size, witness, cosigned_at_s, line) \
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (log_id, size, witness) \
+             DO UPDATE SET cosigned_at_s = excluded.cosigned_at_s, line = excluded.line WHERE log_cosignatures.line = $6 \
+             AND log_cosignatures.cosigned_at_s = $7",
         )
         .bind(log.id.0)
         .bind(to_db(kept.size)?)
         .bind(kept.witness.to_string())
         .bind(to_db(kept.cosigned_at_s)?)
         .bind(kept.line.as_str())
+        .bind(garbled.map_or("", |garbled| &garbled.line))
+        .bind(garbled.map_or(Ok(-1), |garbled| to_db(garbled.cosigned_at_s))?)
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
         transaction.commit().await.map_err(failed)
     }
 
-    /// The cosignatures of a size, in order of their witnesses' keys.
+    /// The cosignatures of a size, in order of their witnesses' keys; and how many rows of that size name no witness.
     pub(crate) async fn cosignatures(
         &self,
         log: &LogInfo,
         size: u64,
-    ) -> Result<Vec<Cosignature>, EngineError> {
-        sqlx::query(
+    ) -> Result<(Vec<Cosignature>, usize), EngineError> {
+        let rows = sqlx::query(
             "SELECT size, witness, cosigned_at_s, line FROM log_cosignatures \
              WHERE log_id = $1 AND size = $2 ORDER BY witness",
         )
@@ -46,10 +52,12 @@ impl Store {
         .bind(to_db(size)?)
         .fetch_all(&mut *self.reading(log.id).await?)
         .await
-        .map_err(|error| EngineError::storage("read cosignatures", &error))?
-        .iter()
-        .map(|row| cosignature(log, row))
-        .collect()
+        .map_err(|error| EngineError::storage("read cosignatures", &error))?;
+        let read = rows.iter().map(cosignature);
+        let read = read.collect::<Result<Vec<_>, EngineError>>()?;
+        let found: Vec<Cosignature> = read.into_iter().flatten().collect();
+        let nameless = rows.len() - found.len();
+        Ok((found, nameless))
     }
 
     /// The sizes that have cosignatures, the largest first.
@@ -66,22 +74,28 @@ impl Store {
         .collect()
     }
 
-    /// The largest size that a witness has cosigned; 0: none.
-    pub(crate) async fn cosigned_size(
+    /// At most so many cosignatures of a witness below a size, the largest first.
+    pub(crate) async fn cosignatures_by(
         &self,
         log: &LogInfo,
         witness: &VerifierKey,
-    ) -> Result<u64, EngineError> {
-        let row = sqlx::query(
-            "SELECT size FROM log_cosignatures WHERE log_id = $1 AND witness = $2 \
-             ORDER BY size DESC LIMIT 1",
+        below: u64,
+        limit: u32,
+    ) -> Result<Vec<Cosignature>, EngineError> {
+        sqlx::query(
+            "SELECT size, witness, cosigned_at_s, line FROM log_cosignatures \
+             WHERE log_id = $1 AND witness = $2 AND size < $3 ORDER BY size DESC LIMIT $4",
         )
         .bind(log.id.0)
         .bind(witness.to_string())
-        .fetch_optional(&mut *self.reading(log.id).await?)
+        .bind(i64::try_from(below).unwrap_or(i64::MAX))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.reading(log.id).await?)
         .await
-        .map_err(|error| EngineError::storage("read a cosigned size", &error))?;
-        row.map_or(Ok(0), |row| number(&row, "size"))
+        .map_err(|error| EngineError::storage("read cosignatures of a witness", &error))?
+        .iter()
+        .filter_map(|row| cosignature(row).transpose())
+        .collect()
     }
 
     /// Takes away what is below a size, but for that of one size and for each witness's first of a day.
@@ -122,14 +136,16 @@ impl Store {
     }
 }
 
-fn cosignature(log: &LogInfo, row: &AnyRow) -> Result<Cosignature, EngineError> {
+/// `None`: the row names no witness, so that nobody's word is in it.
+fn cosignature(row: &AnyRow) -> Result<Option<Cosignature>, EngineError> {
     let witness: String = get(row, "witness")?;
-    let witness = VerifierKey::parse(&witness)
-        .map_err(|error| EngineError::damaged(&log.origin, format!("a witness: {error}")))?;
-    Ok(Cosignature {
+    let Ok(witness) = VerifierKey::parse(&witness) else {
+        return Ok(None);
+    };
+    Ok(Some(Cosignature {
         size: number(row, "size")?,
         witness,
         cosigned_at_s: number(row, "cosigned_at_s")?,
         line: get(row, "line")?,
-    })
+    }))
 }

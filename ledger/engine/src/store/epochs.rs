@@ -84,15 +84,30 @@ impl Store {
         .fetch_optional(&mut *self.reading(log.id).await?)
         .await
         .map_err(|error| EngineError::storage("read an anchored head", &error))?
-        .map(|row| {
-            Ok(AnchoredHead {
-                log: log.id,
-                origin: log.origin.clone(),
-                size: number(&row, "size")?,
-                root: Hash(fixed(&row, "root")?),
-            })
-        })
+        .map(|row| anchored_head(log, &row))
         .transpose()
+    }
+
+    /// At most so many heads of a log that are those of epochs after one, with the numbers of these, ascending.
+    pub(crate) async fn anchored_heads_of(
+        &self,
+        log: &LogInfo,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<(u64, AnchoredHead)>, EngineError> {
+        sqlx::query(
+            "SELECT epoch, size, root FROM log_anchored_heads WHERE log_id = $1 AND epoch > $2 \
+             ORDER BY epoch LIMIT $3",
+        )
+        .bind(log.id.0)
+        .bind(position(after))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.reading(log.id).await?)
+        .await
+        .map_err(|error| EngineError::storage("read anchored heads of a log", &error))?
+        .iter()
+        .map(|row| Ok((number(row, "epoch")?, anchored_head(log, row)?)))
+        .collect()
     }
 
     /// The epochs that have a head of a log of at most so many entries.
@@ -235,6 +250,15 @@ const HEADS: Statement = Statement {
 /// A number or size as the database has it; nothing is beyond its largest.
 fn position(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn anchored_head(log: &LogInfo, row: &AnyRow) -> Result<AnchoredHead, EngineError> {
+    Ok(AnchoredHead {
+        log: log.id,
+        origin: log.origin.clone(),
+        size: number(row, "size")?,
+        root: Hash(fixed(row, "root")?),
+    })
 }
 
 fn read_epoch(row: &AnyRow) -> Result<AnchorEpoch, EngineError> {

@@ -399,6 +399,34 @@ both_engines! {
         opened.close().await;
     }
 
+    async fn what_is_kept_of_epochs_is_checked_in_full(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(&db, folder.path()).await;
+        let anchorer = opened.anchorer();
+        for tenant in ["acme", "beta", "gamma"] {
+            opened.logs.create(tenant).await.unwrap();
+            anchorer.run_once().await.unwrap();
+        }
+        let offline = Offline::open(&config(&db, folder.path())).await.unwrap();
+        let found = async || {
+            let report = offline.fsck(ANCHOR, &mut |_, _| {}).await.unwrap();
+            report.problems.into_iter().map(|problem| problem.what).collect::<Vec<_>>()
+        };
+        assert_eq!(found().await, [""; 0]);
+        let secret = "UPDATE log_anchor_epochs SET secret = (SELECT other.secret FROM log_anchor_epochs other WHERE other.epoch = 3) WHERE epoch = 1";
+        tamper(&opened.chassis.db, secret).await;
+        assert_eq!(found().await, ["epoch 1: the map over its heads is not the one that was anchored"]);
+        tamper(&opened.chassis.db, "UPDATE log_anchor_epochs SET idx = idx - 1 WHERE epoch = 2").await;
+        tamper(&opened.chassis.db, "UPDATE log_anchor_epochs SET idx = idx + 1000 WHERE epoch = 3").await;
+        assert_eq!(found().await, [
+            "epoch 3: the anchor log does not have its record",
+            "epoch 2: its record says something else",
+            "epoch 1: the map over its heads is not the one that was anchored",
+        ]);
+        offline.close().await;
+        opened.close().await;
+    }
+
     async fn an_epoch_opened_before_the_anchor_log_came_back_is_taken_back(db: TestDatabase) {
         let folder = tempfile::tempdir().unwrap();
         let opened = open(&db, folder.path()).await;

@@ -261,6 +261,11 @@ fn counters(text: &mut Text, counts: &EngineCounts) {
             "Submissions refused because too much waited.",
             counts.overloaded,
         ),
+        (
+            "copy_files_mended_total",
+            "Files that published copies had lost, and that were put back.",
+            counts.copy_files_mended,
+        ),
     ] {
         text.one(name, "counter", help, value);
     }
@@ -296,6 +301,7 @@ mod tests {
             refusals: [("bad_signature", 2)].into(),
             commits: [1, 0, 2, 0, 0, 0, 0, 0, 0, 4],
             commit_micros: 1_500_000,
+            copy_files_mended: 2,
             ..EngineCounts::default()
         };
         let deeds = Deeds {
@@ -338,6 +344,7 @@ mod tests {
             "counterfoil_ledger_unanchored_logs 1",
             "counterfoil_ledger_unanchored_seconds 12.500",
             "counterfoil_ledger_evicted_entries 256",
+            "counterfoil_ledger_copy_files_mended_total 2",
             "counterfoil_ledger_scrub_problems 1",
             "counterfoil_ledger_scrub_oldest_seconds 7.500",
             "counterfoil_ledger_refusals_total{reason=\"bad_signature\"} 2",

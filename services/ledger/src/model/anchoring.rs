@@ -21,6 +21,23 @@ pub(crate) fn origin_of(deployment: &str, tenant: &str) -> String {
     }
 }
 
+/// How much of the time making epochs may take, where somebody waits for each: one part of so many.
+const PART: i64 = 10;
+
+/// Whether it is time for the next epoch: `since_ms` after the one before was begun, which took `took_ms`. Who waits for one does not wait for
+/// its time, but making epochs is never most of what is done.
+pub(crate) fn is_due(
+    since_ms: i64,
+    interval_ms: i64,
+    took_ms: i64,
+    is_wanted: impl FnOnce() -> bool,
+) -> bool {
+    // A clock that went back must not keep heads from being anchored.
+    let early = (0..interval_ms).contains(&since_ms);
+    let rests = (0..took_ms.saturating_mul(PART)).contains(&since_ms);
+    !early || !rests && is_wanted()
+}
+
 /// Why there is no next epoch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoEpoch {
@@ -195,4 +212,19 @@ pub(crate) fn leaf(secret: &[u8; 32], head: &AnchoredHead) -> MapLeaf {
 pub(crate) fn map(secret: &[u8; 32], heads: &[AnchoredHead]) -> Result<SparseMap, TwiceError> {
     let leaves: Vec<MapLeaf> = heads.iter().map(|head| leaf(secret, head)).collect();
     SparseMap::new(&leaves)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_is_due_at_its_time_or_when_somebody_waits_and_the_last_one_was_quick() {
+        let due = |since_ms, took_ms, wanted| is_due(since_ms, 10_000, took_ms, || wanted);
+        assert!(due(10_000, 60_000, false) && due(-1, 60_000, false));
+        assert!(!due(9_999, 0, false) && due(0, 0, true));
+        assert!(!due(4_999, 500, true) && due(5_000, 500, true));
+        // Who waits is not forgotten meanwhile.
+        assert!(!is_due(4_999, 10_000, 500, || panic!("asked too early")));
+    }
 }

@@ -83,8 +83,8 @@ both_engines! {
 pub(crate) async fn tamper(db: &Database, sql: &'static str) {
     let mut tx = db.write_tx("acme").await.unwrap();
     if db.engine() == Engine::Postgres {
-        let logs = "SELECT set_config('counterfoil.logs', '1,2,3', true)";
-        sqlx::query(logs).execute(tx.conn()).await.unwrap();
+        let all = "SELECT set_config('counterfoil.logs', '1,2,3', true), set_config('counterfoil.tenant', '*', true)";
+        sqlx::query(all).execute(tx.conn()).await.unwrap();
     }
     let changed = sqlx::query(sql).execute(tx.conn()).await.unwrap();
     assert!(changed.rows_affected() > 0);
