@@ -81,7 +81,12 @@ impl Store {
         };
         let setup = setup(dialect, schema)?;
         migrate(owner_url.unwrap_or(url), &setup, dialect, schema).await?;
-        let write = pool(url, &setup, writers, dialect).await?;
+        let writing = match dialect {
+            // What a statement changed, to take it back alone: of a batch, not of a file each.
+            Dialect::Sqlite => format!("{setup} PRAGMA temp_store = MEMORY;").into(),
+            Dialect::Postgres => Arc::clone(&setup),
+        };
+        let write = pool(url, &writing, writers, dialect).await?;
         let read = pool(url, &setup, READERS, dialect).await?;
         let wal = match dialect {
             Dialect::Sqlite => Some(Wal::keep(url, &setup, &write).await?),
