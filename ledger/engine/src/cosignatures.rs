@@ -118,13 +118,39 @@ impl Log {
         Ok(checkpoint)
     }
 
+    /// The newest checkpoint, with all cosignatures that are kept of it.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn cosigned_head(&self) -> Result<Vec<u8>, EngineError> {
+        let head = self.head().await?;
+        let checkpoint = head.checkpoint.into_bytes();
+        let cosigned = self.with_cosignatures(&checkpoint, head.size).await?;
+        Ok(cosigned.unwrap_or(checkpoint))
+    }
+
+    /// The sizes whose checkpoints have cosignatures that are kept, the largest first.
+    pub(crate) async fn cosigned_sizes(&self) -> Result<Vec<u64>, EngineError> {
+        self.shared().store.cosigned_sizes(self.info()).await
+    }
+
+    /// A checkpoint of a size with the cosignatures that are kept; `None`: it has them all.
+    pub(crate) async fn with_cosignatures(
+        &self,
+        note: &[u8],
+        size: u64,
+    ) -> Result<Option<Vec<u8>>, EngineError> {
+        let kept = self.cosignatures(size).await?;
+        with_lines(note, &kept)
+            .map_err(|error| EngineError::damaged(&self.info().origin, error.to_string()))
+    }
+
     /// The largest size whose checkpoint has the cosignatures that a policy asks for; `None`: there is none.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub async fn witnessed(&self, policy: &Policy) -> Result<Option<u64>, EngineError> {
-        let sizes = self.shared().store.cosigned_sizes(self.info()).await?;
-        for size in sizes {
+        for size in self.cosigned_sizes().await? {
             if self.is_witnessed(policy, size).await? {
                 return Ok(Some(size));
             }
@@ -180,7 +206,7 @@ impl Log {
 }
 
 /// The note with the lines that it has not yet; `None`: it has them all.
-pub(crate) fn with_lines(note: &[u8], lines: &[Cosignature]) -> Result<Option<Vec<u8>>, NoteError> {
+fn with_lines(note: &[u8], lines: &[Cosignature]) -> Result<Option<Vec<u8>>, NoteError> {
     let mut note = Note::parse(note)?;
     let mut added = false;
     for one in lines {

@@ -9,17 +9,20 @@ use crate::{EngineError, Log};
 /// Entries of a full bundle may have 64 KiB each, so one file is at most 16 MiB.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportedFile {
-    /// Path below the log's prefix, such as `tile/0/000`.
+    /// Path below the log's prefix, such as `tile/0/000`; `checkpoints/{size}` stands beside it.
     pub path: String,
     /// Its content.
     pub content: Vec<u8>,
 }
 
-/// The files of a log at one size: entry bundles, hash tiles from level 0 up, then the checkpoint.
+/// The files of a log at one size: entry bundles, hash tiles from level 0 up, cosigned checkpoints of smaller sizes if they are asked
+/// for, then the checkpoint.
 pub struct Export {
     log: Log,
     size: u64,
     paths: Box<dyn Iterator<Item = TilePath> + Send + Sync>,
+    /// Smaller sizes whose cosigned checkpoints come along.
+    cosigned: std::vec::IntoIter<u64>,
     checkpoint: Option<String>,
 }
 
@@ -38,8 +41,20 @@ impl Export {
             log,
             size,
             paths: Box::new(entry_bundles_for(0, size).chain(tiles_for(0, size))),
+            cosigned: Vec::new().into_iter(),
             checkpoint: Some(checkpoint),
         }
+    }
+
+    /// Takes along the checkpoints of smaller sizes whose cosignatures are kept, as `checkpoints/{size}`, before the log's own.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn with_cosigned(mut self) -> Result<Self, EngineError> {
+        let mut sizes = self.log.cosigned_sizes().await?;
+        sizes.retain(|size| *size < self.size);
+        self.cosigned = sizes.into_iter();
+        Ok(self)
     }
 
     /// The size of the log that is exported.
@@ -60,6 +75,12 @@ impl Export {
             return Ok(Some(ExportedFile {
                 path: path.to_string(),
                 content: content.ok_or_else(missing)?,
+            }));
+        }
+        if let Some(size) = self.cosigned.next() {
+            return Ok(Some(ExportedFile {
+                path: format!("checkpoints/{size}"),
+                content: self.log.cosigned_checkpoint(size).await?.into_bytes(),
             }));
         }
         Ok(self.checkpoint.take().map(|checkpoint| ExportedFile {

@@ -18,7 +18,6 @@ use object_store::{
 };
 
 use crate::anchor::{self, Anchor, AnchorError};
-use crate::cosignatures::with_lines;
 use crate::faults::{self, FaultPoint};
 use crate::state::partial_width;
 use crate::{EngineError, Log, LogInfo};
@@ -362,17 +361,6 @@ impl Log {
         // If we crash before it is written: the copy's checkpoint has fewer lines and is as valid; the next run adds them.
         let advance = to.advance(info, Some(&found), note);
         self.fault(FaultPoint::PublishCheckpoint, advance).await
-    }
-
-    /// A checkpoint of a size with the cosignatures that are kept; `None`: it has them all.
-    async fn with_cosignatures(
-        &self,
-        note: &[u8],
-        size: u64,
-    ) -> Result<Option<Vec<u8>>, EngineError> {
-        let kept = self.cosignatures(size).await?;
-        with_lines(note, &kept)
-            .map_err(|error| EngineError::damaged(&self.info().origin, error.to_string()))
     }
 
     /// Writes tiles of one kind, several at once; how many were not there.

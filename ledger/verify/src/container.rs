@@ -151,6 +151,7 @@ fn is_known(file: &str) -> bool {
         file,
         path::INFO | path::README | path::TRUST_HINT | path::ANCHOR_BOUND
     ) || file.starts_with(path::LOG)
+        || file.starts_with(path::CHECKPOINTS)
         || file.starts_with(path::ANCHOR_EPOCHS)
         || (file.starts_with(path::DISCLOSURES) && file.ends_with(".jsonl"))
 }

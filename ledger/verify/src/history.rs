@@ -1,4 +1,6 @@
-//! The log against what the auditor kept: it grew, and nothing that was seen was taken back (W1, W2, W4).
+//! The log against what the auditor kept and what it signed before: it grew, and nothing that was seen was taken back (W1, W2, W4).
+
+use std::collections::BTreeMap;
 
 use counterfoil_evidence::replay::Decoded;
 use counterfoil_tlog::Checkpoint;
@@ -7,37 +9,46 @@ use counterfoil_tlog::merkle::Frontier;
 use counterfoil_tlog::tile::TILE_WIDTH;
 
 use crate::check::{Check, Finder};
+use crate::cosigned::Cosigned;
 use crate::log::{combined_root, seals_all_before};
 use crate::time::format_rfc3339;
 
 /// What is remembered of the log's earlier sizes while it is read.
 #[derive(Debug)]
-pub(crate) struct History<'t> {
-    kept: &'t [Checkpoint],
+pub(crate) struct History {
+    /// Ascending by size.
+    kept: Vec<Checkpoint>,
+    /// How many of them the auditor kept; the others are the bundle's own.
+    by_auditor: usize,
     /// Roots recomputed from the entries at the sizes of kept checkpoints.
-    roots: Vec<(u64, Hash)>,
+    roots: BTreeMap<u64, Hash>,
     /// Whether the last entry read seals all before it.
     sealed: bool,
     last_recorded_ms: i64,
+    cosigned: Cosigned,
 }
 
-impl<'t> History<'t> {
-    pub(crate) fn new(kept: &'t [Checkpoint]) -> Self {
+impl History {
+    /// Of the checkpoints that the auditor kept, and of those in the bundle.
+    pub(crate) fn new(by_auditor: &[Checkpoint], cosigned: Cosigned) -> Self {
+        let mut kept = [by_auditor, &cosigned.checkpoints[..]].concat();
+        kept.sort_by_key(|one| one.size);
         Self {
             kept,
-            roots: vec![(0, empty_root())],
+            by_auditor: by_auditor.len(),
+            roots: BTreeMap::from([(0, empty_root())]),
             sealed: false,
             last_recorded_ms: i64::MIN,
+            cosigned,
         }
     }
 
     /// Takes the leaf hashes of a tile, and the full tiles before it.
     pub(crate) fn take(&mut self, start: u64, before: &Frontier, leaves: &[Hash]) {
         let end = start + leaves.len() as u64;
-        for kept in self.kept {
-            if kept.size <= start || kept.size > end {
-                continue;
-            }
+        let from = self.kept.partition_point(|kept| kept.size <= start);
+        let those = self.kept.iter().skip(from);
+        for kept in those.take_while(|kept| kept.size <= end) {
             let count = usize::try_from(kept.size - start).unwrap_or(0);
             let rest = leaves.get(..count).unwrap_or_default();
             let root = if count == usize::from(TILE_WIDTH) {
@@ -47,7 +58,7 @@ impl<'t> History<'t> {
             } else {
                 combined_root(before, rest)
             };
-            self.roots.push((kept.size, root));
+            self.roots.insert(kept.size, root);
         }
     }
 
@@ -55,6 +66,7 @@ impl<'t> History<'t> {
     pub(crate) fn entry(&mut self, at: u64, recorded_ms: i64, decoded: &Decoded) {
         self.sealed = seals_all_before(decoded, at);
         self.last_recorded_ms = recorded_ms;
+        self.cosigned.entry(at, recorded_ms);
     }
 
     /// The checks.
@@ -62,7 +74,7 @@ impl<'t> History<'t> {
         let mut w1 = Finder::new(
             "W1",
             &[],
-            "the log only appended to every checkpoint that the auditor kept",
+            "the log only appended to every checkpoint that the auditor kept, and that the bundle has",
         );
         let mut w2 = Finder::new(
             "W2",
@@ -82,7 +94,7 @@ impl<'t> History<'t> {
                 );
             }
         }
-        for kept in self.kept {
+        for kept in &self.kept {
             if kept.size > said.size {
                 w2.fail(format!(
                     "a checkpoint of size {} was seen, the log has {}",
@@ -93,9 +105,8 @@ impl<'t> History<'t> {
             w4.expect(kept.size != said.size || kept.root == said.root, || {
                 format!("size {} was seen with another root", kept.size)
             });
-            let recomputed = self.roots.iter().find(|(size, _)| *size == kept.size);
-            match recomputed {
-                Some((_, root)) => w1.expect(*root == kept.root, || {
+            match self.roots.get(&kept.size) {
+                Some(root) => w1.expect(*root == kept.root, || {
                     format!(
                         "the first {} entries are not those of the checkpoint kept",
                         kept.size
@@ -117,13 +128,17 @@ impl<'t> History<'t> {
                 )
             });
         }
-        let note = match self.kept.len() {
-            0 => "no checkpoint was kept".to_owned(),
-            count => format!("{count} kept checkpoints"),
+        let own = self.kept.len() - self.by_auditor;
+        let note = match (self.by_auditor, own) {
+            (0, 0) => "no checkpoint was kept".to_owned(),
+            (kept, 0) => format!("{kept} kept checkpoints"),
+            (kept, own) => format!("{kept} kept checkpoints, {own} in the bundle"),
         };
         w1.note(&note);
         w4.note(note);
         w2.note(format!("{} entries, sealed", said.size));
-        [w1, w2, w4].map(Finder::finish).to_vec()
+        let mut checks = [w1, w2, w4].map(Finder::finish).to_vec();
+        checks.extend(self.cosigned.finish());
+        checks
     }
 }

@@ -151,14 +151,18 @@ fn signatures<'t>(
     witnesses(find, head, bytes, log, trust);
 }
 
-fn lines_of<'n>(note: &'n Note, key: &'n VerifierKey) -> impl Iterator<Item = &'n SignatureLine> {
+/// The lines on a note that name a key.
+pub(crate) fn lines_of<'n>(
+    note: &'n Note,
+    key: &'n VerifierKey,
+) -> impl Iterator<Item = &'n SignatureLine> {
     note.signatures()
         .iter()
         .filter(|line| line.name() == key.name() && line.key_id() == key.key_id())
 }
 
 /// Whether one line alone is a good signature by a key.
-fn is_good(note: &Note, line: &SignatureLine, key: &VerifierKey) -> bool {
+pub(crate) fn is_good(note: &Note, line: &SignatureLine, key: &VerifierKey) -> bool {
     Note::new(note.text(), vec![line.clone()])
         .and_then(|alone| alone.verify(std::slice::from_ref(key)))
         .is_ok_and(|verified| verified.is_signed_by(key))

@@ -11,6 +11,7 @@
 //! | `container` | B: MANIFEST, and that trust came from outside |
 //! | `keys` | K, W6: the checkpoint's signatures |
 //! | `log`, `work`, `structure` | S, C: the tree and the chain, on all cores, in constant memory but for what is replayed |
+//! | `cosigned` | W: what witnesses cosigned, and when |
 //! | `history` | W: the log against what was seen of it before |
 //! | `anchor` | W9, W10, W11: the log against the anchor log of whoever keeps it, and who has cosigned that |
 //! | `producers`, `schemas` | P: who signed which record, gaps, attachments, meaning |
@@ -25,6 +26,7 @@ mod anchor;
 pub mod bundle;
 pub mod check;
 mod container;
+mod cosigned;
 mod cross;
 mod disclosures;
 mod history;

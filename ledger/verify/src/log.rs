@@ -34,7 +34,7 @@ pub(crate) struct LogWalk<'t> {
     pub(crate) replay: Replay,
     pub(crate) commitments: Commitments,
     pub(crate) schemas: SchemaUse,
-    pub(crate) history: History<'t>,
+    pub(crate) history: History,
     prev_leaf: Hash,
     prev_stored: Hash,
     last_recorded_ms: i64,
@@ -116,7 +116,7 @@ impl<'t> LogWalk<'t> {
         origin: Option<&'t str>,
         size: u64,
         producers: Producers,
-        history: History<'t>,
+        history: History,
     ) -> Self {
         Self {
             origin,

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::Parser;
 use counterfoil_verify::bundle::{BundleReader, Limits};
@@ -63,6 +64,16 @@ fn main() -> ExitCode {
     ExitCode::from(verdict.exit())
 }
 
+/// The clock of this machine; `None`: it is before 1970, and says nothing.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command alone reads the clock; whoever calls the library says what time it is"
+)]
+fn now_ms() -> Option<i64> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    i64::try_from(since.ok()?.as_millis()).ok()
+}
+
 fn run(arguments: &Arguments) -> Result<Verification, String> {
     let read = |path: &PathBuf| {
         std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
@@ -77,6 +88,7 @@ fn run(arguments: &Arguments) -> Result<Verification, String> {
     let options = Options {
         trust_file: Some(&arguments.trust),
         as_of_ms: arguments.as_of,
+        now_ms: now_ms(),
         delay_max_ms: arguments.delay_days.map(|days| i64::from(days) * DAY_MS),
         threads: 0,
     };

@@ -40,6 +40,8 @@ pub struct TrustedLog {
     pub registrar: VerifierKey,
     /// Checkpoints kept from before, in order of their sizes.
     pub checkpoints: Vec<Checkpoint>,
+    /// The same as they were signed, with the lines of others.
+    pub notes: Vec<String>,
 }
 
 /// What the auditor trusts.
@@ -265,6 +267,7 @@ fn trusted_log(entry: &LogEntry) -> Result<TrustedLog, TrustError> {
         key,
         registrar,
         checkpoints,
+        notes: entry.checkpoints.clone(),
     })
 }
 

@@ -10,6 +10,7 @@ use crate::anchor;
 use crate::bundle::{BundleError, BundleInfo, BundleReader, path};
 use crate::check::{Check, Finder, Status, Verdict, Weight};
 use crate::container::Container;
+use crate::cosigned::Cosigned;
 use crate::disclosures::Disclosed;
 use crate::history::History;
 use crate::keys::{self, Head};
@@ -25,6 +26,8 @@ pub struct Options<'o> {
     pub trust_file: Option<&'o Path>,
     /// The log must reach this moment, milliseconds since 1970.
     pub as_of_ms: Option<i64>,
+    /// The auditor's clock, milliseconds since 1970: no witness states a later time. `None`: nobody says.
+    pub now_ms: Option<i64>,
     /// How long after a fact it may be in the log (I-04), milliseconds; `None`:
     /// [`counterfoil_evidence::replay::INTEGRATION_DELAY_MAX_MS`].
     pub delay_max_ms: Option<i64>,
@@ -83,7 +86,8 @@ pub fn verify(
     let (container, mut checks) =
         container.judge(bundle, head.checkpoint.as_ref(), options.trust_file);
     checks.extend(key_checks);
-    let read = read_log(bundle, &container, &head, options, threads);
+    let cosigned = Cosigned::read(bundle, &note, (head.log, trust), options.now_ms);
+    let read = read_log(bundle, &container, &head, (cosigned, options), threads);
     checks.extend(read.checks);
     let said = head.checkpoint.as_ref();
     let (anchor_checks, anchor_witnesses) = anchor::judge(bundle, head.log, trust.anchor(), said);
@@ -115,7 +119,7 @@ fn read_log(
     bundle: &BundleReader,
     container: &Container,
     head: &Head<'_>,
-    options: &Options<'_>,
+    (cosigned, options): (Cosigned, &Options<'_>),
     threads: usize,
 ) -> Read {
     let Some(said) = &head.checkpoint else {
@@ -131,7 +135,7 @@ fn read_log(
         origin,
         said.size,
         Producers::new(registrar),
-        History::new(kept),
+        History::new(kept, cosigned),
     );
     if let Some(delay_max_ms) = options.delay_max_ms {
         walk.replay = walk.replay.with_delay_max_ms(delay_max_ms);
@@ -298,10 +302,18 @@ fn unread() -> Vec<Check> {
         ("C3", "the chain is made of the leaf hashes of the tree"),
         (
             "W1",
-            "the log only appended to every checkpoint that the auditor kept",
+            "the log only appended to every checkpoint that the auditor kept, and that the bundle has",
         ),
         ("W2", "nothing is cut off"),
+        (
+            "W3",
+            "entries were integrated between the times at which witnesses saw the log without and with them",
+        ),
         ("W4", "no two checkpoints of one size have different roots"),
+        (
+            "W7",
+            "every line of a trusted witness is its cosignature of that checkpoint, of a time that can be",
+        ),
         ("P1", "every record is signed by its producer"),
         ("P2", "every stream is without gap, repetition or fork"),
         ("P3", "no record is there twice"),

@@ -203,7 +203,8 @@ fn a_quorum_of_witnesses_is_met_or_exits_3() {
     let cosigned = case.spoiled("cosigned", |files| {
         let mut note = files.note().unwrap();
         let checkpoint = files.checkpoint().unwrap();
-        note.add_signature(witness.cosign(&checkpoint, 1_790_000_000).unwrap())
+        let seen_s = u64::try_from(case.log.now_ms / 1000).unwrap() + 1;
+        note.add_signature(witness.cosign(&checkpoint, seen_s).unwrap())
             .unwrap();
         files.write("log/checkpoint", &note.to_bytes()).unwrap();
     });

@@ -253,6 +253,7 @@ async fn copy_log(
     let request = ExportLogRequest {
         tenant: tenant.to_owned(),
         size,
+        with_cosigned: true,
     };
     let mut parts = clients
         .ledger()?
@@ -270,6 +271,10 @@ async fn copy_log(
         }
         if part.path == "checkpoint" {
             checkpoint = Some(String::from_utf8(content.clone())?);
+        } else if let Some(size) = part.path.strip_prefix("checkpoints/") {
+            writer.add_checkpoint(size.parse()?, &content)?;
+            content.clear();
+            continue;
         } else {
             let path = TilePath::parse(&part.path)?;
             if matches!(path.kind(), TileKind::Entries) {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+#[path = "support/http.rs"]
+mod http;
 mod support;
 
 use std::collections::BTreeMap;
@@ -19,10 +21,10 @@ use counterfoil_proto::ledger::{
 use counterfoil_tlog::hash::leaf_hash;
 use counterfoil_tlog::merkle::verify_consistency;
 use counterfoil_tlog::{Hash, VerifierKey, checkpoint, proof};
+use http::{http, http_with};
 use signed_note::{Note, StandardVerifier, VerifierList};
 use support::{Client, Ledger, NOW_MS, append};
 use tlog_tiles::HashReader as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Code;
 
 const ACME: &str = "tenants/acme";
@@ -149,7 +151,7 @@ both_engines! {
     async fn the_export_and_the_tiles_over_http_are_the_same_files_and_others_verify_them(db: TestDatabase) {
         let (ledger, mut client, _) = filled(&db, 600).await;
         let vkey = ledger.create("acme").await.vkey;
-        let request = ExportLogRequest { tenant: ACME.to_owned(), size: 1000 };
+        let request = ExportLogRequest { tenant: ACME.to_owned(), size: 1000, ..Default::default() };
         assert_eq!(client.export_log(request).await.unwrap_err().code(), Code::OutOfRange);
         let part = exported(&mut client, 300).await;
         verify(&part, &vkey);
@@ -276,6 +278,7 @@ async fn exported(client: &mut Client, size: u64) -> Files {
     let request = ExportLogRequest {
         tenant: ACME.to_owned(),
         size,
+        ..Default::default()
     };
     let mut stream = client.export_log(request).await.unwrap().into_inner();
     let (mut files, mut last_path) = (BTreeMap::<String, Vec<u8>>::new(), String::new());
@@ -290,44 +293,9 @@ async fn exported(client: &mut Client, size: u64) -> Files {
     Files(files)
 }
 
-/// One request with a connection of its own: head without its date, and body.
 fn etag(head: &str) -> String {
     let tag = head.lines().find_map(|line| line.strip_prefix("etag: "));
     tag.unwrap().to_owned()
-}
-
-async fn http(ledger: &Ledger, path: &str, token: Option<&str>) -> (String, Vec<u8>) {
-    http_with(ledger, path, token, "").await
-}
-
-async fn http_with(
-    ledger: &Ledger,
-    path: &str,
-    token: Option<&str>,
-    headers: &str,
-) -> (String, Vec<u8>) {
-    let mut stream = tokio::net::TcpStream::connect(ledger.running.address())
-        .await
-        .unwrap();
-    let authorization = token.map_or_else(String::new, |token| {
-        format!("authorization: Bearer {token}\r\n")
-    });
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{authorization}{headers}\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    let end = answer
-        .windows(4)
-        .position(|window| window == b"\r\n\r\n")
-        .unwrap();
-    let head = String::from_utf8(answer[..end].to_vec()).unwrap();
-    let lines: Vec<&str> = head
-        .lines()
-        .filter(|line| !line.starts_with("date:") && !line.starts_with("x-request-id:"))
-        .collect();
-    (lines.join("\n"), answer[end + 4..].to_vec())
 }
 
 /// The files of a log, for code by other authors.

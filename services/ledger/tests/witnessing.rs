@@ -157,6 +157,16 @@ fn proved(receipt: &Receipt, vkey: &VerifierKey, policy: &Policy) -> (u64, Vec<V
     (signed.checkpoint.size, cosigners.collect())
 }
 
+/// Waits until the service says that it takes no records.
+async fn no_longer_serving(ledger: &Ledger) {
+    let mut health = HealthClient::new(client::connect(&ledger.running.url(), None).unwrap());
+    let asked = HealthCheckRequest {
+        service: "counterfoil.ledger.v1.LedgerService/Append".to_owned(),
+    };
+    let mut watch = health.watch(asked).await.unwrap().into_inner();
+    while watch.message().await.unwrap().unwrap().status != 2 {}
+}
+
 fn published(folder: &Path) -> PathBuf {
     folder.join("copies/acme/checkpoint")
 }
@@ -274,12 +284,7 @@ both_engines! {
         let empty = db.another().await;
         let ledger = ledger.restart_on(&empty).await;
         ledger.create("acme").await;
-        let health = HealthClient::new(client::connect(&ledger.running.url(), None).unwrap());
-        let asked = HealthCheckRequest {
-            service: "counterfoil.ledger.v1.LedgerService/Append".to_owned(),
-        };
-        let mut watch = health.clone().watch(asked).await.unwrap().into_inner();
-        while watch.message().await.unwrap().unwrap().status != 2 {}
+        no_longer_serving(&ledger).await;
         assert_eq!(requests(), before, "it was seen by what they show, before anything was sent to them");
         let mut client = ledger.client("services/inventory");
         let refused = client.register_producer(inventory.registration()).await.unwrap_err();
@@ -360,10 +365,5 @@ async fn a_witness_by_another_author_cosigns_and_remembers() {
     let empty = db.another().await;
     let ledger = ledger.restart_on(&empty).await;
     ledger.create("acme").await;
-    let health = HealthClient::new(client::connect(&ledger.running.url(), None).unwrap());
-    let asked = HealthCheckRequest {
-        service: "counterfoil.ledger.v1.LedgerService/Append".to_owned(),
-    };
-    let mut watch = health.clone().watch(asked).await.unwrap().into_inner();
-    while watch.message().await.unwrap().unwrap().status != 2 {}
+    no_longer_serving(&ledger).await;
 }

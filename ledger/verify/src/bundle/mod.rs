@@ -6,6 +6,7 @@
 //! README.txt                      how to verify it, with our tool and with those of others
 //! trust/trust.json                a hint for the reader; never used to verify
 //! log/checkpoint, log/tile/...    a real C2SP prefix (tlog-tiles), for anybody's tools
+//! checkpoints/<size>              checkpoints of smaller sizes, signed by the log and cosigned by witnesses
 //! disclosures/<stream>.jsonl      one opening of a commitment a line
 //! blobs/sha256/<hex>              attachments, named by their hash
 //! schemas/<hex>.binpb             descriptor sets that records refer to by hash
@@ -49,6 +50,8 @@ pub mod path {
     pub const LOG: &str = "log/";
     /// The signed checkpoint.
     pub const CHECKPOINT: &str = "log/checkpoint";
+    /// Checkpoints of smaller sizes that witnesses have cosigned, named by the number of entries.
+    pub const CHECKPOINTS: &str = "checkpoints/";
     /// Openings, one file a stream.
     pub const DISCLOSURES: &str = "disclosures/";
     /// Attachments.

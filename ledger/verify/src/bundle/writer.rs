@@ -74,6 +74,14 @@ impl BundleWriter {
         self.write_file(&format!("{}{log_path}", path::LOG), content)
     }
 
+    /// Adds a cosigned checkpoint of a smaller size.
+    ///
+    /// # Errors
+    /// When it cannot be written or one of that size was added before.
+    pub fn add_checkpoint(&mut self, size: u64, note: &[u8]) -> Result<(), BundleError> {
+        self.write_file(&format!("{}{size}", path::CHECKPOINTS), note)
+    }
+
     /// Adds the proof that the anchor log bound the log (`counterfoil_tlog::anchor_proof::LoggedEntry`).
     ///
     /// # Errors
@@ -335,6 +343,8 @@ fn readme(info: &BundleInfo) -> String {
          it: the Go package golang.org/x/mod/sumdb, Tessera's fsck, the Rust crates tlog_tiles and signed_note, the Python\n\
          packages tlog-scales and pymerkle. They check that the log is whole and signed; what the records mean, whether the\n\
          reviews were complete and whether removals are proved, is what counterfoil-verify replays.\n\
+         \n\
+         The directory checkpoints/, if there is one, has what the log was at smaller sizes, with the lines of witnesses who saw it then.\n\
          \n\
          The directory anchor/, if there is one, has proofs out of the operator's anchor log, which binds the heads of all logs that\n\
          the operator keeps: that this one is among them, and which heads it had.\n\

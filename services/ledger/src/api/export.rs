@@ -28,6 +28,10 @@ impl Api {
             }
         };
         let export = log.export(size).await.map_err(told)?;
+        let export = match request.with_cosigned {
+            true => export.with_cosigned().await.map_err(told)?,
+            false => export,
+        };
         let (sender, receiver) = mpsc::channel(2);
         let shutdown = self.shutdown.clone();
         scope::spawn(async move {

@@ -95,9 +95,8 @@ fn has(asked: &HeaderMap, tag: &str) -> bool {
 async fn read(api: &Api, caller: &Caller, tenant: &str, path: &str) -> Result<Answer, ApiError> {
     let log = api.log_of(caller, tenant).await?;
     if path == "checkpoint" {
-        let head = log.head().await.map_err(told)?;
         return Ok(Answer {
-            content: head.checkpoint.into_bytes(),
+            content: log.cosigned_head().await.map_err(told)?,
             kind: TEXT,
             cache: SHORTLY,
         });
