@@ -10,9 +10,9 @@
 //! | `decisions` | decisions in batches of 1,000, each answered with its receipt from the ledger |
 //! | `ingest` | a source of 1,000,000 grants: read, sealed and compared with what was there, twice |
 //! | `ledger` | appending, one at a time, 1,000 in flight and streamed, against an echo, bare commits and bare verification |
-//! | `logs` | ten thousand logs in one process: latency alone and beside a busy tenant, memory, the next start |
-//! | `growth` | one log small and large: appends, proofs, the next start |
-//! | `overload` | ten times the capacity: what is still done, how soon the rest is refused, health |
+//! | `logs` | ten thousand logs in one process: latency alone and beside a tenant far beyond its quota, memory, the next start |
+//! | `growth` | a small log and a large one, in turns: appends, proofs, the next start |
+//! | `overload` | ten times the capacity: what is still done, how soon the rest is refused, memory, health |
 //! | `isolation` | refusals of what is another tenant's against refusals of what nobody has, paired |
 
 mod authorize;
@@ -24,11 +24,15 @@ mod isolation;
 mod ledger;
 mod synthetic;
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
+
+use self::ledger::Engine;
+use self::ledger::growth::Sizes;
 
 /// Benchmarks of the main job.
 #[derive(Debug, Parser)]
@@ -70,7 +74,7 @@ enum Scenario {
         samples: usize,
         /// On this engine only.
         #[arg(long)]
-        engine: Option<ledger::Engine>,
+        engine: Option<Engine>,
         /// Only this; for a profile.
         #[arg(long)]
         only: Option<ledger::Part>,
@@ -83,6 +87,9 @@ enum Scenario {
         /// Samples of a minute alone and a minute beside a busy tenant.
         #[arg(long, default_value_t = 1)]
         samples: usize,
+        /// On this engine only.
+        #[arg(long)]
+        engine: Option<Engine>,
     },
     /// One log that grows, on both engines.
     Growth {
@@ -92,12 +99,24 @@ enum Scenario {
         /// Entries of the large log; a million take about 1.5 GB of disk.
         #[arg(long, default_value_t = 1_000_000)]
         large: u64,
+        /// Samples of 300 appends and 600 proofs of each.
+        #[arg(long, default_value_t = 5)]
+        samples: usize,
+        /// On this engine only.
+        #[arg(long)]
+        engine: Option<Engine>,
+        /// Keeps the logs there, on SQLite, and goes on with them the next time.
+        #[arg(long)]
+        folder: Option<PathBuf>,
     },
     /// Ten times as many calls as the ledger takes, on both engines.
     Overload {
         /// How long, seconds.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
+        /// On this engine only.
+        #[arg(long)]
+        engine: Option<Engine>,
     },
     /// Refusals of what is another tenant's and of what nobody has.
     Isolation {
@@ -125,15 +144,29 @@ fn main() -> anyhow::Result<()> {
             engine,
             only,
         }) => runtime.block_on(ledger::run(samples, engine, only)),
-        Some(Scenario::Logs { logs, samples }) => {
-            runtime.block_on(ledger::logs::run(logs, samples))
+        Some(Scenario::Logs {
+            logs,
+            samples,
+            engine,
+        }) => runtime.block_on(ledger::logs::run(logs, samples, engine)),
+        Some(Scenario::Growth {
+            small,
+            large,
+            samples,
+            engine,
+            folder,
+        }) => {
+            let folder = folder.as_deref();
+            let sizes = Sizes {
+                small,
+                large,
+                folder,
+            };
+            runtime.block_on(ledger::growth::run(sizes, samples, engine))
         }
-        Some(Scenario::Growth { small, large }) => {
-            runtime.block_on(ledger::growth::run(small, large))
-        }
-        Some(Scenario::Overload { seconds }) => {
+        Some(Scenario::Overload { seconds, engine }) => {
             let duration = Duration::from_secs(seconds);
-            runtime.block_on(ledger::overload::run(duration))
+            runtime.block_on(ledger::overload::run(duration, engine))
         }
         Some(Scenario::Isolation { samples }) => runtime.block_on(isolation::run(samples)),
         None => all(),

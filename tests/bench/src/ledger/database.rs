@@ -1,10 +1,12 @@
 //! Where the ledger keeps its logs, and how fast the same place commits one row after the other.
 
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyPool, Executor as _};
 
+use super::Engine;
 use crate::figures::seconds;
 
 /// The tests' own PostgreSQL, by its file: the feature that it belongs to would build every service a second time.
@@ -25,22 +27,53 @@ pub(crate) struct Database {
     pub(crate) url: String,
     /// Of the bare commits: beside it, so that neither slows the other.
     bare: String,
-    pub(crate) folder: tempfile::TempDir,
+    place: PathBuf,
+    /// Removed in the end, unless it is kept.
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Database {
+    /// Those of these engines that are asked for: all where none is named.
+    pub(crate) async fn of(engine: Option<Engine>) -> anyhow::Result<Vec<Self>> {
+        let mut databases = Vec::new();
+        if engine != Some(Engine::Postgres) {
+            databases.push(Self::sqlite()?);
+        }
+        if engine != Some(Engine::Sqlite) {
+            databases.push(Self::postgres().await);
+        }
+        Ok(databases)
+    }
+
     pub(crate) fn sqlite() -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let file = |name: &str| {
-            let path = folder.path().join(name);
-            format!("sqlite://{}?mode=rwc", path.display())
-        };
+        let database = Self::in_folder(folder.path());
         Ok(Self {
+            _folder: Some(folder),
+            ..database
+        })
+    }
+
+    /// On SQLite, in a folder that stays.
+    pub(crate) fn kept(folder: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        Ok(Self::in_folder(folder))
+    }
+
+    /// Where the ledger keeps what is in no database.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.place
+    }
+
+    fn in_folder(place: &Path) -> Self {
+        let file = |name: &str| format!("sqlite://{}?mode=rwc", place.join(name).display());
+        Self {
             name: "sqlite",
             url: file("ledger.sqlite"),
             bare: file("bare.sqlite"),
-            folder,
-        })
+            place: place.to_owned(),
+            _folder: None,
+        }
     }
 
     pub(crate) async fn postgres() -> Self {
@@ -50,7 +83,8 @@ impl Database {
             name: "postgres",
             url: postgres::create_durable_database().await,
             bare: postgres::create_durable_database().await,
-            folder,
+            place: folder.path().to_owned(),
+            _folder: Some(folder),
         }
     }
 

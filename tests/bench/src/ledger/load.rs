@@ -1,5 +1,6 @@
 //! The ledger service, and clients that keep it busy.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -12,6 +13,8 @@ use counterfoil_proto::ledger::{
 use futures::StreamExt as _;
 use futures::future::try_join_all;
 use tonic::{Request, Response, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::database::Database;
 use super::p99;
@@ -47,6 +50,24 @@ impl Append for Client {
     }
 }
 
+/// What a ledger is started with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    /// Calls at once.
+    pub(crate) calls_max: usize,
+    /// Quota of each tenant.
+    pub(crate) tenant_records_per_second: Option<NonZeroU32>,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Self {
+            calls_max: 4096,
+            tenant_records_per_second: None,
+        }
+    }
+}
+
 /// The service, alone.
 pub(crate) struct Ledger {
     running: Running,
@@ -57,20 +78,15 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) async fn start(database: &Database) -> anyhow::Result<Self> {
-        Self::start_with(database, 4096, CONNECTIONS).await
+        Self::start_with(database, Start::default()).await
     }
 
-    /// Lets so many calls in at once, over so many connections.
-    pub(crate) async fn start_with(
-        database: &Database,
-        calls_max: usize,
-        connections: usize,
-    ) -> anyhow::Result<Self> {
-        let folder = database.folder.path().to_owned();
+    pub(crate) async fn start_with(database: &Database, with: Start) -> anyhow::Result<Self> {
+        let folder = database.folder().to_owned();
         let mut config = ServiceConfig::embedded("ledger", &folder);
         config.database_url.clone_from(&database.url);
         config.listen = "127.0.0.1:0".parse()?;
-        config.limits.calls_max = calls_max;
+        config.limits.calls_max = with.calls_max;
         for service in SERVICES {
             let token_file = folder.join(format!("{service}.token"));
             Token::load_or_create(&token_file)?;
@@ -81,22 +97,28 @@ impl Ledger {
             });
         }
         let shutdown = CancellationToken::new();
-        let running =
-            counterfoil_ledger::start(config.into(), Clock::system(), None, shutdown).await?;
+        let mut config = counterfoil_ledger::Config::from(config);
+        config.ledger.tenant_records_per_second = with.tenant_records_per_second;
+        let running = counterfoil_ledger::start(config, Clock::system(), None, shutdown).await?;
         let mut ledger = Self {
             running,
             clients: Vec::new(),
             folder,
         };
-        for _ in 0..connections {
+        for _ in 0..CONNECTIONS {
             let client = ledger.client("inventory")?;
             ledger.clients.push(client);
         }
         Ok(ledger)
     }
 
+    /// The token of a service.
+    pub(crate) fn token(&self, service: &str) -> anyhow::Result<Token> {
+        Ok(Token::load(&self.folder.join(format!("{service}.token")))?)
+    }
+
     fn client(&self, service: &str) -> anyhow::Result<Client> {
-        let token = Token::load(&self.folder.join(format!("{service}.token")))?;
+        let token = self.token(service)?;
         let channel = client::connect(&self.running.url(), Some(&token))?;
         Ok(LedgerServiceClient::new(channel)
             .max_decoding_message_size(client::MESSAGE_BYTES_MAX)
@@ -130,6 +152,28 @@ impl Ledger {
     /// Where it listens.
     pub(crate) fn url(&self) -> String {
         self.running.url()
+    }
+
+    /// The same.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.running.address()
+    }
+
+    /// Waits until it says of itself that it serves, and that every log can be appended to.
+    pub(crate) async fn serves(&self) -> anyhow::Result<()> {
+        for service in ["", "counterfoil.ledger.v1.LedgerService/Append"] {
+            let mut client = HealthClient::new(client::connect(&self.url(), None)?);
+            let request = HealthCheckRequest {
+                service: service.to_owned(),
+            };
+            let mut says = client.watch(request).await?.into_inner();
+            while let Some(answer) = says.message().await? {
+                if answer.status() == ServingStatus::Serving {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Registers producers with all logs.

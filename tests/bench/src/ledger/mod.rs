@@ -1,6 +1,7 @@
 //! The ledger under load: signed records of about 600 bytes, verified, deduplicated, committed durably, answered with receipts, the
 //! client on the same cores. Beside it in the same run: an echo of the same messages, bare verification, bare commits.
 
+mod callers;
 mod database;
 mod echo;
 pub(crate) mod growth;

@@ -43,6 +43,22 @@ impl Producer {
         }
     }
 
+    /// How many records it has made.
+    pub(crate) const fn sent(&self) -> u64 {
+        self.seq
+    }
+
+    /// How far it is.
+    pub(crate) const fn place(&self) -> (u64, [u8; 32]) {
+        (self.seq, self.prev)
+    }
+
+    /// Goes on where it was.
+    pub(crate) const fn go_on(&mut self, (seq, prev): (u64, [u8; 32])) {
+        self.seq = seq;
+        self.prev = prev;
+    }
+
     pub(crate) fn public_key(&self) -> [u8; 32] {
         *self.note.verifier_key().public_key()
     }
