@@ -65,9 +65,11 @@ impl Log {
     /// What is not good of the cosignatures that are kept, in plain words.
     pub(crate) async fn bad_cosignatures(&self) -> Result<Vec<String>, EngineError> {
         let store = &self.shared().store;
-        let head = self.head().await?;
         let mut found = Vec::new();
-        for size in store.cosigned_sizes(self.info()).await? {
+        let sizes = store.cosigned_sizes(self.info()).await?;
+        // Afterwards: the log may grow.
+        let head = self.head().await?;
+        for size in sizes {
             if size > head.size {
                 found.push(format!(
                     "a cosignature is of {size} entries, the log has {}",
@@ -75,7 +77,15 @@ impl Log {
                 ));
                 continue;
             }
-            let checkpoint = self.checkpoint_at(size).await?;
+            let checkpoint = match self.checkpoint_at(size).await {
+                Ok(checkpoint) => checkpoint,
+                // The other findings must not be lost by it.
+                Err(EngineError::Damaged { reason, .. }) => {
+                    found.push(format!("cosignatures of {size} entries: {reason}"));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let (rows, nameless) = store.cosignatures(self.info(), size).await?;
             if nameless > 0 {
                 found.push(format!(

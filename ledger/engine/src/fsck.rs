@@ -28,8 +28,8 @@ const PAGE: u32 = 512;
 /// Heads that epochs have, read at once.
 const ANCHORED_PAGE: u32 = 1024;
 
-/// Rows of labels read at once.
-const LABELS_PAGE: u32 = 1024;
+/// Rows of labels read at once: of a subject that every record has, one is some 40 KiB.
+const LABELS_PAGE: u32 = 64;
 
 /// Most problems that are listed; a damaged log has one a row.
 const PROBLEMS_MAX: usize = 1000;
@@ -462,7 +462,7 @@ impl<'a> Replay<'a> {
         let run = self.frontier.size() / BUNDLE / RUN;
         let last = shared.store.last_subjects(self.info.id, run).await?;
         // The rows of the run itself are read below, where they should not be.
-        sum.add_last(&last, u64::MAX);
+        sum.add_last(&last, run, u64::MAX);
         let mut last: Option<LabelRow> = None;
         loop {
             let page = shared

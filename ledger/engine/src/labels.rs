@@ -134,13 +134,15 @@ impl LabelRow {
         }
     }
 
-    /// The subjects of the row; `None` when they are not whole, or not in order.
+    /// The subjects of the row; `None` when they are not whole, not in order, or of entries of another run.
     pub(crate) fn items(&self) -> Option<Vec<Item>> {
         let (items, rest) = self.places.as_chunks::<ITEM>();
         if !rest.is_empty() || !items.is_sorted() {
             return None;
         }
-        Some(items.iter().map(|item| self.item(item)).collect())
+        let items: Vec<Item> = items.iter().map(|item| self.item(item)).collect();
+        let is_here = |(_, at): &Item| self.label.len() != 1 || at / BUNDLE / RUN == self.n;
+        items.iter().all(is_here).then_some(items)
     }
 
     fn item(&self, bytes: &[u8; ITEM]) -> Item {
@@ -238,14 +240,15 @@ impl LabelSum {
         }
     }
 
-    /// Adds what the bundles behind the last full run have of subjects, up to so many bundles; an item that is in a bundle's row and in a
-    /// run's, because the run became full in between, once.
-    pub(crate) fn add_last(&mut self, rows: &[LabelRow], bundles: u64) {
+    /// Adds what the bundles of the run that was not full have of subjects, up to so many bundles; an item that is in a bundle's row and in
+    /// the run's, because it became full in between, once. Bundles of runs before have no rows.
+    pub(crate) fn add_last(&mut self, rows: &[LabelRow], run: u64, bundles: u64) {
         let mut known = BTreeSet::new();
         for row in rows {
+            let left = row.label.is_empty() && row.n / RUN < run;
             match row.items() {
-                Some(items) => known.extend(items),
-                None => self.add_whole(row),
+                Some(items) if !left => known.extend(items),
+                _ => self.add_whole(row),
             }
         }
         let below = known.iter().filter(|(_, at)| at / BUNDLE < bundles);

@@ -26,8 +26,8 @@ use crate::{EngineError, Log, LogInfo, Publication, prove};
 /// Entries of one bundle.
 const WIDTH: usize = counterfoil_tlog::tile::TILE_WIDTH as usize;
 
-/// Rows of labels read at once.
-const LABELS_PAGE: u32 = 4096;
+/// Rows of labels read at once: of a subject that every record has, one is some 40 KiB.
+const LABELS_PAGE: u32 = 64;
 
 /// Where a round is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -400,7 +400,7 @@ impl Round<'_> {
                 Some(row) => self.place.label = Some((row.label, row.n)),
                 None => {
                     let last = store.last_subjects(self.info.id, full / RUN).await?;
-                    self.place.stored.add_last(&last, full);
+                    self.place.stored.add_last(&last, full / RUN, full);
                     return Ok(true);
                 }
             }

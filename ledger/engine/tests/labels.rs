@@ -83,7 +83,7 @@ async fn everything(log: &Log) -> Vec<StoredEntry> {
 #[tokio::test]
 async fn a_filter_finds_what_reading_all_finds() {
     let ranges = [(0, 707, 1000), (0, 707, 7), (250, 520, 1000), (600, 600, 9)];
-    finds(&COMMITS, 707, &ranges).await;
+    finds(&COMMITS, 707, &filters(), &ranges).await;
 }
 
 #[tokio::test]
@@ -95,23 +95,31 @@ async fn a_filter_finds_what_a_full_run_has() {
         (4090, 4100, 90),
         (4500, 4957, 1000),
     ];
-    finds(&RUN_COMMITS, 4957, &ranges).await;
+    // By subject alone: how filters add up is seen in small logs.
+    let mut filters = filters();
+    filters.retain(|filter| filter.record_type.is_none() && filter.stream.is_none());
+    finds(&RUN_COMMITS, 4957, &filters, &ranges).await;
 }
 
-async fn finds(commits: &[usize], size: usize, ranges: &[(u64, u64, u32)]) {
+async fn finds(
+    commits: &[usize],
+    size: usize,
+    filters: &[EntryFilter],
+    ranges: &[(u64, u64, u32)],
+) {
     for database in databases() {
         let fixture = filled(&database, commits).await;
         let all = everything(&fixture.log).await;
         assert_eq!(all.len(), size);
-        for filter in filters() {
+        for filter in filters {
             for &(from, end, limit) in ranges {
                 let expected: Vec<_> = all
                     .iter()
-                    .filter(|entry| (from..end).contains(&entry.index) && passes(&filter, entry))
+                    .filter(|entry| (from..end).contains(&entry.index) && passes(filter, entry))
                     .take(limit as usize)
                     .cloned()
                     .collect();
-                let found = fixture.log.list(&filter, from, end, limit).await.unwrap();
+                let found = fixture.log.list(filter, from, end, limit).await.unwrap();
                 assert_eq!(
                     found, expected,
                     "{} {filter:?} {from} {end} {limit}",
@@ -182,10 +190,42 @@ async fn the_last_of_each_and_how_many_are_what_reading_all_says() {
     }
 }
 
+#[tokio::test]
+async fn a_run_that_ends_with_entries_without_subjects_is_found_in_as_well() {
+    for database in databases() {
+        let mut fixture = fixture(&database).await;
+        for (entries, subjects) in [
+            (3840 - support::REGISTRATIONS, &["all"][..]),
+            (256, &[]),
+            (4096, &["all"]),
+        ] {
+            let records =
+                (0..entries).map(|number| fixture.inventory.next(&ownership(number), subjects));
+            let records = records.collect();
+            receipts(fixture.log.append(records).await.unwrap());
+        }
+        let filter = EntryFilter {
+            subject: Some("all".to_owned()),
+            ..EntryFilter::default()
+        };
+        let found = fixture.log.list(&filter, 0, 8192, 10_000).await.unwrap();
+        let expected = (support::REGISTRATIONS..3840).chain(4096..8192);
+        assert!(
+            found.iter().map(|entry| entry.index).eq(expected),
+            "{}",
+            found.len()
+        );
+        let rows = labels(&database).await;
+        assert!(rows.iter().all(|(label, ..)| !label.is_empty()));
+        assert!(fixture.log.fsck().await.unwrap().is_clean());
+        fixture.engine.close().await;
+    }
+}
+
 /// All labels, as the database has them.
 async fn labels(database: &Database) -> Vec<(Vec<u8>, i64, Vec<u8>)> {
     let mut connection = sqlx::AnyConnection::connect(&database.url).await.unwrap();
-    let rows = sqlx::query("SELECT label, n, places FROM log_labels ORDER BY label, n");
+    let rows = sqlx::query("SELECT label, n, positions FROM log_labels ORDER BY label, n");
     let rows = rows.fetch_all(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     rows.iter()

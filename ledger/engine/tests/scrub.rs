@@ -175,13 +175,14 @@ async fn tiles_that_rot_are_found_at_every_level() {
 #[tokio::test]
 async fn labels_that_are_changed_gone_or_invented_are_found() {
     for change in [
-        "UPDATE log_labels SET places = x'07' WHERE label = CAST('stream/ledger' AS BLOB)",
+        "UPDATE log_labels SET positions = x'07' WHERE label = CAST('stream/ledger' AS BLOB)",
         "DELETE FROM log_labels WHERE label = CAST('stream/inventory' AS BLOB) AND n = 1",
         "INSERT INTO log_labels VALUES (1, CAST('type/x' AS BLOB), 0, x'07')",
-        "UPDATE log_labels SET places = substr(places, 10) WHERE label = x'' AND n = 0",
-        "UPDATE log_labels SET places = CAST(substr(places, 10) || substr(places, 1, 9) AS BLOB) WHERE label = x'' AND n = 0",
+        "UPDATE log_labels SET positions = substr(positions, 10) WHERE label = x'' AND n = 0",
+        "UPDATE log_labels SET positions = CAST(substr(positions, 10) || substr(positions, 1, 9) AS BLOB) WHERE label = x'' AND n = 0",
         "DELETE FROM log_labels WHERE label = x'' AND n = 0",
         "INSERT INTO log_labels VALUES (1, x'07', 0, zeroblob(9))",
+        "INSERT INTO log_labels VALUES (1, x'07', 0, x'ffffffffffffff1000')",
     ] {
         found(change, "the stored labels are not those of the entries").await;
     }

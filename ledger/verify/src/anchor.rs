@@ -229,6 +229,9 @@ fn of_this_log(bundle: &BundleReader, said: &Checkpoint, epochs: &[Anchored], w9
         }
     }
     let Some(newest) = epochs.last() else { return };
+    if newest.head.is_none() {
+        w9.skip("no epoch shown has a head of this log");
+    }
     let size = newest.head.as_ref().map_or(0, |head| head.size);
     w9.note(format!(
         "{} of {} epochs shown; {size} of {} entries anchored at {}",

@@ -305,7 +305,7 @@ impl Epochs {
         Ok(Some(proof.to_string()))
     }
 
-    /// That the anchor log bound a log, as text; `None`: it has not yet.
+    /// That the anchor log bound a log, as text; `None`: it has not yet, or not below the head that is shown.
     pub(crate) async fn binding(
         &self,
         anchor: &AnchorLog,
@@ -313,10 +313,11 @@ impl Epochs {
     ) -> Result<Option<String>, LedgerError> {
         let statement = Statement::tenant_bound(&log.info().vkey.to_string());
         let record_id = statement.record_id(&anchor.log.info().origin);
-        let Some(bound) = anchor.log.entry_by_record(&record_id).await? else {
-            return Ok(None);
-        };
-        Ok(Some(anchor.entry(bound.index).await?.to_string()))
+        let bound = anchor.log.entry_by_record(&record_id).await?;
+        match bound.filter(|bound| bound.index < anchor.head.size) {
+            Some(bound) => Ok(Some(anchor.entry(bound.index).await?.to_string())),
+            None => Ok(None),
+        }
     }
 
     async fn epoch(&self, number: u64, maps: &Maps) -> Result<Option<Arc<Epoch>>, LedgerError> {

@@ -1,12 +1,16 @@
 -- Subjects are many, and most of them are in one entry: a row each lay somewhere else in the index than the one before, and cost a page when it
 -- was written. Now a full bundle has one row for all of its subjects, and a full run of 16 bundles one for each first byte of their keys:
---   label ''          n: bundle   places: 8 bytes of the subject's SHA-256, one byte where in the bundle
---   label one byte    n: run      places: bytes 2 to 8 of the subject's SHA-256, two bytes where in the run
--- nine bytes each, ascending. The rows of a run's bundles go when the run's own are written. Types and streams stay as they are.
+--   label ''          n: bundle   positions: 8 bytes of the subject's SHA-256, one byte where in the bundle
+--   label one byte    n: run      positions: bytes 2 to 8 of the subject's SHA-256, two bytes where in the run
+-- nine bytes each, ascending. The rows of a run's bundles go when the run's own are written. Types and streams stay as they are. The column has another name, so that a
+-- process of the release before is refused whatever it asks of the table, and does not take it for damaged.
 
 -- This transaction reads all logs, and from here on no other one does.
 SELECT set_config('counterfoil.tenant', '*', true);
 SELECT set_config('counterfoil.logs', (SELECT coalesce(string_agg(log_id::text, ','), '') FROM logs), true);
+
+-- Nobody appends meanwhile: each of the statements below sees what was committed before it began.
+LOCK TABLE log_labels IN ACCESS EXCLUSIVE MODE;
 
 INSERT INTO log_labels (log_id, label, n, places)
 SELECT log_id, ''::bytea, n, string_agg(item, ''::bytea ORDER BY item)
@@ -33,6 +37,4 @@ GROUP BY log_id, bucket, run;
 
 DELETE FROM log_labels WHERE length(label) = 16 AND substring(label FROM 1 FOR 7) <> 'stream/'::bytea;
 
--- A replica of the release before would write rows that nobody reads any more: its appends are refused until it is updated, too.
-ALTER TABLE log_labels ADD CONSTRAINT log_labels_subjects_in_runs
-    CHECK (length(label) <> 16 OR substring(label FROM 1 FOR 7) = 'stream/'::bytea OR substring(label FROM 1 FOR 5) = 'type/'::bytea);
+ALTER TABLE log_labels RENAME COLUMN places TO positions;

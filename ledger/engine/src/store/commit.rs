@@ -135,7 +135,8 @@ impl Store {
         logs: &[LogId],
     ) -> Result<Transaction<'static, Any>, sqlx::Error> {
         match self.dialect {
-            Dialect::Sqlite => self.write.begin().await,
+            // At once: whoever began with reading is refused without waiting when another connection writes.
+            Dialect::Sqlite => self.write.begin_with("BEGIN IMMEDIATE").await,
             Dialect::Postgres => {
                 let ids: Vec<String> = logs.iter().map(ToString::to_string).collect();
                 let ids = ids.join(",");
@@ -328,9 +329,9 @@ const ENTRIES: Statement = Statement {
 };
 
 const LABELS: Statement = Statement {
-    before: "INSERT INTO log_labels (log_id, label, n, places) ",
+    before: "INSERT INTO log_labels (log_id, label, n, positions) ",
     columns: &[Kind::Number, Kind::Bytes, Kind::Number, Kind::Bytes],
-    after: " ON CONFLICT (log_id, label, n) DO UPDATE SET places = excluded.places",
+    after: " ON CONFLICT (log_id, label, n) DO UPDATE SET positions = excluded.positions",
 };
 
 const STREAMS: Statement = Statement {

@@ -76,7 +76,7 @@ impl Store {
         }
         if page.is_empty() {
             let bundles = sqlx::query(
-                "SELECT n, places FROM log_labels WHERE log_id = $1 AND label = $2 AND n * 256 < $3 \
+                "SELECT n, positions FROM log_labels WHERE log_id = $1 AND label = $2 AND n * 256 < $3 \
                  ORDER BY n DESC LIMIT 2",
             )
             .bind(log.id.0)
@@ -123,7 +123,7 @@ impl Store {
         }
         let [types, beyond] = Label::TYPES;
         let rows = sqlx::query(
-            "SELECT label, CAST(SUM(LENGTH(places)) AS BIGINT) AS entries FROM log_labels \
+            "SELECT label, CAST(SUM(LENGTH(positions)) AS BIGINT) AS entries FROM log_labels \
              WHERE log_id = $1 AND label >= $2 AND label < $3 AND n >= $4 AND n < $5 GROUP BY label",
         )
         .bind(log.0)
@@ -172,7 +172,7 @@ impl Store {
         let mut next = range.start / BUNDLE;
         loop {
             let rows = sqlx::query(
-                "SELECT n, places FROM log_labels WHERE log_id = $1 AND label = $2 AND n >= $3 AND n * 256 < $4 \
+                "SELECT n, positions FROM log_labels WHERE log_id = $1 AND label = $2 AND n >= $3 AND n * 256 < $4 \
                  ORDER BY n LIMIT $5",
             )
             .bind(log.0)
@@ -221,7 +221,7 @@ impl Store {
 /// The positions of a bundle's row that lie in a range.
 fn spread(row: &AnyRow, range: &Range<u64>) -> Result<Vec<u64>, EngineError> {
     let start = number(row, "n")? * BUNDLE;
-    let places: Vec<u8> = get(row, "places")?;
+    let places: Vec<u8> = get(row, "positions")?;
     let places = places.into_iter().map(|place| start + u64::from(place));
     Ok(places.filter(|place| range.contains(place)).collect())
 }

@@ -40,7 +40,7 @@ impl Store {
         let last = after.map(|row| Ok((row.label.as_slice(), to_db(row.n)?)));
         let (label, n) = last.unwrap_or(Ok((LabelRow::BUNDLE_SUBJECTS, i64::MAX)))?;
         sqlx::query(
-            "SELECT label, n, places FROM log_labels WHERE log_id = $1 AND (label, n) > ($2, $3) \
+            "SELECT label, n, positions FROM log_labels WHERE log_id = $1 AND (label, n) > ($2, $3) \
              ORDER BY label, n LIMIT $4",
         )
         .bind(log.0)

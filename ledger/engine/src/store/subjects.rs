@@ -11,7 +11,7 @@ use super::{Store, get, number, to_db};
 use crate::labels::{BUNDLE, LabelRow, RUN, SubjectKey, run_rows};
 use crate::{EngineError, LogId};
 
-/// Runs that are searched in one statement.
+/// Most runs that are searched in one statement. The first one searches one: what every record has fills a page from there.
 const RUNS_AT_ONCE: i64 = 256;
 
 /// A row of a log, of the batch or made from others.
@@ -35,18 +35,16 @@ impl Store {
                     labels.push((log.log, Cow::Borrowed(row)));
                 }
             }
-            let full = log.new_size / BUNDLE;
-            for bundles in bundles.chunk_by(|one, next| one.n / RUN == next.n / RUN) {
-                let run = bundles.first().map_or(0, |row| row.n / RUN);
-                if full < (run + 1) * RUN {
-                    let rows = bundles.iter().map(|&row| (log.log, Cow::Borrowed(row)));
-                    labels.extend(rows);
-                } else {
-                    let before = take_bundles(transaction, log.log, run).await?;
-                    let rows = run_rows(run, before.iter().chain(bundles.iter().copied()));
-                    labels.extend(rows.into_iter().map(|row| (log.log, Cow::Owned(row))));
-                }
+            // By the log's size and not by its rows: a bundle without subjects has none, and may be the one that fills the run.
+            let full = log.new_size / BUNDLE / RUN;
+            for run in log.old_size / BUNDLE / RUN..full {
+                let before = take_bundles(transaction, log.log, run).await?;
+                let of_run = bundles.iter().copied().filter(|row| row.n / RUN == run);
+                let rows = run_rows(run, before.iter().chain(of_run));
+                labels.extend(rows.into_iter().map(|row| (log.log, Cow::Owned(row))));
             }
+            let growing = bundles.into_iter().filter(|row| row.n / RUN >= full);
+            labels.extend(growing.map(|row| (log.log, Cow::Borrowed(row))));
         }
         Ok(labels)
     }
@@ -66,24 +64,28 @@ impl Store {
         let first = range.start / BUNDLE;
         let reading = &mut *self.reading(log).await?;
         let bundles = bundles_from(reading, log, first..u64::MAX).await?;
-        let mut next = first / RUN;
+        let (mut next, mut at_once) = (first / RUN, 1);
+        let end = range.end.div_ceil(RUN * BUNDLE);
         loop {
             let rows = sqlx::query(
-                "SELECT label, n, places FROM log_labels WHERE log_id = $1 AND label = $2 AND n >= $3 AND n * 4096 < $4 \
+                "SELECT label, n, positions FROM log_labels WHERE log_id = $1 AND label = $2 AND n >= $3 AND n < $4 \
                  ORDER BY n LIMIT $5",
             )
             .bind(log.0)
             .bind(&key[..1])
             .bind(to_db(next)?)
-            .bind(to_db(range.end)?)
-            .bind(RUNS_AT_ONCE)
+            .bind(to_db(end)?)
+            .bind(at_once)
             .fetch_all(&mut *reading)
             .await
             .map_err(|error| EngineError::storage("read labels", &error))?;
             let rows = rows.iter().map(label_row).collect::<Result<Vec<_>, _>>()?;
             let found = within(&rows);
             match rows.last() {
-                Some(row) if found.is_empty() => next = row.n + 1,
+                Some(row) if found.is_empty() => {
+                    next = row.n + 1;
+                    at_once = RUNS_AT_ONCE.min(at_once * 2);
+                }
                 Some(_) => return Ok(found),
                 None => return Ok(within(&bundles)),
             }
@@ -103,7 +105,7 @@ impl Store {
         let mut marks = marks.splitn(3, ", ");
         let [of_log, of_run, labels] = std::array::from_fn(|_| marks.next().unwrap_or_default());
         let text = format!(
-            "SELECT label, n, places FROM log_labels WHERE log_id = {of_log} AND n = {of_run} AND label IN ({labels})"
+            "SELECT label, n, positions FROM log_labels WHERE log_id = {of_log} AND n = {of_run} AND label IN ({labels})"
         );
         let mut query = sqlx::query(AssertSqlSafe(text))
             .bind(log.0)
@@ -129,7 +131,7 @@ async fn take_bundles(
     run: u64,
 ) -> Result<Vec<LabelRow>, EngineError> {
     let bundles = run * RUN..(run + 1) * RUN;
-    let rows = bundles_from(&mut *transaction, log, bundles.clone()).await?;
+    let rows = read_bundles(&mut *transaction, log, &bundles).await?;
     sqlx::query("DELETE FROM log_labels WHERE log_id = $1 AND label = $2 AND n >= $3 AND n < $4")
         .bind(log.0)
         .bind(LabelRow::BUNDLE_SUBJECTS)
@@ -138,7 +140,8 @@ async fn take_bundles(
         .execute(&mut **transaction)
         .await
         .map_err(|error| EngineError::storage("put labels together", &error))?;
-    Ok(rows)
+    // What cannot be read is a finding of whoever checks all; it must not keep anybody from appending.
+    Ok(rows.iter().filter_map(|row| label_row(row).ok()).collect())
 }
 
 /// What bundles of a range that are in no full run have of subjects.
@@ -147,20 +150,25 @@ async fn bundles_from(
     log: LogId,
     bundles: Range<u64>,
 ) -> Result<Vec<LabelRow>, EngineError> {
-    let end = i64::try_from(bundles.end).unwrap_or(i64::MAX);
+    let rows = read_bundles(connection, log, &bundles).await?;
+    rows.iter().map(label_row).collect()
+}
+
+async fn read_bundles(
+    connection: &mut AnyConnection,
+    log: LogId,
+    bundles: &Range<u64>,
+) -> Result<Vec<AnyRow>, EngineError> {
     sqlx::query(
-        "SELECT label, n, places FROM log_labels WHERE log_id = $1 AND label = $2 AND n >= $3 AND n < $4 ORDER BY n",
+        "SELECT label, n, positions FROM log_labels WHERE log_id = $1 AND label = $2 AND n >= $3 AND n < $4 ORDER BY n",
     )
     .bind(log.0)
     .bind(LabelRow::BUNDLE_SUBJECTS)
     .bind(to_db(bundles.start)?)
-    .bind(end)
+    .bind(i64::try_from(bundles.end).unwrap_or(i64::MAX))
     .fetch_all(connection)
     .await
-    .map_err(|error| EngineError::storage("read labels", &error))?
-    .iter()
-    .map(label_row)
-    .collect()
+    .map_err(|error| EngineError::storage("read labels", &error))
 }
 
 /// Reads a row.
@@ -168,6 +176,6 @@ pub(super) fn label_row(row: &AnyRow) -> Result<LabelRow, EngineError> {
     Ok(LabelRow {
         label: get(row, "label")?,
         n: number(row, "n")?,
-        places: get(row, "places")?,
+        places: get(row, "positions")?,
     })
 }

@@ -13,8 +13,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use counterfoil_chassis::Clock;
-use counterfoil_engine::{Anchor, EngineError, Head, Log, Witness};
+use counterfoil_engine::{Anchor, AnchorError, EngineError, Head, Log, LogInfo, Witness};
 use counterfoil_tlog::{Policy, VerifierKey};
 
 pub(crate) use self::job::Witnessing;
@@ -118,10 +119,44 @@ impl Witnesses {
         logs.is_empty() || logs.iter().any(|log| log.key == *vkey)
     }
 
-    /// As what logs are compared with when they are recovered.
+    /// As what logs are compared with when they are recovered, and before they are anchored after a loss.
     pub(crate) fn anchors(&self) -> impl Iterator<Item = Arc<dyn Anchor>> + '_ {
-        let witnesses = self.asked.iter().map(|one| one.witness.clone());
-        witnesses.map(|witness| Arc::new(witness) as Arc<dyn Anchor>)
+        let witnesses = 0..self.asked.len();
+        witnesses.map(|at| {
+            let witnesses = self.clone();
+            Arc::new(Remembering { witnesses, at }) as Arc<dyn Anchor>
+        })
+    }
+}
+
+/// A witness that is asked for the logs of the policy, and told of no other.
+#[derive(Debug)]
+struct Remembering {
+    witnesses: Witnesses,
+    at: usize,
+}
+
+impl Remembering {
+    fn witness(&self) -> Option<&Witness> {
+        self.witnesses.asked.get(self.at).map(|one| &one.witness)
+    }
+}
+
+#[async_trait]
+impl Anchor for Remembering {
+    fn name(&self) -> String {
+        self.witness().map(Anchor::name).unwrap_or_default()
+    }
+
+    async fn newest(&self, log: &LogInfo) -> Result<Option<Vec<u8>>, AnchorError> {
+        match self.witness() {
+            Some(witness) if self.witnesses.are_of(&log.vkey) => witness.newest(log).await,
+            _ => Ok(None),
+        }
+    }
+
+    fn is_near(&self) -> bool {
+        false
     }
 }
 
