@@ -118,7 +118,8 @@ async fn measure(database: &Database, duration: Duration) -> anyhow::Result<()> 
     let (slowest, asked, unhealthy) = joined(health)?;
     let [mut calls, others] = calls;
     calls.add(others);
-    tokio::time::sleep(AFTER).await;
+    // What is measured is memory so long after, whatever happens meanwhile.
+    tokio::time::sleep_until(tokio::time::Instant::now() + AFTER).await;
     let print = |metric: &str, unit: &str, value| {
         print_on(SCENARIO, database.name, metric, unit, vec![value]);
     };
