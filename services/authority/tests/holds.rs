@@ -7,7 +7,7 @@ mod common;
 use common::*;
 use counterfoil_chassis::{both_engines, testing::TestDatabase};
 use counterfoil_evidence::catalogue::Payload;
-use counterfoil_proto::{authority::*, common::EvidenceState};
+use counterfoil_proto::{authority::*, common::EvidenceState, ledger::ListEntriesRequest};
 use tonic::{Code, Status};
 
 const TENANT: &str = "tenants/acme";
@@ -83,6 +83,18 @@ async fn eve(deployment: &Deployment, ada: &Clients) -> Clients {
     deployment.clients_of(&name_of("eve")).await
 }
 
+/// How many entries the tenant's log has.
+async fn size(deployment: &Deployment) -> u64 {
+    let request = ListEntriesRequest {
+        tenant: TENANT.to_owned(),
+        page_size: 1_000,
+        ..ListEntriesRequest::default()
+    };
+    let mut ledger = deployment.service.ledger.clone();
+    let page = ledger.list_entries(request).await.unwrap().into_inner();
+    page.entries.len() as u64
+}
+
 async fn begin_to_leave(deployment: &Deployment, ada: &Clients) {
     let request = BeginExitRequest {
         name: TENANT.to_owned(),
@@ -92,7 +104,7 @@ async fn begin_to_leave(deployment: &Deployment, ada: &Clients) {
     ada.tenants.clone().begin_exit(request).await.unwrap();
     let request = RecordEvidencePackRequest {
         tenant: TENANT.to_owned(),
-        tree_size: deployment.logged("acme").await.len() as u64,
+        tree_size: size(deployment).await,
         root_hash: vec![7; 32],
         format_code: "bundle".to_owned(),
         request_id: String::new(),
@@ -173,6 +185,42 @@ both_engines! {
         close(&ada).await.unwrap();
         let late = ada.tenants.clone().place_legal_hold(place(&[])).await;
         assert_eq!(late.unwrap_err().code(), Code::Unauthenticated);
+    }
+
+    async fn i70_who_is_alone_when_the_tenant_leaves_calls_a_second_human_to_release(db: TestDatabase) {
+        let deployment = Deployment::start(db).await;
+        let ada = deployment.active().await;
+        begin_to_leave(&deployment, &ada).await;
+        let join = async |clients: &Clients, id: &str, change: fn(&mut Principal)| {
+            let mut request = create_principal(id, "customer", "tenant-administrator");
+            change(request.principal.as_mut().unwrap());
+            clients.principals.clone().create_principal(request).await
+        };
+        assert_eq!(refused(join(&ada, "eve", |_| {}).await), "TENANT_STATE");
+        let hold = placed(&ada, &[]).await;
+        assert_eq!(refused(release(&ada, &hold).await), "SECOND_HUMAN_REQUIRED");
+        // Nobody but who can release it, one by one, and at the word of the tenant's own people.
+        let of_no_use: [fn(&mut Principal); 3] = [
+            |one| one.roles = vec!["reviewer".to_owned()],
+            |one| one.kind = PrincipalKind::Service.into(),
+            |one| one.organization = one.organization.replace("customer", "provider"),
+        ];
+        for change in of_no_use {
+            assert_eq!(refused(join(&ada, "eve", change).await), "TENANT_STATE");
+        }
+        let many = BatchCreatePrincipalsRequest {
+            tenant: TENANT.to_owned(),
+            requests: vec![create_principal("eve", "customer", "tenant-administrator")],
+            request_id: String::new(),
+        };
+        assert_eq!(refused(ada.principals.clone().batch_create_principals(many).await), "TENANT_STATE");
+        assert_eq!(refused(join(&deployment.admin, "eve", |_| {}).await), "TENANT_GOVERNS_ITSELF");
+        join(&ada, "eve", |_| {}).await.unwrap();
+        let eve = deployment.clients_of(&name_of("eve")).await;
+        release(&eve, &hold).await.unwrap();
+        assert_eq!(refused(join(&ada, "iris", |_| {}).await), "TENANT_STATE");
+        close(&ada).await.unwrap();
+        deployment.replayed("acme").await;
     }
 
     async fn i70_holds_are_the_customers_alone(db: TestDatabase) {

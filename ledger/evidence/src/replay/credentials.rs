@@ -57,6 +57,11 @@ impl Credentials {
         }
     }
 
+    /// Every principal, where it was registered first.
+    pub(super) fn principals(&self) -> impl Iterator<Item = &At<PrincipalRegistered>> {
+        self.registered.values()
+    }
+
     /// A principal that is registered at a place.
     fn registered(&self, name: &str, pos: Pos) -> Result<&PrincipalRegistered, String> {
         let found = self.registered.get(name).filter(|found| found.pos < pos);

@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::authority::same_person;
 use super::check::{Check, Tallies};
-use super::life::governing_human;
+use super::life::{governing_human, governing_kind, governs};
 use super::state::{At, Pos, State};
 use crate::hold::shortened;
-use crate::v1::{LegalHoldPlaced, LegalHoldReleased, RetentionRule, TenantState};
+use crate::v1::{
+    LegalHoldPlaced, LegalHoldReleased, PrincipalKind, PrincipalRegistered, RetentionRule,
+    TenantState,
+};
 
 /// A legal hold, for a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,6 +206,41 @@ fn meanwhile(state: &State, tallies: &mut Tallies) {
             }
         }
     }
+}
+
+/// Where, by somebody of whoever governs the tenant, one of its humans was registered while anything was held: a second human may be
+/// needed to release it even while the tenant leaves, and it is not closed before.
+pub(super) fn releasers(state: &State) -> HashSet<Pos> {
+    let holds = &state.governed.holds;
+    let mut changes: BTreeMap<Pos, bool> = holds.placed.keys().map(|pos| (*pos, true)).collect();
+    let ends = holds.ends(state);
+    changes.extend(ends.values().map(|release| (release.pos, false)));
+    let mut count = 0_usize;
+    // How many holds are in force behind a place.
+    let mut in_force = BTreeMap::new();
+    for (pos, placed) in changes {
+        count = match placed {
+            true => count.saturating_add(1),
+            false => count.saturating_sub(1),
+        };
+        in_force.insert(pos, count);
+    }
+    let is_held = |pos: Pos| {
+        let newest = in_force.range(..pos).next_back();
+        newest.is_some_and(|(_, count)| *count > 0)
+    };
+    let registered = state.credentials.principals();
+    registered
+        .filter(|one| is_held(one.pos) && registers_releaser(state, one))
+        .map(|one| one.pos)
+        .collect()
+}
+
+fn registers_releaser(state: &State, one: &At<PrincipalRegistered>) -> bool {
+    let by = state.meta(one.pos);
+    by.is_some_and(|by| governs(state, by.actor, by.occurred_ms))
+        && one.what.kind() == PrincipalKind::Human
+        && one.what.organization_kind() == governing_kind(state)
 }
 
 /// Every hold, in order of the log.

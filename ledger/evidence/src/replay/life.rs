@@ -5,7 +5,7 @@ use super::check::{Check, Tallies};
 use super::credentials::of_deployment;
 use super::governed::{Setting, of_provider};
 use super::state::{At, Pos, State, Sym};
-use super::{Blobs, CLOCK_SKEW_MS};
+use super::{Blobs, CLOCK_SKEW_MS, holds};
 use crate::catalogue::RECORD_TYPES;
 use crate::v1::{
     BusinessUnitOwnerSet, DecisionAction, OrganizationKind, TenantLifecycleChanged, TenantState,
@@ -41,7 +41,7 @@ const BEGINNINGS: [&str; 9] = [
 /// Record types by which authority lets something new be, on its own stream: only while the tenant is set up or active. Who answers
 /// for what can be changed until it is closed, so that nobody who left goes on answering.
 const GIVES: [&str; 8] = [
-    "PrincipalRegistered",
+    JOINS,
     "DecisionRightProposed",
     "DecisionRightGranted",
     "PolicyBundlePublished",
@@ -50,6 +50,8 @@ const GIVES: [&str; 8] = [
     "EngagementExtended",
     "OperatorAssigned",
 ];
+/// The record type by which somebody comes to be of the tenant: while it leaves, only who is needed to release what is held.
+const JOINS: &str = "PrincipalRegistered";
 /// The record type that lets somebody in, who may have evidence to take along: until the tenant is closed.
 const LETS_IN: &str = "CredentialIssued";
 
@@ -129,7 +131,7 @@ fn paused_by_deployment(state: &State, pos: Pos) -> bool {
 }
 
 /// Of which kind the organisation is that governs the tenant.
-fn governing_kind(state: &State) -> OrganizationKind {
+pub(super) fn governing_kind(state: &State) -> OrganizationKind {
     match state.governed.of_provider() {
         true => OrganizationKind::Provider,
         false => OrganizationKind::Customer,
@@ -137,7 +139,7 @@ fn governing_kind(state: &State) -> OrganizationKind {
 }
 
 /// Whether a principal was of the organisation that governs, a machine too.
-fn governs(state: &State, principal: Sym, at_ms: i64) -> bool {
+pub(super) fn governs(state: &State, principal: Sym, at_ms: i64) -> bool {
     let found = state.principals.get(&principal);
     let ended = state.principals_ended.get(&principal);
     found.is_some_and(|found| found.organization_kind == governing_kind(state))
@@ -281,6 +283,7 @@ fn governed_while_active(state: &State, tallies: &mut Tallies) {
 fn given_while_governed(state: &State, tallies: &mut Tallies) {
     let mut life = state.governed.life.iter().peekable();
     let mut now = TenantState::Onboarding;
+    let mut releasers = None;
     for (pos, meta) in (0..).zip(&state.metas) {
         while let Some(change) = life.next_if(|change| change.pos < pos) {
             now = change.what.to();
@@ -288,6 +291,9 @@ fn given_while_governed(state: &State, tallies: &mut Tallies) {
         let known = RECORD_TYPES.get(usize::from(meta.kind));
         let name = known.map_or("", |known| known.name);
         let allowed = match name {
+            JOINS if now == TenantState::Exiting => releasers
+                .get_or_insert_with(|| holds::releasers(state))
+                .contains(&pos),
             name if GIVES.contains(&name) => {
                 matches!(now, TenantState::Onboarding | TenantState::Active)
             }

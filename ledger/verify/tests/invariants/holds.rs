@@ -124,12 +124,67 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
     ),
 ];
 
-/// Where the customer left.
-const OF_AN_EXIT: &[(&str, &str, Forgery)] = &[(
-    "I-70",
-    "a tenant closed under a hold that nobody released",
-    drop_if!(LegalHoldReleased, |_p| true),
-)];
+/// What is held while the customer leaves.
+const OF_WHO_LEAVES: &str = "case-8";
+
+/// Where the customer left, and called somebody to release what was held.
+const OF_AN_EXIT: &[(&str, &str, Forgery)] = &[
+    (
+        "I-70",
+        "a tenant closed under a hold that nobody released",
+        drop_if!(LegalHoldReleased, |_p| true),
+    ),
+    (
+        "I-17",
+        "a human who is called while nothing is held",
+        drop_if!(LegalHoldPlaced, |p| p.hold == OF_WHO_LEAVES),
+    ),
+    (
+        "I-17",
+        "a human who is called once nothing is held any more",
+        |scene| match &*scene.payload {
+            Payload::LegalHoldReleased(p) if p.hold == OF_WHO_LEAVES => {
+                let late = v1::PrincipalRegistered {
+                    principal: "principals/erin".to_owned(),
+                    kind: v1::PrincipalKind::Human.into(),
+                    organization: "organizations/o".to_owned(),
+                    organization_kind: v1::OrganizationKind::Customer.into(),
+                    identity_tag: Vec::new(),
+                };
+                followed_by(scene, Payload::PrincipalRegistered(late))
+            }
+            _ => Edit::Keep,
+        },
+    ),
+    (
+        "I-17",
+        "a machine that is called to release a hold",
+        on!(PrincipalRegistered, |_r, p| if p.principal == DAVE {
+            p.kind = v1::PrincipalKind::Service.into()
+        }),
+    ),
+    (
+        "I-17",
+        "somebody of a provider who is called to release a hold",
+        on!(PrincipalRegistered, |_r, p| if p.principal == DAVE {
+            p.organization_kind = v1::OrganizationKind::Provider.into()
+        }),
+    ),
+    (
+        "I-17",
+        "a human whom the deployment calls to release a hold",
+        on!(PrincipalRegistered, |r, p| if p.principal == DAVE {
+            r.actor = "operators/admin".to_owned()
+        }),
+    ),
+    (
+        "I-17",
+        "a human whom a provider calls to release a hold",
+        on!(PrincipalRegistered, |r, p| if p.principal == DAVE {
+            r.actor = PROVIDER.to_owned()
+        }),
+    ),
+];
 
 #[test]
 fn forged_holds_are_seen() {

@@ -7,7 +7,7 @@ pub(crate) use counterfoil_evidence::v1::{
 };
 pub(crate) use counterfoil_verify::testing::{Edit, Forger, Scene};
 
-pub(crate) use crate::support::authority::{ALICE, BOB, CAROL, DAY_MS, PROVIDER, tag_of};
+pub(crate) use crate::support::authority::{ALICE, BOB, CAROL, DAVE, DAY_MS, PROVIDER, tag_of};
 pub(crate) use crate::support::cycle::writer;
 pub(crate) use crate::support::estate::{HR, LDAP, OLD};
 pub(crate) use crate::support::log::seed;

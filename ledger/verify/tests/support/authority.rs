@@ -12,6 +12,8 @@ use super::log::{Draft, LogBuilder, STREAMS, seed};
 pub const ALICE: &str = "principals/alice";
 pub const BOB: &str = "principals/bob";
 pub const CAROL: &str = "principals/carol";
+/// Who is called for to release a hold while the tenant leaves.
+pub const DAVE: &str = "principals/dave";
 pub const PROVIDER: &str = "principals/operator";
 pub const HOUR_MS: i64 = 3_600_000;
 pub const DAY_MS: i64 = 24 * HOUR_MS;

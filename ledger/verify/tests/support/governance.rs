@@ -3,7 +3,7 @@
 use counterfoil_evidence::catalogue::Payload;
 use counterfoil_evidence::v1::{self, DecisionAction};
 
-use super::authority::{ALICE, BOB, CAROL, DAY_MS, HOUR_MS, Rights};
+use super::authority::{ALICE, BOB, CAROL, DAVE, DAY_MS, HOUR_MS, Rights, tag_of};
 use super::log::{Draft, LogBuilder};
 
 fn by(actor: &str) -> Draft<'_> {
@@ -67,6 +67,7 @@ pub fn leave(log: &mut LogBuilder) {
         ..v1::TenantLifecycleChanged::default()
     };
     log.append(&Payload::TenantLifecycleChanged(exiting), by(CAROL));
+    hold_of_who_leaves(log);
     let pack = v1::EvidencePackIssued {
         pack: "last".to_owned(),
         tree_size: log.size(),
@@ -85,6 +86,35 @@ pub fn leave(log: &mut LogBuilder) {
         &Payload::TenantLifecycleChanged(closed),
         by("operators/admin"),
     );
+}
+
+/// Evidence is held while the tenant leaves, and released by a human who is called for it.
+fn hold_of_who_leaves(log: &mut LogBuilder) {
+    let placed = v1::LegalHoldPlaced {
+        hold: "case-8".to_owned(),
+        basis: "FRCP-37E".to_owned(),
+        reason_code: "litigation".to_owned(),
+        ..v1::LegalHoldPlaced::default()
+    };
+    let placed = log.append(&Payload::LegalHoldPlaced(placed), by(CAROL));
+    let second = v1::PrincipalRegistered {
+        principal: DAVE.to_owned(),
+        kind: v1::PrincipalKind::Human.into(),
+        organization: "organizations/o".to_owned(),
+        organization_kind: v1::OrganizationKind::Customer.into(),
+        identity_tag: tag_of(DAVE),
+    };
+    let named = Draft {
+        commitments: vec![("display_name", DAVE.as_bytes().to_vec())],
+        ..by(CAROL)
+    };
+    log.append(&Payload::PrincipalRegistered(second), named);
+    let released = v1::LegalHoldReleased {
+        hold: "case-8".to_owned(),
+        placed_record_hash: placed.to_vec(),
+        reason_code: "settled".to_owned(),
+    };
+    log.append(&Payload::LegalHoldReleased(released), by(DAVE));
 }
 
 fn two_people(log: &mut LogBuilder) {

@@ -54,6 +54,7 @@ fn step_of(method: &str) -> Step {
         "SetBusinessUnitOwner" | "SetEscalationPath" | "AssignResponsibility" => Step::Wind,
         // What must be kept must be kept of whoever leaves, too, and nothing else lets a tenant be closed under a hold.
         "PlaceLegalHold" | "ReleaseLegalHold" => Step::Wind,
+        "CreatePrincipal" => Step::Join,
         // Whoever is to take the evidence along, or to let it go on, must be able to come in.
         "IssueToken" | REVOKE_TOKEN | "LinkLogin" | UNLINK_LOGIN => Step::Wind,
         _ => Step::Govern,
@@ -381,7 +382,7 @@ impl Change {
     }
 
     /// Whose people govern the tenant.
-    fn governing_kind(&self) -> OrganizationKind {
+    pub(super) fn governing_kind(&self) -> OrganizationKind {
         match self.tenant.kind {
             TenantKind::Provider => OrganizationKind::Provider,
             TenantKind::Customer | TenantKind::Unspecified => OrganizationKind::Customer,

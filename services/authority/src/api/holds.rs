@@ -18,8 +18,10 @@ use crate::{
     error::{HoldRefusal, Refusal},
     model::{
         Faults,
-        hold::{Hold, IN_FORCE_MAX, Release, check_new, may_release},
+        hold::{Hold, IN_FORCE_MAX, Release, can_release, check_new, may_release},
         ids::HoldId,
+        principal::Principal,
+        tenant::TenantState,
         text,
     },
     store::{self, From},
@@ -161,6 +163,23 @@ pub(super) async fn require_none(change: &mut Change) -> Result<(), ApiError> {
     match in_force.is_empty() {
         true => Ok(()),
         false => Err(HoldRefusal::InForce("the tenant cannot be closed".to_owned()).into()),
+    }
+}
+
+/// Lets nobody come into a tenant that leaves but who can release what is held: where only one human could place a hold, it would
+/// otherwise be held for ever.
+pub(super) async fn require_needed(
+    change: &mut Change,
+    wanted: &[Principal],
+) -> Result<(), ApiError> {
+    if change.tenant.state != TenantState::Exiting {
+        return Ok(());
+    }
+    let (tenant, governing) = (change.tenant.id.clone(), change.governing_kind());
+    let in_force = store::holds::in_force(change.tx.conn(), &tenant).await?;
+    match !in_force.is_empty() && wanted.iter().all(|one| can_release(one, governing)) {
+        true => Ok(()),
+        false => Err(Refusal::TenantState(TenantState::Exiting).into()),
     }
 }
 

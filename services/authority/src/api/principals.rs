@@ -15,7 +15,7 @@ use counterfoil_proto::authority as proto;
 use super::{
     Api,
     change::{Asked, Change},
-    convert, operators,
+    convert, holds, operators,
 };
 use crate::{
     error::Refusal,
@@ -100,6 +100,7 @@ async fn create(
     let organizations =
         store::organizations::get_many(change.tx.conn(), engine, &tenant, organizations).await?;
     join(&mut wanted, &organizations)?;
+    holds::require_needed(change, &wanted).await?;
     let ids = wanted.iter().map(|one| &one.id);
     let taken = store::principals::get_many(change.tx.conn(), engine, &tenant, ids).await?;
     let mut seen = HashSet::new();

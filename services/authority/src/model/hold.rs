@@ -5,10 +5,12 @@ use counterfoil_evidence::{hold, v1::RetentionRule};
 use super::{
     Faults, RecordHash,
     ids::{HoldId, PrincipalId},
-    principal::Principal,
+    principal::{OrganizationKind, Principal},
     text,
 };
 
+/// The role that may release holds (`permissions.txt` of the chassis).
+const RELEASES: &str = "tenant-administrator";
 /// Most classes that a hold names.
 const CLASSES_MAX: usize = 100;
 /// Most holds that are in force at once.
@@ -62,6 +64,11 @@ pub(crate) fn may_release(placed_by: &Principal, released_by: &Principal) -> boo
     !placed_by.is_same(released_by)
 }
 
+/// Whether somebody is of those who can release holds, where an organisation of this kind governs the tenant.
+pub(crate) fn can_release(principal: &Principal, governing: OrganizationKind) -> bool {
+    principal.is_active_human_of(governing) && principal.has_role(RELEASES)
+}
+
 /// The first class that new rules keep for less time although a hold covers it.
 pub(crate) fn shortened<'r>(
     holds: &[Hold],
@@ -78,8 +85,10 @@ pub(crate) fn shortened<'r>(
 
 #[cfg(test)]
 mod tests {
+    use counterfoil_chassis::{Role, auth::PermissionTable};
+
     use super::*;
-    use crate::model::principal::tests::customer_human;
+    use crate::model::principal::{PrincipalKind, ROLES, tests::customer_human};
 
     fn on(classes: &[&str]) -> Hold {
         Hold {
@@ -130,6 +139,25 @@ mod tests {
         let ada = twin("ada");
         assert!(!may_release(&ada, &ada) && !may_release(&ada, &twin("ada-again")));
         assert!(may_release(&ada, &customer_human("ben")));
+    }
+
+    #[test]
+    fn i70_who_can_release_a_hold_is_a_human_with_the_role_that_may() {
+        let table = PermissionTable::of_api().unwrap();
+        for role in ROLES {
+            let may = table.holds(Role::named(role).unwrap(), "holds.release");
+            let ben = Principal {
+                roles: vec![role.to_owned()],
+                ..customer_human("ben")
+            };
+            assert_eq!(can_release(&ben, OrganizationKind::Customer), may, "{role}");
+            assert!(!can_release(&ben, OrganizationKind::Provider), "{role}");
+            let machine = Principal {
+                kind: PrincipalKind::Service,
+                ..ben
+            };
+            assert!(!can_release(&machine, OrganizationKind::Customer), "{role}");
+        }
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub(crate) enum Step {
     Govern,
     /// What was given is taken away, what was done is looked at, or another human answers for it.
     Wind,
+    /// Somebody comes to be of it.
+    Join,
     /// To be paused.
     Suspend,
     /// To go on.
@@ -66,6 +68,8 @@ pub(crate) fn allows(state: TenantState, step: Step) -> bool {
     use TenantState::{Active, Exiting, Onboarding, Suspended};
     match step {
         Step::Govern => matches!(state, Onboarding | Active),
+        // Of a tenant that leaves, only who is needed to release what is held.
+        Step::Join => matches!(state, Onboarding | Active | Exiting),
         Step::Wind => matches!(state, Onboarding | Active | Suspended | Exiting),
         Step::Suspend => state == Active,
         Step::Resume => state == Suspended,
