@@ -68,12 +68,8 @@ pub(crate) async fn get(
     tenant: &str,
     id: &DelegationId,
 ) -> Result<Option<Delegation>, sqlx::Error> {
-    let row = sqlx::query("SELECT * FROM delegations WHERE tenant = $1 AND delegation = $2")
-        .bind(tenant)
-        .bind(id.as_str())
-        .fetch_optional(connection)
-        .await?;
-    row.as_ref().map(read).transpose()
+    let sql = "SELECT * FROM delegations WHERE tenant = $1 AND delegation = $2";
+    row::by_id(connection, sql, (tenant, id.as_str()), read).await
 }
 
 /// A delegation with all that it rests on.
@@ -125,15 +121,8 @@ pub(crate) async fn list(
     tenant: &str,
     from: From<'_>,
 ) -> Result<Vec<Delegation>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT * FROM delegations WHERE tenant = $1 AND delegation > $2 ORDER BY delegation LIMIT $3",
-    )
-    .bind(tenant)
-    .bind(from.after)
-    .bind(from.limit)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(read).collect()
+    let sql = "SELECT * FROM delegations WHERE tenant = $1 AND delegation > $2 ORDER BY delegation LIMIT $3";
+    row::page(connection, sql, (tenant, from), read).await
 }
 
 /// How many delegations of one to another, of what one right gives, are not revoked and hold at some time at which a wanted one would.

@@ -81,12 +81,8 @@ pub(crate) async fn get(
     tenant: &str,
     id: &EmergencyId,
 ) -> Result<Option<Emergency>, sqlx::Error> {
-    let row = sqlx::query("SELECT * FROM emergencies WHERE tenant = $1 AND emergency = $2")
-        .bind(tenant)
-        .bind(id.as_str())
-        .fetch_optional(connection)
-        .await?;
-    row.as_ref().map(read).transpose()
+    let sql = "SELECT * FROM emergencies WHERE tenant = $1 AND emergency = $2";
+    row::by_id(connection, sql, (tenant, id.as_str()), read).await
 }
 
 /// Notes who let an access begin.
@@ -202,15 +198,8 @@ pub(crate) async fn list(
     tenant: &str,
     from: From<'_>,
 ) -> Result<Vec<Emergency>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT * FROM emergencies WHERE tenant = $1 AND emergency > $2 ORDER BY emergency LIMIT $3",
-    )
-    .bind(tenant)
-    .bind(from.after)
-    .bind(from.limit)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(read).collect()
+    let sql = "SELECT * FROM emergencies WHERE tenant = $1 AND emergency > $2 ORDER BY emergency LIMIT $3";
+    row::page(connection, sql, (tenant, from), read).await
 }
 
 /// The accesses of a tenant that wait for a review at a moment, and of which nothing says yet that it was missed.

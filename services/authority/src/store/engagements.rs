@@ -92,12 +92,8 @@ pub(crate) async fn get(
     tenant: &str,
     id: &EngagementId,
 ) -> Result<Option<Engagement>, sqlx::Error> {
-    let row = sqlx::query("SELECT * FROM engagements WHERE tenant = $1 AND engagement = $2")
-        .bind(tenant)
-        .bind(id.as_str())
-        .fetch_optional(connection)
-        .await?;
-    row.as_ref().map(read).transpose()
+    let sql = "SELECT * FROM engagements WHERE tenant = $1 AND engagement = $2";
+    row::by_id(connection, sql, (tenant, id.as_str()), read).await
 }
 
 /// Lists the engagements of a customer by id.
@@ -106,15 +102,8 @@ pub(crate) async fn list(
     tenant: &str,
     from: From<'_>,
 ) -> Result<Vec<Engagement>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT * FROM engagements WHERE tenant = $1 AND engagement > $2 ORDER BY engagement LIMIT $3",
-    )
-    .bind(tenant)
-    .bind(from.after)
-    .bind(from.limit)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(read).collect()
+    let sql = "SELECT * FROM engagements WHERE tenant = $1 AND engagement > $2 ORDER BY engagement LIMIT $3";
+    row::page(connection, sql, (tenant, from), read).await
 }
 
 /// Whether a customer has an engagement that is live.
@@ -326,12 +315,8 @@ pub(crate) async fn get_offer(
     tenant: &str,
     id: &EngagementId,
 ) -> Result<Option<Offer>, sqlx::Error> {
-    let row = sqlx::query("SELECT * FROM engagement_offers WHERE tenant = $1 AND engagement = $2")
-        .bind(tenant)
-        .bind(id.as_str())
-        .fetch_optional(connection)
-        .await?;
-    row.as_ref().map(read_offer).transpose()
+    let sql = "SELECT * FROM engagement_offers WHERE tenant = $1 AND engagement = $2";
+    row::by_id(connection, sql, (tenant, id.as_str()), read_offer).await
 }
 
 /// What a provider asked one customer for, newest first.
@@ -356,15 +341,8 @@ pub(crate) async fn list_offers(
     tenant: &str,
     from: From<'_>,
 ) -> Result<Vec<Offer>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT * FROM engagement_offers WHERE tenant = $1 AND engagement > $2 ORDER BY engagement LIMIT $3",
-    )
-    .bind(tenant)
-    .bind(from.after)
-    .bind(from.limit)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(read_offer).collect()
+    let sql = "SELECT * FROM engagement_offers WHERE tenant = $1 AND engagement > $2 ORDER BY engagement LIMIT $3";
+    row::page(connection, sql, (tenant, from), read_offer).await
 }
 
 /// Notes that a provider withdrew what it asked for.

@@ -58,12 +58,8 @@ pub(crate) async fn get(
     tenant: &str,
     id: &HoldId,
 ) -> Result<Option<Hold>, sqlx::Error> {
-    let row = sqlx::query("SELECT * FROM legal_holds WHERE tenant = $1 AND legal_hold = $2")
-        .bind(tenant)
-        .bind(id.as_str())
-        .fetch_optional(connection)
-        .await?;
-    row.as_ref().map(read).transpose()
+    let sql = "SELECT * FROM legal_holds WHERE tenant = $1 AND legal_hold = $2";
+    row::by_id(connection, sql, (tenant, id.as_str()), read).await
 }
 
 /// Releases a hold.
@@ -108,13 +104,6 @@ pub(crate) async fn list(
     tenant: &str,
     from: From<'_>,
 ) -> Result<Vec<Hold>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT * FROM legal_holds WHERE tenant = $1 AND legal_hold > $2 ORDER BY legal_hold LIMIT $3",
-    )
-    .bind(tenant)
-    .bind(from.after)
-    .bind(from.limit)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(read).collect()
+    let sql = "SELECT * FROM legal_holds WHERE tenant = $1 AND legal_hold > $2 ORDER BY legal_hold LIMIT $3";
+    row::page(connection, sql, (tenant, from), read).await
 }

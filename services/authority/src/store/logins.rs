@@ -66,12 +66,8 @@ pub(crate) async fn get(
     tenant: &str,
     id: &str,
 ) -> Result<Option<Login>, sqlx::Error> {
-    let row = sqlx::query("SELECT * FROM logins WHERE tenant = $1 AND login = $2")
-        .bind(tenant)
-        .bind(id)
-        .fetch_optional(connection)
-        .await?;
-    row.as_ref().map(read).transpose()
+    let sql = "SELECT * FROM logins WHERE tenant = $1 AND login = $2";
+    row::by_id(connection, sql, (tenant, id), read).await
 }
 
 /// Logins of a tenant, ascending by id.
@@ -80,15 +76,8 @@ pub(crate) async fn list(
     tenant: &str,
     from: From<'_>,
 ) -> Result<Vec<Login>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT * FROM logins WHERE tenant = $1 AND login > $2 ORDER BY login LIMIT $3",
-    )
-    .bind(tenant)
-    .bind(from.after)
-    .bind(from.limit)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(read).collect()
+    let sql = "SELECT * FROM logins WHERE tenant = $1 AND login > $2 ORDER BY login LIMIT $3";
+    row::page(connection, sql, (tenant, from), read).await
 }
 
 /// Ids of a principal's logins that are in force, ascending.

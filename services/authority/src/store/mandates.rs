@@ -114,12 +114,8 @@ pub(crate) async fn get(
     tenant: &str,
     id: &MandateId,
 ) -> Result<Option<Mandate>, sqlx::Error> {
-    let row = sqlx::query("SELECT * FROM mandates WHERE tenant = $1 AND mandate = $2")
-        .bind(tenant)
-        .bind(id.as_str())
-        .fetch_optional(connection)
-        .await?;
-    row.as_ref().map(read).transpose()
+    let sql = "SELECT * FROM mandates WHERE tenant = $1 AND mandate = $2";
+    row::by_id(connection, sql, (tenant, id.as_str()), read).await
 }
 
 /// The mandate that was granted to an agent and has not ended before its term.
@@ -128,14 +124,9 @@ pub(crate) async fn of_agent(
     tenant: &str,
     agent: &PrincipalId,
 ) -> Result<Option<Mandate>, sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT * FROM mandates WHERE tenant = $1 AND agent = $2 AND ended = 0 AND grantor <> ''",
-    )
-    .bind(tenant)
-    .bind(agent.as_str())
-    .fetch_optional(connection)
-    .await?;
-    row.as_ref().map(read).transpose()
+    let sql =
+        "SELECT * FROM mandates WHERE tenant = $1 AND agent = $2 AND ended = 0 AND grantor <> ''";
+    row::by_id(connection, sql, (tenant, agent.as_str()), read).await
 }
 
 /// Lists mandates by id.
@@ -144,15 +135,8 @@ pub(crate) async fn list(
     tenant: &str,
     from: From<'_>,
 ) -> Result<Vec<Mandate>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT * FROM mandates WHERE tenant = $1 AND mandate > $2 ORDER BY mandate LIMIT $3",
-    )
-    .bind(tenant)
-    .bind(from.after)
-    .bind(from.limit)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(read).collect()
+    let sql = "SELECT * FROM mandates WHERE tenant = $1 AND mandate > $2 ORDER BY mandate LIMIT $3";
+    row::page(connection, sql, (tenant, from), read).await
 }
 
 /// How many drafts could still be granted.

@@ -59,13 +59,6 @@ pub(crate) async fn list(
     tenant: &str,
     from: From<'_>,
 ) -> Result<Vec<Organization>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT * FROM organizations WHERE tenant = $1 AND organization > $2 ORDER BY organization LIMIT $3",
-    )
-    .bind(tenant)
-    .bind(from.after)
-    .bind(from.limit)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(read).collect()
+    let sql = "SELECT * FROM organizations WHERE tenant = $1 AND organization > $2 ORDER BY organization LIMIT $3";
+    row::page(connection, sql, (tenant, from), read).await
 }

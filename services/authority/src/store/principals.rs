@@ -71,12 +71,8 @@ pub(crate) async fn get(
     tenant: &str,
     id: &PrincipalId,
 ) -> Result<Option<Principal>, sqlx::Error> {
-    let row = sqlx::query("SELECT * FROM principals WHERE tenant = $1 AND principal = $2")
-        .bind(tenant)
-        .bind(id.as_str())
-        .fetch_optional(connection)
-        .await?;
-    row.as_ref().map(read).transpose()
+    let sql = "SELECT * FROM principals WHERE tenant = $1 AND principal = $2";
+    row::by_id(connection, sql, (tenant, id.as_str()), read).await
 }
 
 /// Reads principals by their ids; what is not there is left out.
@@ -101,15 +97,9 @@ pub(crate) async fn list(
     tenant: &str,
     from: From<'_>,
 ) -> Result<Vec<Principal>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT * FROM principals WHERE tenant = $1 AND principal > $2 ORDER BY principal LIMIT $3",
-    )
-    .bind(tenant)
-    .bind(from.after)
-    .bind(from.limit)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(read).collect()
+    let sql =
+        "SELECT * FROM principals WHERE tenant = $1 AND principal > $2 ORDER BY principal LIMIT $3";
+    row::page(connection, sql, (tenant, from), read).await
 }
 
 /// Ends a principal.

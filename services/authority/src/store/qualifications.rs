@@ -69,14 +69,9 @@ pub(crate) async fn acting_as(
     tenant: &str,
     principal: &PrincipalId,
 ) -> Result<Option<Operator>, sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT * FROM operators WHERE tenant = $1 AND principal = $2 AND unassigned_at_ms IS NULL",
-    )
-    .bind(tenant)
-    .bind(principal.as_str())
-    .fetch_optional(connection)
-    .await?;
-    row.as_ref().map(read_operator).transpose()
+    let sql =
+        "SELECT * FROM operators WHERE tenant = $1 AND principal = $2 AND unassigned_at_ms IS NULL";
+    row::by_id(connection, sql, (tenant, principal.as_str()), read_operator).await
 }
 
 /// Lists the assignments of an engagement, by principal.
@@ -212,12 +207,8 @@ pub(crate) async fn competency(
     tenant: &str,
     id: &CompetencyId,
 ) -> Result<Option<Competency>, sqlx::Error> {
-    let row = sqlx::query("SELECT * FROM competencies WHERE tenant = $1 AND competency = $2")
-        .bind(tenant)
-        .bind(id.as_str())
-        .fetch_optional(connection)
-        .await?;
-    row.as_ref().map(read_competency).transpose()
+    let sql = "SELECT * FROM competencies WHERE tenant = $1 AND competency = $2";
+    row::by_id(connection, sql, (tenant, id.as_str()), read_competency).await
 }
 
 /// Lists evidence by id; of one operator, if named.
@@ -485,15 +476,8 @@ pub(crate) async fn responsibilities(
     tenant: &str,
     from: From<'_>,
 ) -> Result<Vec<Responsibility>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT * FROM responsibilities WHERE tenant = $1 AND activity > $2 ORDER BY activity LIMIT $3",
-    )
-    .bind(tenant)
-    .bind(from.after)
-    .bind(from.limit)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(read_responsibility).collect()
+    let sql = "SELECT * FROM responsibilities WHERE tenant = $1 AND activity > $2 ORDER BY activity LIMIT $3";
+    row::page(connection, sql, (tenant, from), read_responsibility).await
 }
 
 /// Who answers for one activity.
@@ -502,12 +486,8 @@ pub(crate) async fn responsibility(
     tenant: &str,
     activity: &str,
 ) -> Result<Option<Responsibility>, sqlx::Error> {
-    let row = sqlx::query("SELECT * FROM responsibilities WHERE tenant = $1 AND activity = $2")
-        .bind(tenant)
-        .bind(activity)
-        .fetch_optional(connection)
-        .await?;
-    row.as_ref().map(read_responsibility).transpose()
+    let sql = "SELECT * FROM responsibilities WHERE tenant = $1 AND activity = $2";
+    row::by_id(connection, sql, (tenant, activity), read_responsibility).await
 }
 
 /// Activities that the customer carries out itself.

@@ -83,13 +83,8 @@ pub(crate) async fn get(
     tenant: &str,
     id: &RightId,
 ) -> Result<Option<Right>, sqlx::Error> {
-    let row =
-        sqlx::query("SELECT * FROM decision_rights WHERE tenant = $1 AND decision_right = $2")
-            .bind(tenant)
-            .bind(id.as_str())
-            .fetch_optional(connection)
-            .await?;
-    row.as_ref().map(read).transpose()
+    let sql = "SELECT * FROM decision_rights WHERE tenant = $1 AND decision_right = $2";
+    row::by_id(connection, sql, (tenant, id.as_str()), read).await
 }
 
 /// Revokes a right.
@@ -156,15 +151,8 @@ pub(crate) async fn list(
     tenant: &str,
     from: From<'_>,
 ) -> Result<Vec<Right>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT * FROM decision_rights WHERE tenant = $1 AND decision_right > $2 ORDER BY decision_right LIMIT $3",
-    )
-    .bind(tenant)
-    .bind(from.after)
-    .bind(from.limit)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(read).collect()
+    let sql = "SELECT * FROM decision_rights WHERE tenant = $1 AND decision_right > $2 ORDER BY decision_right LIMIT $3";
+    row::page(connection, sql, (tenant, from), read).await
 }
 
 /// The rights of a grantee for an action that hold at a moment, oldest first.

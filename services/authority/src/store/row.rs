@@ -1,8 +1,33 @@
-//! Columns as the model's types. What does not fit is damage, and an error that names the column.
+//! Rows of a tenant, and columns as the model's types. What does not fit is damage, and an error that names the column.
 
-use sqlx::{Row, any::AnyRow};
+use sqlx::{AnyConnection, Row, any::AnyRow};
 
+use super::From;
 use crate::model::right::DecisionAction;
+
+/// Reads the row of a tenant that an id names: `$1` and `$2`.
+pub(super) async fn by_id<T>(
+    connection: &mut AnyConnection,
+    sql: &'static str,
+    (tenant, id): (&str, &str),
+    read: impl Fn(&AnyRow) -> Result<T, sqlx::Error>,
+) -> Result<Option<T>, sqlx::Error> {
+    let row = sqlx::query(sql).bind(tenant).bind(id);
+    let row = row.fetch_optional(connection).await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Reads rows of a tenant, ascending by their ids: `$1` is the tenant, `$2` the id that they come after, `$3` how many at most.
+pub(super) async fn page<T>(
+    connection: &mut AnyConnection,
+    sql: &'static str,
+    (tenant, from): (&str, From<'_>),
+    read: impl Fn(&AnyRow) -> Result<T, sqlx::Error>,
+) -> Result<Vec<T>, sqlx::Error> {
+    let rows = sqlx::query(sql).bind(tenant).bind(from.after);
+    let rows = rows.bind(from.limit).fetch_all(connection).await?;
+    rows.iter().map(read).collect()
+}
 
 pub(super) fn text(row: &AnyRow, column: &str) -> Result<String, sqlx::Error> {
     row.try_get(column)

@@ -76,18 +76,11 @@ pub(crate) async fn list(
     tenant: &str,
     from: From<'_>,
 ) -> Result<Vec<Tenure>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT t.* FROM business_unit_tenures t WHERE t.tenant = $1 AND t.business_unit > $2 \
+    let sql = "SELECT t.* FROM business_unit_tenures t WHERE t.tenant = $1 AND t.business_unit > $2 \
          AND t.from_ms = (SELECT MAX(n.from_ms) FROM business_unit_tenures n \
              WHERE n.tenant = t.tenant AND n.business_unit = t.business_unit) \
-         ORDER BY t.business_unit LIMIT $3",
-    )
-    .bind(tenant)
-    .bind(from.after)
-    .bind(from.limit)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(read).collect()
+         ORDER BY t.business_unit LIMIT $3";
+    row::page(connection, sql, (tenant, from), read).await
 }
 
 /// The present tenure of the tenant's first unit.

@@ -103,12 +103,8 @@ pub(crate) async fn get(
     tenant: &str,
     id: &str,
 ) -> Result<Option<ListedToken>, sqlx::Error> {
-    let row = sqlx::query("SELECT * FROM tokens WHERE tenant = $1 AND token_id = $2")
-        .bind(tenant)
-        .bind(id)
-        .fetch_optional(connection)
-        .await?;
-    row.as_ref().map(listed).transpose()
+    let sql = "SELECT * FROM tokens WHERE tenant = $1 AND token_id = $2";
+    row::by_id(connection, sql, (tenant, id), listed).await
 }
 
 /// Tokens of a tenant, ascending by id.
@@ -117,15 +113,8 @@ pub(crate) async fn list(
     tenant: &str,
     from: From<'_>,
 ) -> Result<Vec<ListedToken>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT * FROM tokens WHERE tenant = $1 AND token_id > $2 ORDER BY token_id LIMIT $3",
-    )
-    .bind(tenant)
-    .bind(from.after)
-    .bind(from.limit)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(listed).collect()
+    let sql = "SELECT * FROM tokens WHERE tenant = $1 AND token_id > $2 ORDER BY token_id LIMIT $3";
+    row::page(connection, sql, (tenant, from), listed).await
 }
 
 /// Ids of a principal's tokens that are good at a moment, ascending, and whether their issue is on record.
