@@ -19,34 +19,55 @@ pub(super) fn same_person(state: &State, one: Sym, other: Sym) -> bool {
     one == other || (known.is_some() && known == tag(other))
 }
 
-/// Whether a principal was a human of a customer organisation at a moment.
+/// Whether somebody of a kind of principals and of organisations is a human of an organisation of a kind.
+fn is_human_of(
+    (found, of): (PrincipalKind, OrganizationKind),
+    kind: OrganizationKind,
+) -> Result<(), &'static str> {
+    if found != PrincipalKind::Human {
+        return Err("is not a human");
+    }
+    match kind {
+        _ if of == kind => Ok(()),
+        OrganizationKind::Customer => Err("is not of the customer organisation"),
+        _ => Err("is of another organisation"),
+    }
+}
+
+/// Whether a principal was a human of an organisation of a kind at a place of the stream of authority, on which principals are
+/// registered and ended: its order tells what came first, also where the clock of one who wrote it was behind that of another.
+pub(super) fn human_at(
+    state: &State,
+    principal: Sym,
+    kind: OrganizationKind,
+    pos: Pos,
+) -> Result<(), &'static str> {
+    let found = state.credentials.at(state.names.text(principal), pos)?;
+    is_human_of((found.kind(), found.organization_kind()), kind)
+}
+
+/// Whether a principal was a human of a customer organisation at a place of the stream of authority.
+pub(super) fn human_of_customer_at(
+    state: &State,
+    principal: Sym,
+    pos: Pos,
+) -> Result<(), &'static str> {
+    human_at(state, principal, OrganizationKind::Customer, pos)
+}
+
+/// Whether a principal was a human of a customer organisation at a moment: for what is on another stream than that of authority.
 pub(super) fn human_of_customer(
     state: &State,
     principal: Sym,
     at_ms: i64,
 ) -> Result<(), &'static str> {
-    human_of(state, principal, OrganizationKind::Customer, at_ms)
-}
-
-/// Whether a principal was a human of an organisation of a kind at a moment.
-pub(super) fn human_of(
-    state: &State,
-    principal: Sym,
-    kind: OrganizationKind,
-    at_ms: i64,
-) -> Result<(), &'static str> {
     let Some(found) = state.principals.get(&principal) else {
         return Err("is no registered principal");
     };
-    if found.kind != PrincipalKind::Human {
-        return Err("is not a human");
-    }
-    if found.organization_kind != kind {
-        return Err(match kind {
-            OrganizationKind::Customer => "is not of the customer organisation",
-            _ => "is of another organisation",
-        });
-    }
+    is_human_of(
+        (found.kind, found.organization_kind),
+        OrganizationKind::Customer,
+    )?;
     if found.from_ms > at_ms.saturating_add(CLOCK_SKEW_MS) {
         return Err("was registered later");
     }
@@ -331,10 +352,9 @@ fn right_covers(state: &State, tallies: &mut Tallies, need: &Need<'_>) -> Result
     }) else {
         return Ok(());
     };
-    let granted_ms = state.occurred_ms(root.pos);
     match state.names.find(&right.grantor) {
         None => Err("cites a right whose grantor is no registered principal".to_owned()),
-        Some(grantor) => human_of_customer(state, grantor, granted_ms)
+        Some(grantor) => human_of_customer_at(state, grantor, root.pos)
             .map_err(|why| format!("cites a right whose grantor {why}")),
     }
 }

@@ -63,19 +63,24 @@ impl Credentials {
     }
 
     /// A principal that is registered at a place.
-    fn registered(&self, name: &str, pos: Pos) -> Result<&PrincipalRegistered, String> {
+    fn registered(&self, name: &str, pos: Pos) -> Result<&PrincipalRegistered, &'static str> {
         let found = self.registered.get(name).filter(|found| found.pos < pos);
-        let found = found.ok_or_else(|| format!("{name} is no registered principal"))?;
-        Ok(&found.what)
+        Ok(&found.ok_or("is no registered principal")?.what)
     }
 
-    /// A principal that is registered at a place, and has not ended there.
-    pub(super) fn active(&self, name: &str, pos: Pos) -> Result<&PrincipalRegistered, String> {
+    /// A principal that is registered at a place, and has not ended there; or why it is none. The place is one of the stream of
+    /// authority: its order tells what came first, whatever the clocks of those who wrote it say.
+    pub(super) fn at(&self, name: &str, pos: Pos) -> Result<&PrincipalRegistered, &'static str> {
         let found = self.registered(name, pos)?;
-        if self.ended.get(name).is_some_and(|end| *end < pos) {
-            return Err(format!("{name} had ended"));
+        match self.ended.get(name).is_some_and(|end| *end < pos) {
+            true => Err("had ended"),
+            false => Ok(found),
         }
-        Ok(found)
+    }
+
+    /// The same, with the name in what is said.
+    pub(super) fn active(&self, name: &str, pos: Pos) -> Result<&PrincipalRegistered, String> {
+        self.at(name, pos).map_err(|why| format!("{name} {why}"))
     }
 }
 
@@ -272,7 +277,9 @@ impl<'s> Judge<'s> {
         let Some(held) = self.known.get(credential) else {
             return Ok(());
         };
-        let holder = self.credentials.registered(&held.issued.principal, pos)?;
+        let name = &held.issued.principal;
+        let holder = self.credentials.registered(name, pos);
+        let holder = holder.map_err(|why| format!("{name} {why}"))?;
         self.require_say(revoker, holder)
     }
 }

@@ -94,7 +94,7 @@ fn by_two_humans(state: &State, pos: Pos, access: &EmergencyAccessActivated) -> 
     }
     let mut of_customer = false;
     for person in [&access.requester, &access.approver] {
-        of_customer |= human(state, person, meta.occurred_ms)?;
+        of_customer |= human(state, person, pos)?;
     }
     match of_customer {
         true => Ok(()),
@@ -102,18 +102,14 @@ fn by_two_humans(state: &State, pos: Pos, access: &EmergencyAccessActivated) -> 
     }
 }
 
-/// Whether a human who was there at a moment is of the customer.
-fn human(state: &State, name: &str, at_ms: i64) -> Result<bool, String> {
-    let sym = state.names.find(name);
-    let found = sym.and_then(|sym| Some((sym, state.principals.get(&sym)?)));
-    let Some((sym, found)) = found.filter(|(_, found)| found.kind == PrincipalKind::Human) else {
-        return Err(format!("names {name}, who is no registered human"));
-    };
-    let ended = state.principals_ended.get(&sym);
-    if ended.is_some_and(|end| end.effective_ms <= at_ms) {
-        return Err(format!("names {name}, who had ended"));
+/// Whether a human who was there at a place of the stream of authority is of the customer.
+fn human(state: &State, name: &str, pos: Pos) -> Result<bool, String> {
+    let found = state.credentials.at(name, pos);
+    let found = found.map_err(|why| format!("names {name}, who {why}"))?;
+    match found.kind() {
+        PrincipalKind::Human => Ok(found.organization_kind() == OrganizationKind::Customer),
+        _ => Err(format!("names {name}, who is no human")),
     }
-    Ok(found.organization_kind == OrganizationKind::Customer)
 }
 
 fn is_of_provider(state: &State, name: &str) -> bool {
@@ -153,7 +149,7 @@ fn reviewed(state: &State, pos: Pos, access: &EmergencyAccessActivated) -> Resul
             return Err("was not reviewed by a third human".to_owned());
         }
         let at_ms = state.occurred_ms(review.pos);
-        let by_customer = human(state, reviewer, at_ms)?;
+        let by_customer = human(state, reviewer, review.pos)?;
         let two = [&access.requester, &access.approver];
         if !by_customer && two.into_iter().any(|one| is_of_provider(state, one)) {
             return Err("was of a provider's human, and the customer did not review it".to_owned());

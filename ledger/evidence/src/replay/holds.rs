@@ -86,7 +86,7 @@ pub(super) fn judge(state: &State, tallies: &mut Tallies) {
 
 fn by_whom(state: &State, pos: Pos) -> Result<(), String> {
     let meta = state.meta(pos).ok_or("is not there")?;
-    governing_human(state, meta.actor, meta.occurred_ms)
+    governing_human(state, meta.actor, pos)
         .map_err(|why| format!("is by {}, who {why}", state.names.text(meta.actor)))
 }
 
@@ -238,7 +238,7 @@ pub(super) fn releasers(state: &State) -> HashSet<Pos> {
 
 fn registers_releaser(state: &State, one: &At<PrincipalRegistered>) -> bool {
     let by = state.meta(one.pos);
-    by.is_some_and(|by| governs(state, by.actor, by.occurred_ms))
+    by.is_some_and(|by| governs(state, by.actor, one.pos))
         && one.what.kind() == PrincipalKind::Human
         && one.what.organization_kind() == governing_kind(state)
 }

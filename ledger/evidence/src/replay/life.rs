@@ -1,6 +1,6 @@
 //! The life of a tenant and who answers for its units (I-12, I-17).
 
-use super::authority::{human_of, human_of_customer};
+use super::authority::{human_at, human_of_customer_at};
 use super::check::{Check, Tallies};
 use super::credentials::of_deployment;
 use super::governed::{Setting, of_provider};
@@ -109,12 +109,12 @@ fn by_whom(state: &State, change: &At<TenantLifecycleChanged>) -> Result<(), Str
     let of_deployment = of_deployment(actor);
     let may = match change.what.to() {
         TenantState::Onboarding => of_deployment,
-        TenantState::Exiting => governing_human(state, meta.actor, meta.occurred_ms).is_ok(),
+        TenantState::Exiting => governing_human(state, meta.actor, change.pos).is_ok(),
         TenantState::Active if change.what.from() == TenantState::Suspended => {
-            let own = governs(state, meta.actor, meta.occurred_ms);
+            let own = governs(state, meta.actor, change.pos);
             own || (of_deployment && paused_by_deployment(state, change.pos))
         }
-        _ => of_deployment || governs(state, meta.actor, meta.occurred_ms),
+        _ => of_deployment || governs(state, meta.actor, change.pos),
     };
     match may {
         true => Ok(()),
@@ -138,21 +138,15 @@ pub(super) fn governing_kind(state: &State) -> OrganizationKind {
     }
 }
 
-/// Whether a principal was of the organisation that governs, a machine too.
-pub(super) fn governs(state: &State, principal: Sym, at_ms: i64) -> bool {
-    let found = state.principals.get(&principal);
-    let ended = state.principals_ended.get(&principal);
-    found.is_some_and(|found| found.organization_kind == governing_kind(state))
-        && ended.is_none_or(|end| at_ms < end.effective_ms)
+/// Whether a principal was of the organisation that governs, a machine too, at a place of the stream of authority.
+pub(super) fn governs(state: &State, principal: Sym, pos: Pos) -> bool {
+    let found = state.credentials.at(state.names.text(principal), pos);
+    found.is_ok_and(|found| found.organization_kind() == governing_kind(state))
 }
 
-/// Whether a principal was a human of the organisation that governs.
-pub(super) fn governing_human(
-    state: &State,
-    principal: Sym,
-    at_ms: i64,
-) -> Result<(), &'static str> {
-    human_of(state, principal, governing_kind(state), at_ms)
+/// Whether a principal was a human of the organisation that governs, at a place of the stream of authority.
+pub(super) fn governing_human(state: &State, principal: Sym, pos: Pos) -> Result<(), &'static str> {
+    human_at(state, principal, governing_kind(state), pos)
 }
 
 /// Whether somebody of the tenant took the evidence along while it left: what others took is not in its hands.
@@ -185,7 +179,7 @@ fn evidence_taken(
         return Err("closes a tenant on evidence that is not of this log".to_owned());
     }
     let recipient = state.names.find(&pack.recipient).unwrap_or_default();
-    governing_human(state, recipient, state.occurred_ms(pos)).map_err(|why| {
+    governing_human(state, recipient, pos).map_err(|why| {
         format!(
             "closes a tenant whose evidence went to {}, who {why}",
             pack.recipient
@@ -327,7 +321,8 @@ fn tenure_stands(
     if until_ms <= from_ms {
         return Err("and the one after it answer at once".to_owned());
     }
-    answers(state, &tenure.what.owner, tenure.pos, until_ms)?;
+    let until = (next.map(|next| next.pos), until_ms);
+    answers(state, &tenure.what.owner, tenure.pos, until)?;
     let active = state.governed.activated();
     let in_force = active.is_some_and(|active| until_ms > state.occurred_ms(active.pos));
     if tenure.what.deputy.is_empty() {
@@ -339,18 +334,27 @@ fn tenure_stands(
     if tenure.what.deputy == tenure.what.owner {
         return Err("lets the owner stand in for itself".to_owned());
     }
-    answers(state, &tenure.what.deputy, tenure.pos, until_ms)
+    answers(state, &tenure.what.deputy, tenure.pos, until)
 }
 
-/// Whether somebody may answer, and was there until another did.
-fn answers(state: &State, name: &str, pos: Pos, until_ms: i64) -> Result<(), String> {
+/// Whether somebody may answer, and was there until another did: by the places of their end and of the tenure after theirs. One that
+/// is to begin later than was said, beyond what clocks may differ, lets nobody go before.
+fn answers(
+    state: &State,
+    name: &str,
+    pos: Pos,
+    (next, until_ms): (Option<Pos>, i64),
+) -> Result<(), String> {
     let Some(person) = state.names.find(name) else {
         return Err(format!("names {name}, whom nobody registered"));
     };
-    human_of_customer(state, person, state.occurred_ms(pos))
-        .map_err(|why| format!("names {name}, who {why}"))?;
+    human_of_customer_at(state, person, pos).map_err(|why| format!("names {name}, who {why}"))?;
     let end = state.principals_ended.get(&person);
-    match end.is_some_and(|end| end.effective_ms < until_ms) {
+    let gone = end.is_some_and(|end| {
+        next.is_none_or(|next| end.pos < next)
+            || end.effective_ms.saturating_add(CLOCK_SKEW_MS) < until_ms
+    });
+    match gone {
         true => Err(format!("leaves {name} to answer, who had ended")),
         false => Ok(()),
     }

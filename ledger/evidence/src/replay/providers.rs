@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::CLOCK_SKEW_MS;
 use super::absorb::Context;
-use super::authority::human_of_customer;
+use super::authority::human_of_customer_at;
 use super::check::{Check, Tallies};
 use super::standing;
 use super::state::{At, Pos, State};
@@ -222,7 +222,7 @@ fn responsibilities(state: &State, tallies: &mut Tallies) {
 fn customer(state: &State, name: &str, pos: Pos) -> Result<(), String> {
     let found = state.names.find(name).filter(|name| !name.is_empty());
     let found = found.ok_or_else(|| format!("{name:?} is no registered principal"))?;
-    human_of_customer(state, found, state.occurred_ms(pos)).map_err(|why| format!("{name} {why}"))
+    human_of_customer_at(state, found, pos).map_err(|why| format!("{name} {why}"))
 }
 
 /// Whether a record is by a human of the customer.

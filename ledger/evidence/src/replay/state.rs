@@ -154,10 +154,11 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// The earlier of two ends of one thing.
+    /// Two ends of one thing: as early as either says, at the place of this, the first in the log.
     pub(super) fn or(self, other: Self) -> Self {
+        let Self { pos, .. } = self;
         if other.effective_ms < self.effective_ms {
-            other
+            Self { pos, ..other }
         } else {
             self
         }

@@ -1,6 +1,6 @@
 //! Four eyes: what the policy reserves for two people was proposed by one human and approved by another (I-82).
 
-use super::authority::{human_of_customer, same_person};
+use super::authority::{human_of_customer_at, same_person};
 use super::check::{Check, Tallies};
 use super::policies::rules_for;
 use super::state::{Meta, Plan, Pos, State, Sym};
@@ -103,7 +103,7 @@ fn granted_by_two(state: &State, pos: Pos, right: &v1::DecisionRightGranted) -> 
             "was approved by {approver}, who proposed it or is its grantee"
         ));
     }
-    human_of_customer(state, meta.actor, meta.occurred_ms)
+    human_of_customer_at(state, meta.actor, pos)
         .map_err(|why| format!("was approved by {approver}, who {why}"))?;
     let active = state
         .governed

@@ -1,6 +1,6 @@
 //! Legal holds, forged.
 
-use counterfoil_verify::report;
+use counterfoil_verify::{Verdict, report};
 
 use crate::prelude::*;
 
@@ -125,7 +125,7 @@ pub(crate) const FORGERIES: &[(&str, &str, Forgery)] = &[
 ];
 
 /// What is held while the customer leaves.
-const OF_WHO_LEAVES: &str = "case-8";
+pub(crate) const OF_WHO_LEAVES: &str = "case-8";
 
 /// Where the customer left, and called somebody to release what was held.
 const OF_AN_EXIT: &[(&str, &str, Forgery)] = &[
@@ -185,6 +185,45 @@ const OF_AN_EXIT: &[(&str, &str, Forgery)] = &[
         }),
     ),
 ];
+
+/// Lets DAVE place one hold more instead of closing the tenant, and ends him on another replica, before or behind it in the log.
+fn placed_by_who_ends(scene: &Scene<'_>, ends_before: bool, ahead_ms: i64) -> Edit {
+    match &*scene.payload {
+        Payload::LegalHoldReleased(p) if p.hold == OF_WHO_LEAVES => {
+            let placed = v1::LegalHoldPlaced {
+                hold: "case-9".to_owned(),
+                basis: "FRCP-37E".to_owned(),
+                reason_code: "litigation".to_owned(),
+                ..v1::LegalHoldPlaced::default()
+            };
+            let placed = (scene.record.clone(), Payload::LegalHoldPlaced(placed));
+            let end = ended(scene.record, DAVE, ahead_ms);
+            Edit::Follow(match ends_before {
+                true => vec![end, placed],
+                false => vec![placed, end],
+            })
+        }
+        Payload::TenantLifecycleChanged(p) if p.to() == v1::TenantState::Closed => Edit::Drop,
+        _ => Edit::Keep,
+    }
+}
+
+#[test]
+fn i70_the_log_tells_who_had_ended_whatever_the_clocks_of_two_replicas_say() {
+    let golden = Golden::of(crate::support::cycle::build_until_it_left(60));
+    let (root, files) = golden.copy("behind");
+    let rewrite = |files, ends_before, ahead_ms| {
+        Forger::new(files, &golden.keys)
+            .rewrite(|scene| Ok(placed_by_who_ends(scene, ends_before, ahead_ms)))
+            .unwrap();
+    };
+    rewrite(&files, false, -1_000);
+    let found = golden.verify(&root);
+    assert_eq!(found.verdict, Verdict::Ok, "{}", report::text(&found));
+    let (root, files) = golden.copy("ahead");
+    rewrite(&files, true, 1_000);
+    fails(&golden, &root, "I-70", "a hold of somebody who had ended");
+}
 
 #[test]
 fn forged_holds_are_seen() {

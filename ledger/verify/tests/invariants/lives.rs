@@ -1,5 +1,8 @@
 //! The tenant's life, forged.
 
+use counterfoil_verify::{Verdict, report};
+
+use crate::holds::OF_WHO_LEAVES;
 use crate::prelude::*;
 
 /// Puts a tenant through another change after it became active.
@@ -261,6 +264,45 @@ const OF_AN_EXIT: &[(&str, &str, Forgery)] = &[
             "principals/nobody".to_owned()),
     ),
 ];
+
+/// Lets DAVE answer for a unit and CAROL after him, and ends him on another replica, before or behind her in the log.
+fn answered_by_who_ends(scene: &Scene<'_>, ends_before: bool, ahead_ms: i64) -> Edit {
+    match &*scene.payload {
+        Payload::LegalHoldReleased(last) if last.hold == OF_WHO_LEAVES => {}
+        _ => return Edit::Keep,
+    }
+    let tenure = |owner: &str, after_ms: i64| {
+        let tenure = v1::BusinessUnitOwnerSet {
+            business_unit: "business-units/some".to_owned(),
+            owner: owner.to_owned(),
+            deputy: BOB.to_owned(),
+            effective_from_ms: scene.record.occurred_at_ms + after_ms,
+        };
+        (scene.record.clone(), Payload::BusinessUnitOwnerSet(tenure))
+    };
+    let mut more = vec![tenure(DAVE, 0), tenure(CAROL, 1)];
+    let at = if ends_before { 1 } else { 2 };
+    more.insert(at, ended(scene.record, DAVE, ahead_ms));
+    Edit::Follow(more)
+}
+
+#[test]
+fn i12_the_log_tells_who_answered_to_the_end_whatever_the_clocks_of_two_replicas_say() {
+    let golden = Golden::of(crate::support::cycle::build_until_it_left(60));
+    for (ends_before, ahead_ms) in [(false, -1_000), (true, 1_000)] {
+        let (root, files) = golden.copy(if ends_before { "ahead" } else { "behind" });
+        Forger::new(&files, &golden.keys)
+            .rewrite(|scene| Ok(answered_by_who_ends(scene, ends_before, ahead_ms)))
+            .unwrap();
+        match ends_before {
+            true => fails(&golden, &root, "I-12", "an owner who had ended"),
+            false => {
+                let found = golden.verify(&root);
+                assert_eq!(found.verdict, Verdict::Ok, "{}", report::text(&found));
+            }
+        }
+    }
+}
 
 #[test]
 fn i17_a_tenant_is_closed_once_its_customer_took_the_evidence() {

@@ -22,3 +22,17 @@ pub(crate) fn accountability(record: &mut v1::Record) -> &mut v1::Accountability
 pub(crate) fn followed_by(scene: &Scene<'_>, payload: Payload) -> Edit {
     Edit::Follow(vec![(scene.record.clone(), payload)])
 }
+
+/// The end of a principal, told by CAROL on a replica whose clock is so far ahead of the one that wrote this record.
+pub(crate) fn ended(record: &v1::Record, principal: &str, ahead_ms: i64) -> (v1::Record, Payload) {
+    let record = v1::Record {
+        actor: CAROL.to_owned(),
+        occurred_at_ms: record.occurred_at_ms + ahead_ms,
+        ..record.clone()
+    };
+    let ended = v1::PrincipalEnded {
+        principal: principal.to_owned(),
+        effective_ms: record.occurred_at_ms,
+    };
+    (record, Payload::PrincipalEnded(ended))
+}
