@@ -282,6 +282,16 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_lists_every_noun() {
+        let readme = include_str!("../../../../README.md");
+        let listed = readme.split_once("Every command is `counterfoil <noun> <verb>`: ");
+        let (listed, _) = listed.unwrap().1.split_once('.').unwrap();
+        let listed: Vec<&str> = listed.split(',').map(str::trim).collect();
+        let nouns: Vec<&str> = NOUNS.iter().map(|(noun, _)| *noun).collect();
+        assert_eq!(listed, nouns);
+    }
+
+    #[test]
     fn a_tenant_is_given_by_position_or_by_flag() {
         for arguments in [
             &["source", "create", "acme", "crm"][..],
