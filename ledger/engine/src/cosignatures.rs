@@ -66,7 +66,10 @@ impl Log {
     pub(crate) async fn bad_cosignatures(&self) -> Result<Vec<String>, EngineError> {
         let store = &self.shared().store;
         let mut found = Vec::new();
-        let sizes = store.cosigned_sizes(self.info()).await?;
+        let (sizes, others) = store.cosigned_sizes(self.info()).await?;
+        if others > 0 {
+            found.push(format!("cosignatures have {others} sizes that are none"));
+        }
         // Afterwards: the log may grow.
         let head = self.head().await?;
         for size in sizes {
@@ -89,7 +92,7 @@ impl Log {
             let (rows, nameless) = store.cosignatures(self.info(), size).await?;
             if nameless > 0 {
                 found.push(format!(
-                    "{nameless} cosignatures of {size} entries name no witness"
+                    "{nameless} cosignatures of {size} entries name no witness, or cannot be read"
                 ));
             }
             for row in rows {
@@ -141,7 +144,8 @@ impl Log {
 
     /// The sizes whose checkpoints have cosignatures that are kept, the largest first.
     pub(crate) async fn cosigned_sizes(&self) -> Result<Vec<u64>, EngineError> {
-        self.shared().store.cosigned_sizes(self.info()).await
+        let (sizes, _) = self.shared().store.cosigned_sizes(self.info()).await?;
+        Ok(sizes)
     }
 
     /// A checkpoint of a size with the cosignatures that are kept; `None`: it has them all.

@@ -38,7 +38,7 @@ impl Store {
         transaction.commit().await.map_err(failed)
     }
 
-    /// The cosignatures of a size, in order of their witnesses' keys; and how many rows of that size name no witness.
+    /// The cosignatures of a size, in order of their witnesses' keys; and how many rows of that size are nobody's.
     pub(crate) async fn cosignatures(
         &self,
         log: &LogInfo,
@@ -53,25 +53,27 @@ impl Store {
         .fetch_all(&mut *self.reading(log.id).await?)
         .await
         .map_err(|error| EngineError::storage("read cosignatures", &error))?;
-        let read = rows.iter().map(cosignature);
-        let read = read.collect::<Result<Vec<_>, EngineError>>()?;
-        let found: Vec<Cosignature> = read.into_iter().flatten().collect();
+        let found: Vec<Cosignature> = rows.iter().filter_map(cosignature).collect();
         let nameless = rows.len() - found.len();
         Ok((found, nameless))
     }
 
-    /// The sizes that have cosignatures, the largest first.
-    pub(crate) async fn cosigned_sizes(&self, log: &LogInfo) -> Result<Vec<u64>, EngineError> {
-        sqlx::query(
+    /// The sizes that have cosignatures, the largest first; and how many there are that are no sizes.
+    pub(crate) async fn cosigned_sizes(
+        &self,
+        log: &LogInfo,
+    ) -> Result<(Vec<u64>, usize), EngineError> {
+        let rows = sqlx::query(
             "SELECT DISTINCT size FROM log_cosignatures WHERE log_id = $1 ORDER BY size DESC",
         )
         .bind(log.id.0)
         .fetch_all(&mut *self.reading(log.id).await?)
         .await
-        .map_err(|error| EngineError::storage("read cosigned sizes", &error))?
-        .iter()
-        .map(|row| number(row, "size"))
-        .collect()
+        .map_err(|error| EngineError::storage("read cosigned sizes", &error))?;
+        let sizes = rows.iter().filter_map(|row| number(row, "size").ok());
+        let sizes: Vec<u64> = sizes.collect();
+        let others = rows.len() - sizes.len();
+        Ok((sizes, others))
     }
 
     /// At most so many cosignatures of a witness below a size, the largest first.
@@ -82,7 +84,7 @@ impl Store {
         below: u64,
         limit: u32,
     ) -> Result<Vec<Cosignature>, EngineError> {
-        sqlx::query(
+        let rows = sqlx::query(
             "SELECT size, witness, cosigned_at_s, line FROM log_cosignatures \
              WHERE log_id = $1 AND witness = $2 AND size < $3 ORDER BY size DESC LIMIT $4",
         )
@@ -92,10 +94,8 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(&mut *self.reading(log.id).await?)
         .await
-        .map_err(|error| EngineError::storage("read cosignatures of a witness", &error))?
-        .iter()
-        .filter_map(|row| cosignature(row).transpose())
-        .collect()
+        .map_err(|error| EngineError::storage("read cosignatures of a witness", &error))?;
+        Ok(rows.iter().filter_map(cosignature).collect())
     }
 
     /// Takes away what is below a size, but for that of one size and for each witness's first of a day.
@@ -136,16 +136,13 @@ impl Store {
     }
 }
 
-/// `None`: the row names no witness, so that nobody's word is in it.
-fn cosignature(row: &AnyRow) -> Result<Option<Cosignature>, EngineError> {
-    let witness: String = get(row, "witness")?;
-    let Ok(witness) = VerifierKey::parse(&witness) else {
-        return Ok(None);
-    };
-    Ok(Some(Cosignature {
-        size: number(row, "size")?,
-        witness,
-        cosigned_at_s: number(row, "cosigned_at_s")?,
-        line: get(row, "line")?,
-    }))
+/// `None`: the row names no witness or cannot be read, so that nobody's word is in it.
+fn cosignature(row: &AnyRow) -> Option<Cosignature> {
+    let witness: String = get(row, "witness").ok()?;
+    Some(Cosignature {
+        size: number(row, "size").ok()?,
+        witness: VerifierKey::parse(&witness).ok()?,
+        cosigned_at_s: number(row, "cosigned_at_s").ok()?,
+        line: get(row, "line").ok()?,
+    })
 }
