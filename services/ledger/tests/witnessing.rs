@@ -269,6 +269,26 @@ both_engines! {
         assert!(later_one.head.unwrap().size > later.index && !policy.is_met_by(&later_one.cosigners));
     }
 
+    async fn a_witness_that_does_not_answer_holds_up_nobody_but_itself(db: TestDatabase) {
+        let mut scene = Scene::new(&db, false).await;
+        let policy = scene.folder.path().join("any");
+        let lines = [scene.witnesses[0].line("A"), scene.witnesses[1].line("B")].concat();
+        std::fs::write(&policy, format!("{lines}group one any A B\nquorum one\n")).unwrap();
+        let answers = scene.witnesses[0].witness.key().clone();
+        scene.witnesses[1].is_silent.store(true, Ordering::SeqCst);
+        let policy = Some(policy);
+        scene.ledger = scene.ledger.restart_with(|settings| settings.witness_policy_file = policy).await;
+        scene.client = scene.ledger.client("services/inventory");
+        // All of it is over before the silent one is given up for the first time.
+        for _ in 0..3 {
+            let logged = scene.grow(1).await.remove(0);
+            let found = scene.receipt(logged.index, EvidenceState::Witnessed, 9).await;
+            assert_eq!(found.state(), EvidenceState::Witnessed);
+            let (size, cosigners) = proved(&found, &scene.vkey, &scene.policy());
+            assert!(size > logged.index && cosigners == [answers.clone()]);
+        }
+    }
+
     async fn what_was_cosigned_is_known_at_the_start_while_no_witness_answers(db: TestDatabase) {
         let mut scene = Scene::new(&db, true).await;
         let policy = scene.policy();

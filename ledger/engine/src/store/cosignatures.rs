@@ -6,35 +6,37 @@ use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use super::{Dialect, Store, get, number, to_db};
 use crate::cosignatures::Cosignature;
-use crate::{EngineError, LogInfo};
+use crate::{EngineError, LogId, LogInfo};
 
 impl Store {
-    /// Keeps a cosignature. Of one size the first of a witness stays, for it is the earliest proof of it; but not `garbled`, what the database
-    /// has in its place, if that is still there.
-    pub(crate) async fn keep_cosignature(
+    /// Keeps cosignatures. Of one size the first of a witness stays, for it is the earliest proof of it; but not what is garbled, beside each:
+    /// what the database has in its place, if that is still there.
+    pub(crate) async fn keep_cosignatures(
         &self,
-        log: &LogInfo,
-        kept: &Cosignature,
-        garbled: Option<&Cosignature>,
+        rows: &[(&LogInfo, &Cosignature, Option<Cosignature>)],
     ) -> Result<(), EngineError> {
-        let failed = |error: sqlx::Error| EngineError::storage("keep a cosignature", &error);
-        let mut transaction = self.begin_beside(log).await.map_err(failed)?;
-        sqlx::query(
-            "INSERT INTO log_cosignatures (log_id, size, witness, cosigned_at_s, line) \
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (log_id, size, witness) \
-             DO UPDATE SET cosigned_at_s = excluded.cosigned_at_s, line = excluded.line WHERE log_cosignatures.line = $6 \
-             AND log_cosignatures.cosigned_at_s = $7",
-        )
-        .bind(log.id.0)
-        .bind(to_db(kept.size)?)
-        .bind(kept.witness.to_string())
-        .bind(to_db(kept.cosigned_at_s)?)
-        .bind(kept.line.as_str())
-        .bind(garbled.map_or("", |garbled| &garbled.line))
-        .bind(garbled.map_or(Ok(-1), |garbled| to_db(garbled.cosigned_at_s))?)
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
+        let failed = |error: sqlx::Error| EngineError::storage("keep cosignatures", &error);
+        let logs: Vec<LogId> = rows.iter().map(|(log, ..)| log.id).collect();
+        let mut transaction = self.begin_beside(&logs).await.map_err(failed)?;
+        for (log, kept, garbled) in rows {
+            let garbled = garbled.as_ref();
+            sqlx::query(
+                "INSERT INTO log_cosignatures (log_id, size, witness, cosigned_at_s, line) \
+                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT (log_id, size, witness) \
+                 DO UPDATE SET cosigned_at_s = excluded.cosigned_at_s, line = excluded.line WHERE log_cosignatures.line = $6 \
+                 AND log_cosignatures.cosigned_at_s = $7",
+            )
+            .bind(log.id.0)
+            .bind(to_db(kept.size)?)
+            .bind(kept.witness.to_string())
+            .bind(to_db(kept.cosigned_at_s)?)
+            .bind(kept.line.as_str())
+            .bind(garbled.map_or("", |garbled| &garbled.line))
+            .bind(garbled.map_or(Ok(-1), |garbled| to_db(garbled.cosigned_at_s))?)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        }
         transaction.commit().await.map_err(failed)
     }
 
@@ -106,7 +108,7 @@ impl Store {
         but: u64,
     ) -> Result<(), EngineError> {
         let failed = |error: sqlx::Error| EngineError::storage("thin cosignatures", &error);
-        let mut transaction = self.begin_beside(log).await.map_err(failed)?;
+        let mut transaction = self.begin_beside(&[log.id]).await.map_err(failed)?;
         sqlx::query(
             "DELETE FROM log_cosignatures WHERE log_id = $1 AND size < $2 AND size <> $3 AND EXISTS ( \
                SELECT 1 FROM log_cosignatures AS earlier \
@@ -125,11 +127,12 @@ impl Store {
     }
 
     /// Begins to write beside what is appended: unlike a batch it does not hold the log's head.
-    async fn begin_beside(&self, log: &LogInfo) -> Result<Transaction<'static, Any>, sqlx::Error> {
+    async fn begin_beside(&self, logs: &[LogId]) -> Result<Transaction<'static, Any>, sqlx::Error> {
         match self.dialect {
             Dialect::Sqlite => self.write.begin().await,
             Dialect::Postgres => {
-                let begin = format!("BEGIN; SET LOCAL counterfoil.logs = '{}'", log.id);
+                let logs: Vec<String> = logs.iter().map(LogId::to_string).collect();
+                let begin = format!("BEGIN; SET LOCAL counterfoil.logs = '{}'", logs.join(","));
                 self.write.begin_with(AssertSqlSafe(begin)).await
             }
         }

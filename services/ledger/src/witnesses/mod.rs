@@ -7,6 +7,7 @@
 
 mod http;
 mod job;
+mod known;
 mod tally;
 
 use std::collections::BTreeMap;
