@@ -7,7 +7,9 @@
 use counterfoil_tlog::note::{Note, NoteError, SignatureLine};
 use counterfoil_tlog::{Policy, VerifierKey, checkpoint};
 
-use crate::{EngineError, Log};
+use crate::engine::Shared;
+use crate::faults::{self, FaultPoint};
+use crate::{Engine, EngineError, Log};
 
 /// A witness's cosignature of the checkpoint of one size.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,39 @@ pub struct Cosignature {
     pub cosigned_at_s: u64,
     /// The signature line, without its line feed.
     pub line: String,
+}
+
+impl Engine {
+    /// Makes cosignatures of any logs durable, all of them in one commit.
+    ///
+    /// # Errors
+    /// When the database fails: none of them is kept then.
+    pub async fn keep_cosignatures(
+        &self,
+        cosignatures: &[(&Log, &Cosignature)],
+    ) -> Result<(), EngineError> {
+        keep(self.shared(), cosignatures).await
+    }
+}
+
+/// See [`Engine::keep_cosignatures`].
+pub(crate) async fn keep(
+    shared: &Shared,
+    cosignatures: &[(&Log, &Cosignature)],
+) -> Result<(), EngineError> {
+    if cosignatures.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Vec::with_capacity(cosignatures.len());
+    for (log, cosignature) in cosignatures {
+        let garbled = log.garbled(&cosignature.witness, cosignature.size).await?;
+        rows.push((log.info(), *cosignature, garbled));
+    }
+    // In one order, so that replicas that keep the same do not wait for each other in a circle.
+    rows.sort_by_key(|(log, ..)| log.id);
+    let keep = shared.store.keep_cosignatures(&rows);
+    let point = FaultPoint::KeepCosignature;
+    faults::step(shared.faults.as_ref(), point, keep).await
 }
 
 impl Log {
@@ -66,7 +101,10 @@ impl Log {
     pub(crate) async fn bad_cosignatures(&self) -> Result<Vec<String>, EngineError> {
         let store = &self.shared().store;
         let mut found = Vec::new();
-        let sizes = store.cosigned_sizes(self.info()).await?;
+        let (sizes, others) = store.cosigned_sizes(self.info()).await?;
+        if others > 0 {
+            found.push(format!("cosignatures have {others} sizes that are none"));
+        }
         // Afterwards: the log may grow.
         let head = self.head().await?;
         for size in sizes {
@@ -89,7 +127,7 @@ impl Log {
             let (rows, nameless) = store.cosignatures(self.info(), size).await?;
             if nameless > 0 {
                 found.push(format!(
-                    "{nameless} cosignatures of {size} entries name no witness"
+                    "{nameless} cosignatures of {size} entries name no witness, or cannot be read"
                 ));
             }
             for row in rows {
@@ -141,7 +179,8 @@ impl Log {
 
     /// The sizes whose checkpoints have cosignatures that are kept, the largest first.
     pub(crate) async fn cosigned_sizes(&self) -> Result<Vec<u64>, EngineError> {
-        self.shared().store.cosigned_sizes(self.info()).await
+        let (sizes, _) = self.shared().store.cosigned_sizes(self.info()).await?;
+        Ok(sizes)
     }
 
     /// A checkpoint of a size with the cosignatures that are kept; `None`: it has them all.

@@ -75,11 +75,39 @@ pub enum EngineError {
     Closed,
 }
 
+/// Step of what the database has answered, and nobody has written so: SQLite lets any column have any type.
+const DECODE: &str = "decode";
+
 impl EngineError {
     pub(crate) fn storage(step: &'static str, error: &sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+                Self::garbled(format!("{step}: {error}"))
+            }
+            _ => Self::Storage {
+                step,
+                message: error.to_string(),
+            },
+        }
+    }
+
+    /// What the database has answered cannot be read.
+    pub(crate) fn garbled(message: String) -> Self {
         Self::Storage {
-            step,
-            message: error.to_string(),
+            step: DECODE,
+            message,
+        }
+    }
+
+    /// The same where all that was read is a log's: what cannot be read is damage of it, and comes again whenever it is read. A database that is
+    /// out of reach says nothing of the log.
+    pub(crate) fn in_log(self, origin: &str) -> Self {
+        match self {
+            Self::Storage {
+                step: DECODE,
+                message,
+            } => Self::damaged(origin, format!("what is stored cannot be read: {message}")),
+            other => other,
         }
     }
 

@@ -99,8 +99,16 @@ pub(crate) async fn check(
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<FsckReport, EngineError> {
     let info = log.info();
-    let (head, frontier) = shared.store.head(info).await?;
     let mut replay = Replay::new(info);
+    let head = shared.store.head(info).await;
+    let Some((head, frontier)) = replay.readable(head)? else {
+        // What the log should be nobody says.
+        return Ok(FsckReport {
+            size: 0,
+            root: replay.frontier.root(),
+            problems: replay.problems,
+        });
+    };
     if let Some(copy) = copy {
         match CopyCheck::open(copy, info).await? {
             Ok(copy) => replay.copy = Some(copy),
@@ -124,11 +132,13 @@ pub(crate) async fn check(
     if replay.recorded_at_ms != head.recorded_at_ms {
         replay.report(None, "the head has another time than the last entry");
     }
-    if shared.store.evicted_otherwise(info.id).await? > 0 {
+    let evicted = shared.store.evicted_otherwise(info.id).await;
+    if replay.readable(evicted)?.is_some_and(|others| others > 0) {
         replay.report(None, "other entries have left the database than it says");
     }
     replay.close_anchored(shared).await?;
-    for found in log.bad_cosignatures().await? {
+    let cosignatures = log.bad_cosignatures().await;
+    for found in replay.readable(cosignatures)?.unwrap_or_default() {
         replay.report(None, found);
     }
     replay.check_growing_tiles(shared).await?;
@@ -226,14 +236,10 @@ impl<'a> Replay<'a> {
         self.compare_anchored(shared).await?;
         let mut next = 0;
         while next < size {
-            let page = match log.entries(next, size, PAGE).await {
-                Ok(page) => page,
-                Err(EngineError::Damaged { reason, .. }) => {
-                    // Nothing that follows can be placed in the tree.
-                    self.report(None, reason);
-                    break;
-                }
-                Err(error) => return Err(error),
+            let page = log.entries(next, size, PAGE).await;
+            let Some(page) = self.readable(page)? else {
+                // Nothing that follows can be placed in the tree.
+                break;
             };
             if page.is_empty() {
                 self.report(Some(next), "entries are missing from here on");
@@ -273,7 +279,8 @@ impl<'a> Replay<'a> {
                 let store = &shared.store;
                 let page = store
                     .anchored_heads_of(self.info, after, ANCHORED_PAGE)
-                    .await?;
+                    .await;
+                let page = self.readable(page)?.unwrap_or_default();
                 self.anchored_until = page.last().map(|(epoch, _)| *epoch);
                 self.anchored.extend(page);
             }
@@ -319,6 +326,18 @@ impl<'a> Replay<'a> {
             self.report(None, problem);
         }
         Ok(())
+    }
+
+    /// What was read, or `None` where that is no log's: then it is reported, and the other findings are not lost by it.
+    fn readable<T>(&mut self, read: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
+        match read.map_err(|error| error.in_log(&self.info.origin)) {
+            Ok(read) => Ok(Some(read)),
+            Err(EngineError::Damaged { reason, .. }) => {
+                self.report(None, reason);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn report(&mut self, index: Option<u64>, what: impl Into<String>) {
@@ -447,7 +466,8 @@ impl<'a> Replay<'a> {
         n: u64,
         hashes: &[Hash],
     ) -> Result<(), EngineError> {
-        let stored = shared.store.tile(self.info.id, level, n).await?;
+        let stored = shared.store.tile(self.info.id, level, n).await;
+        let stored = self.readable(stored)?.flatten();
         let expected = encode_hashes(hashes).unwrap_or_default();
         // Another batch may have widened a growing tile meanwhile.
         if !stored.is_some_and(|stored| stored.starts_with(&expected)) {
@@ -479,20 +499,23 @@ impl<'a> Replay<'a> {
 
     /// Streams, keys and labels are derived: they must be what the entries say, unless the log grew meanwhile.
     async fn check_indexes(&mut self, shared: &Shared) -> Result<(), EngineError> {
-        let streams = shared.store.streams(self.info.id).await?;
-        let keys = shared.store.key_book(self.info).await?;
-        let labels = self.stored_labels(shared).await?;
+        let streams = shared.store.streams(self.info.id).await;
+        let streams = self.readable(streams)?;
+        let keys = shared.store.key_book(self.info).await;
+        let keys = self.readable(keys)?;
+        let labels = self.stored_labels(shared).await;
+        let labels = self.readable(labels)?;
         let (head, _) = shared.store.head(self.info).await?;
         if head.size != self.frontier.size() {
             return Ok(());
         }
-        if streams != self.streams {
+        if streams.is_some_and(|stored| stored != self.streams) {
             self.report(None, "the stored stream heads are not those of the entries");
         }
-        if labels != self.labels {
+        if labels.is_some_and(|stored| stored != self.labels) {
             self.report(None, "the stored labels are not those of the entries");
         }
-        if keys != self.keys {
+        if keys.is_some_and(|stored| stored != self.keys) {
             self.report(None, "the stored keys are not those of the entries");
         }
         Ok(())

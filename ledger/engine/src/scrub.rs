@@ -144,16 +144,21 @@ impl Log {
         bundles: u64,
         copy: Option<&Publication>,
     ) -> Result<ScrubStep, EngineError> {
-        let first = step(self, place, bundles, copy).await;
+        let origin = &self.info().origin;
+        let step = async || {
+            let done = step(self, place, bundles, copy).await;
+            done.map_err(|error| error.in_log(origin))
+        };
+        let first = step().await;
         let Err(EngineError::Damaged { reason, .. }) = first else {
             return first;
         };
         tracing::warn!(
-            origin = self.info().origin,
+            origin,
             reason,
             "scrubbing found what does not fit, and looks again"
         );
-        let second = step(self, place, bundles, copy).await;
+        let second = step().await;
         if let Err(error @ EngineError::Damaged { .. }) = &second {
             self.stop(error).await?;
         }

@@ -16,8 +16,7 @@ use counterfoil_tlog::note::{Note, VerifiedSignature};
 use counterfoil_tlog::{VerifierKey, checkpoint};
 
 use crate::anchor::{self, Anchor, AnchorError};
-use crate::cosignatures::Cosignature;
-use crate::faults::{self, FaultPoint};
+use crate::cosignatures::{self, Cosignature};
 use crate::model::Head;
 use crate::prove;
 use crate::{EngineError, Log, LogInfo};
@@ -74,7 +73,7 @@ pub enum WitnessError {
     /// There was no answer, or one that says to come again.
     #[error("it is out of reach: {0}")]
     Unreachable(String),
-    /// It does not know the log, or not its key, or does not understand.
+    /// It does not know the log, or not its key, or does not understand, or cannot be followed.
     #[error("it refuses: {0}")]
     Refused(String),
     /// What it answered is no good cosignature of its key.
@@ -151,35 +150,47 @@ enum Said {
 }
 
 impl Log {
-    /// Has a witness cosign the checkpoint of a size that the log has had, or of a larger one that the witness has seen already; the
-    /// cosignature is durable when this answers.
+    /// [`Self::ask_to_cosign`]; the cosignature is durable when this answers.
     ///
     /// # Errors
     /// See [`WitnessError`].
     pub async fn cosign(&self, witness: &Witness, size: u64) -> Result<Cosignature, WitnessError> {
+        let cosignature = self.ask_to_cosign(witness, size).await?;
+        cosignatures::keep(self.shared(), &[(self, &cosignature)]).await?;
+        Ok(cosignature)
+    }
+
+    /// Has a witness cosign the checkpoint of a size that the log has had, or of a larger one that the witness has seen already. Nothing is
+    /// kept: see [`crate::Engine::keep_cosignatures`].
+    ///
+    /// # Errors
+    /// See [`WitnessError`].
+    pub async fn ask_to_cosign(
+        &self,
+        witness: &Witness,
+        size: u64,
+    ) -> Result<Cosignature, WitnessError> {
         if let Some(why) = self.stopped().await? {
             let why = format!("it was stopped: {why}");
             return Err(EngineError::damaged(&self.info().origin, why).into());
         }
         let mut old = self.cosigned_size(witness.key()).await?;
         let mut size = size.max(old);
+        let mut told = None;
         for _ in 0..ATTEMPTS {
             let head = self.head_at(size).await?;
             let claim = match self.offer(witness, old, &head).await? {
-                Said::Cosigned(cosignature) => {
-                    // If we crash here: the witness has persisted this size and we have no cosignature. The next attempt is
-                    // answered with its size, and the same checkpoint gets a fresh cosignature.
-                    let shared = self.shared();
-                    let garbled = self.garbled(witness.key(), cosignature.size).await?;
-                    let store = &shared.store;
-                    let keep = store.keep_cosignature(self.info(), &cosignature, garbled.as_ref());
-                    let point = FaultPoint::KeepCosignature;
-                    faults::step(shared.faults.as_ref(), point, keep).await?;
-                    return Ok(*cosignature);
-                }
-                // Another replica of this service may have been faster.
-                Said::IsAt(at) if at != old && at <= self.head().await?.size => {
+                // If we crash here: the witness has persisted this size and we have no cosignature. The next attempt is
+                // answered with its size, and the same checkpoint gets a fresh cosignature.
+                Said::Cosigned(cosignature) => return Ok(*cosignature),
+                // Another replica of this service may have been faster. What a witness has seen only grows.
+                Said::IsAt(at)
+                    if at != old
+                        && told.is_none_or(|before| at > before)
+                        && at <= self.head().await?.size =>
+                {
                     old = at;
+                    told = Some(at);
                     size = size.max(at);
                     continue;
                 }
@@ -189,8 +200,8 @@ impl Log {
             self.check_witness(witness).await?;
             return Err(WitnessError::Contradicts(claim));
         }
-        let why = "other processes keep asking it for the same log";
-        Err(WitnessError::Unreachable(why.to_owned()))
+        let why = "it is at another size each time, or other processes keep asking it for the log";
+        Err(WitnessError::Refused(why.to_owned()))
     }
 
     /// Compares the log with what a witness shows of it. Behind that, or beside it: the log is stopped. A witness that shows nothing, or

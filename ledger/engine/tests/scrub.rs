@@ -197,6 +197,89 @@ async fn a_head_with_another_root_is_found() {
     .await;
 }
 
+const UNREAD: &str = "what is stored cannot be read";
+
+/// SQLite lets any column have any type; whoever cannot read a row has found something, and will not find anything else by trying again.
+#[tokio::test]
+async fn a_column_of_another_type_is_found() {
+    for change in [
+        "UPDATE log_labels SET positions = 7 WHERE label = CAST('stream/ledger' AS BLOB)",
+        "UPDATE log_labels SET positions = 7 WHERE label = x'' AND n = 1",
+        "UPDATE log_labels SET n = 'x' WHERE label = CAST('stream/ledger' AS BLOB)",
+        "UPDATE log_labels SET n = -1 WHERE label = CAST('type/' || (SELECT record_type FROM log_entries WHERE idx = 9) AS BLOB) AND n = 0",
+        "UPDATE log_entries SET entry = 7 WHERE idx = 48",
+        "UPDATE log_entries SET record_type = x'00' WHERE idx = 300",
+        "UPDATE log_entries SET stream = CAST(x'ff' AS TEXT) WHERE idx = 300",
+        "UPDATE log_entries SET leaf_hash = x'07' WHERE idx = 599",
+        "UPDATE log_tiles SET hashes = 7 WHERE level = 0 AND n = 1",
+        "UPDATE log_tiles SET hashes = 'x' WHERE level = 1 AND n = 0",
+        "UPDATE log_heads SET size = 'x'",
+        "UPDATE log_heads SET root = 7",
+        "UPDATE log_heads SET checkpoint = x'00'",
+    ] {
+        let database = sqlite();
+        let fixture = filled(&database).await;
+        database
+            .tamper("DROP TRIGGER log_entries_keep_update; DROP TRIGGER log_entries_keep_delete")
+            .await;
+        database.tamper(change).await;
+        let found = fixture.log.fsck().await.unwrap().problems;
+        let told = found.iter().any(|found| found.what.contains(UNREAD));
+        assert!(told, "{change}: {found:?}");
+        stops(&fixture.log, None, UNREAD).await;
+    }
+}
+
+/// What scrubbing does not look at, fsck does; and what it cannot read hides nothing else from it.
+#[tokio::test]
+async fn rows_that_cannot_be_read_are_listed_beside_everything_else() {
+    let database = sqlite();
+    let fixture = filled(&database).await;
+    for change in [
+        "UPDATE log_streams SET last_seq = 'x' WHERE stream = 'inventory'",
+        "UPDATE log_producer_keys SET public_key = 7 WHERE stream = 'inventory'",
+        "UPDATE log_labels SET positions = 7 WHERE label = x'' AND n = 1",
+        "UPDATE log_tiles SET hashes = 7 WHERE level = 0 AND n = 1",
+        "UPDATE log_tiles SET hashes = zeroblob(64) WHERE level = 1 AND n = 0",
+        "INSERT INTO log_anchored_heads SELECT log_id, 1, size, 7 FROM log_heads",
+        "INSERT INTO log_cosignatures SELECT log_id, size, x'07', 7, 7 FROM log_heads",
+        "INSERT INTO log_cosignatures SELECT log_id, 'x', 'x', 7, 7 FROM log_heads",
+    ] {
+        database.tamper(change).await;
+    }
+    let found = fixture.log.fsck().await.unwrap().problems;
+    let of = |words: &str| {
+        found
+            .iter()
+            .filter(|found| found.what.contains(words))
+            .count()
+    };
+    assert_eq!(of(UNREAD), 5, "{found:?}");
+    assert_eq!(of("is not that of the entries"), 2, "{found:?}");
+    assert_eq!(of("name no witness, or cannot be read"), 1, "{found:?}");
+    assert_eq!(of("sizes that are none"), 1, "{found:?}");
+    assert_eq!(found.len(), 9, "{found:?}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_out_of_reach_says_nothing_of_the_log() {
+    let database = sqlite();
+    let fixture = filled(&database).await;
+    fixture.engine.close().await;
+    let failed = fixture.log.scrub(None, 1, None).await;
+    assert!(
+        matches!(failed, Err(EngineError::Storage { .. })),
+        "{failed:?}"
+    );
+    let failed = fixture.log.fsck().await;
+    assert!(
+        matches!(failed, Err(EngineError::Storage { .. })),
+        "{failed:?}"
+    );
+    let log = database.open().await.log(support::TENANT).await.unwrap();
+    assert_eq!(log.stopped().await.unwrap(), None);
+}
+
 #[tokio::test]
 async fn files_of_the_copy_that_rot_are_found() {
     for (file, words) in [

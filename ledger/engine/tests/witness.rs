@@ -5,11 +5,12 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use counterfoil_engine::{
-    EngineError, Export, Publication, Witness, WitnessAnswer, WitnessCalls, WitnessError,
+    Cosignature, EngineError, Export, Publication, Witness, WitnessAnswer, WitnessCalls,
+    WitnessError,
 };
 use counterfoil_tlog::note::NoteSigner;
 use counterfoil_tlog::{Checkpoint, Policy, VerifierKey, checkpoint};
@@ -17,6 +18,7 @@ use object_store::local::LocalFileSystem;
 use support::witness::{FileWitness, answer};
 use support::{
     Database, Fixture, ORIGIN, REGISTRATIONS, TENANT, databases, fixture, ownership, receipts,
+    sqlite,
 };
 
 const NOW_S: u64 = 1_800_000_000;
@@ -393,6 +395,95 @@ async fn a_witness_that_lies_stops_nothing() {
         log.cosign(&liar, size).await.unwrap_err();
         assert_eq!(log.stopped().await.unwrap(), None);
         scene.grow(1).await;
+    }
+}
+
+/// A witness that is at another size whenever it is asked.
+#[derive(Debug)]
+struct Elsewhere {
+    sizes: &'static [u64],
+    asked: AtomicUsize,
+}
+
+#[async_trait]
+impl WitnessCalls for Elsewhere {
+    async fn add_checkpoint(&self, _: String) -> Result<WitnessAnswer, String> {
+        let asked = self.asked.fetch_add(1, Ordering::SeqCst);
+        let size = self.sizes[asked % self.sizes.len()];
+        Ok(answer(409, Some("text/x.tlog.size"), format!("{size}\n")))
+    }
+
+    async fn monitor(&self, _: String) -> Result<WitnessAnswer, String> {
+        Ok(answer(404, None, String::new()))
+    }
+}
+
+#[tokio::test]
+async fn a_witness_that_is_at_another_size_each_time_is_asked_a_few_times_only() {
+    let mut scene = Scene::new(fixture(&sqlite()).await);
+    let log = scene.fixture.log.clone();
+    let size = scene.grow(40).await;
+    for (sizes, requests) in [
+        // What it has seen only grows, or it does not say the truth.
+        (&[7, 7][..], 2),
+        (&[9, 8], 2),
+        (&[9, 0], 2),
+        (&[1, 2, 3, 4, 5, 6, 7, 8, 9], 4),
+    ] {
+        let elsewhere = Arc::new(Elsewhere {
+            sizes,
+            asked: AtomicUsize::new(0),
+        });
+        let key = scene.witnesses[0].key().clone();
+        let witness = Witness::new(key, Arc::clone(&elsewhere) as _);
+        let refused = log.cosign(&witness, size).await.unwrap_err();
+        let rests = matches!(
+            refused,
+            WitnessError::Contradicts(_) | WitnessError::Refused(_)
+        );
+        assert!(rests, "{refused}");
+        assert_eq!(
+            elsewhere.asked.load(Ordering::SeqCst),
+            requests,
+            "{sizes:?}"
+        );
+    }
+    assert_eq!(log.stopped().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_several_logs_were_given_is_kept_together_or_not_at_all() {
+    for database in databases() {
+        let mut scene = Scene::new(fixture(&database).await);
+        let engine = scene.fixture.engine.clone();
+        let log = scene.fixture.log.clone();
+        let registrar = scene.fixture.registrar.vkey.clone();
+        let other = engine
+            .create_log("other", "ledger.example/t/other", &registrar)
+            .await
+            .unwrap();
+        let [one, two] = scene.witnesses.clone();
+        let size = scene.grow(5).await;
+        let kept = [
+            log.ask_to_cosign(&one.near(), size).await.unwrap(),
+            log.ask_to_cosign(&two.near(), size).await.unwrap(),
+        ];
+        assert_eq!(
+            log.cosigned_size(one.key()).await.unwrap(),
+            0,
+            "nobody has kept it"
+        );
+        // The last row of them cannot be written.
+        let endless = Cosignature {
+            cosigned_at_s: u64::MAX,
+            ..kept[0].clone()
+        };
+        let all = [(&other, &endless), (&log, &kept[0]), (&log, &kept[1])];
+        engine.keep_cosignatures(&all).await.unwrap_err();
+        assert_eq!(log.cosignatures(size).await.unwrap(), []);
+        let all = [(&other, &kept[0]), (&log, &kept[0]), (&log, &kept[1])];
+        engine.keep_cosignatures(&all).await.unwrap();
+        assert_eq!(log.cosignatures(size).await.unwrap().len(), 2);
     }
 }
 

@@ -77,6 +77,31 @@ fn what_is_not_shown_is_skipped_and_never_ok() {
 }
 
 #[test]
+fn epochs_that_have_no_head_of_the_log_show_nothing_of_it() {
+    let mut case = Case {
+        folder: tempfile::tempdir().unwrap(),
+        log: support::cycle::build(20),
+        anchor: Anchor::new(),
+    };
+    // Before the log was bound an epoch cannot have it, which is no fault, and proves nothing either.
+    case.anchor.anchor(&[]);
+    case.anchor.bind(&case.log.log.vkey());
+    let found = case.verify(|_| {});
+    let w9 = check(&found, "W9");
+    assert_eq!(w9.status, Status::Skip, "{}", w9.detail);
+    assert!(
+        w9.detail.contains("no epoch shown has a head"),
+        "{}",
+        w9.detail
+    );
+    assert_eq!(check(&found, "W10").status, Status::Pass);
+    assert_eq!(found.verdict, Verdict::Incomplete);
+    // The next one has it.
+    let found = case.grown(&[]).verify(|_| {});
+    assert_eq!(check(&found, "W9").status, Status::Pass);
+}
+
+#[test]
 fn t39_a_log_that_was_restored_and_went_on_otherwise_is_caught() {
     // The head that was anchored before is longer than the log is now.
     let mut case = Case::new();

@@ -269,6 +269,57 @@ both_engines! {
         assert!(later_one.head.unwrap().size > later.index && !policy.is_met_by(&later_one.cosigners));
     }
 
+    async fn a_witness_that_does_not_answer_holds_up_nobody_but_itself(db: TestDatabase) {
+        let mut scene = Scene::new(&db, false).await;
+        let policy = scene.folder.path().join("any");
+        let lines = [scene.witnesses[0].line("A"), scene.witnesses[1].line("B")].concat();
+        std::fs::write(&policy, format!("{lines}group one any A B\nquorum one\n")).unwrap();
+        let answers = scene.witnesses[0].witness.key().clone();
+        scene.witnesses[1].is_silent.store(true, Ordering::SeqCst);
+        let policy = Some(policy);
+        scene.ledger = scene.ledger.restart_with(|settings| settings.witness_policy_file = policy).await;
+        scene.client = scene.ledger.client("services/inventory");
+        // All of it is over before the silent one is given up for the first time.
+        for _ in 0..3 {
+            let logged = scene.grow(1).await.remove(0);
+            let found = scene.receipt(logged.index, EvidenceState::Witnessed, 9).await;
+            assert_eq!(found.state(), EvidenceState::Witnessed);
+            let (size, cosigners) = proved(&found, &scene.vkey, &scene.policy());
+            assert!(size > logged.index && cosigners == [answers.clone()]);
+        }
+    }
+
+    async fn what_was_cosigned_is_known_at_the_start_while_no_witness_answers(db: TestDatabase) {
+        let mut scene = Scene::new(&db, true).await;
+        let policy = scene.policy();
+        let logged = scene.grow(3).await.pop().unwrap();
+        // The anchor log is there with the first epoch, and known to nobody.
+        scene.receipt(logged.index, EvidenceState::Published, 30).await;
+        scene.receipt(logged.index, EvidenceState::Anchored, 2).await;
+        let shown = scene.prove(vec![]).await;
+        let vkey = VerifierKey::parse(&shown.vkey).unwrap();
+        for one in &scene.witnesses {
+            one.witness.learn(&vkey);
+            one.witness.now_s.fetch_add(600, Ordering::SeqCst);
+        }
+        scene.ledger.clock.advance_ms(600_000);
+        let before = scene.receipt(logged.index, EvidenceState::Anchored, 30).await;
+        assert_eq!(before.state(), EvidenceState::Anchored);
+        let before = scene.receipt(logged.index, EvidenceState::Witnessed, 30).await;
+        for one in &scene.witnesses {
+            one.is_silent.store(true, Ordering::SeqCst);
+        }
+        scene.ledger = scene.ledger.restart().await;
+        scene.client = scene.ledger.client("services/inventory");
+        // Nothing is waited for: it was there before.
+        let found = scene.receipt(logged.index, EvidenceState::Witnessed, 0).await;
+        assert_eq!(found.state(), EvidenceState::Witnessed);
+        assert_eq!(proved(&found, &scene.vkey, &policy), proved(&before, &scene.vkey, &policy));
+        let shown = scene.prove(vec![]).await;
+        let last = scene.anchored(&shown, shown.epochs.len() - 1);
+        assert!(last.head.unwrap().size > logged.index && policy.is_met_by(&last.cosigners));
+    }
+
     async fn a_log_that_is_older_than_its_witnesses_is_stopped_at_the_start(db: TestDatabase) {
         let mut scene = Scene::new(&db, false).await;
         let logged = scene.grow(20).await.pop().unwrap();

@@ -6,39 +6,41 @@ use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use super::{Dialect, Store, get, number, to_db};
 use crate::cosignatures::Cosignature;
-use crate::{EngineError, LogInfo};
+use crate::{EngineError, LogId, LogInfo};
 
 impl Store {
-    /// Keeps a cosignature. Of one size the first of a witness stays, for it is the earliest proof of it; but not `garbled`, what the database
-    /// has in its place, if that is still there.
-    pub(crate) async fn keep_cosignature(
+    /// Keeps cosignatures. Of one size the first of a witness stays, for it is the earliest proof of it; but not what is garbled, beside each:
+    /// what the database has in its place, if that is still there.
+    pub(crate) async fn keep_cosignatures(
         &self,
-        log: &LogInfo,
-        kept: &Cosignature,
-        garbled: Option<&Cosignature>,
+        rows: &[(&LogInfo, &Cosignature, Option<Cosignature>)],
     ) -> Result<(), EngineError> {
-        let failed = |error: sqlx::Error| EngineError::storage("keep a cosignature", &error);
-        let mut transaction = self.begin_beside(log).await.map_err(failed)?;
-        sqlx::query(
-            "INSERT INTO log_cosignatures (log_id, size, witness, cosigned_at_s, line) \
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (log_id, size, witness) \
-             DO UPDATE SET cosigned_at_s = excluded.cosigned_at_s, line = excluded.line WHERE log_cosignatures.line = $6 \
-             AND log_cosignatures.cosigned_at_s = $7",
-        )
-        .bind(log.id.0)
-        .bind(to_db(kept.size)?)
-        .bind(kept.witness.to_string())
-        .bind(to_db(kept.cosigned_at_s)?)
-        .bind(kept.line.as_str())
-        .bind(garbled.map_or("", |garbled| &garbled.line))
-        .bind(garbled.map_or(Ok(-1), |garbled| to_db(garbled.cosigned_at_s))?)
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
+        let failed = |error: sqlx::Error| EngineError::storage("keep cosignatures", &error);
+        let logs: Vec<LogId> = rows.iter().map(|(log, ..)| log.id).collect();
+        let mut transaction = self.begin_beside(&logs).await.map_err(failed)?;
+        for (log, kept, garbled) in rows {
+            let garbled = garbled.as_ref();
+            sqlx::query(
+                "INSERT INTO log_cosignatures (log_id, size, witness, cosigned_at_s, line) \
+                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT (log_id, size, witness) \
+                 DO UPDATE SET cosigned_at_s = excluded.cosigned_at_s, line = excluded.line WHERE log_cosignatures.line = $6 \
+                 AND log_cosignatures.cosigned_at_s = $7",
+            )
+            .bind(log.id.0)
+            .bind(to_db(kept.size)?)
+            .bind(kept.witness.to_string())
+            .bind(to_db(kept.cosigned_at_s)?)
+            .bind(kept.line.as_str())
+            .bind(garbled.map_or("", |garbled| &garbled.line))
+            .bind(garbled.map_or(Ok(-1), |garbled| to_db(garbled.cosigned_at_s))?)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        }
         transaction.commit().await.map_err(failed)
     }
 
-    /// The cosignatures of a size, in order of their witnesses' keys; and how many rows of that size name no witness.
+    /// The cosignatures of a size, in order of their witnesses' keys; and how many rows of that size are nobody's.
     pub(crate) async fn cosignatures(
         &self,
         log: &LogInfo,
@@ -53,25 +55,27 @@ impl Store {
         .fetch_all(&mut *self.reading(log.id).await?)
         .await
         .map_err(|error| EngineError::storage("read cosignatures", &error))?;
-        let read = rows.iter().map(cosignature);
-        let read = read.collect::<Result<Vec<_>, EngineError>>()?;
-        let found: Vec<Cosignature> = read.into_iter().flatten().collect();
+        let found: Vec<Cosignature> = rows.iter().filter_map(cosignature).collect();
         let nameless = rows.len() - found.len();
         Ok((found, nameless))
     }
 
-    /// The sizes that have cosignatures, the largest first.
-    pub(crate) async fn cosigned_sizes(&self, log: &LogInfo) -> Result<Vec<u64>, EngineError> {
-        sqlx::query(
+    /// The sizes that have cosignatures, the largest first; and how many there are that are no sizes.
+    pub(crate) async fn cosigned_sizes(
+        &self,
+        log: &LogInfo,
+    ) -> Result<(Vec<u64>, usize), EngineError> {
+        let rows = sqlx::query(
             "SELECT DISTINCT size FROM log_cosignatures WHERE log_id = $1 ORDER BY size DESC",
         )
         .bind(log.id.0)
         .fetch_all(&mut *self.reading(log.id).await?)
         .await
-        .map_err(|error| EngineError::storage("read cosigned sizes", &error))?
-        .iter()
-        .map(|row| number(row, "size"))
-        .collect()
+        .map_err(|error| EngineError::storage("read cosigned sizes", &error))?;
+        let sizes = rows.iter().filter_map(|row| number(row, "size").ok());
+        let sizes: Vec<u64> = sizes.collect();
+        let others = rows.len() - sizes.len();
+        Ok((sizes, others))
     }
 
     /// At most so many cosignatures of a witness below a size, the largest first.
@@ -82,7 +86,7 @@ impl Store {
         below: u64,
         limit: u32,
     ) -> Result<Vec<Cosignature>, EngineError> {
-        sqlx::query(
+        let rows = sqlx::query(
             "SELECT size, witness, cosigned_at_s, line FROM log_cosignatures \
              WHERE log_id = $1 AND witness = $2 AND size < $3 ORDER BY size DESC LIMIT $4",
         )
@@ -92,10 +96,8 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(&mut *self.reading(log.id).await?)
         .await
-        .map_err(|error| EngineError::storage("read cosignatures of a witness", &error))?
-        .iter()
-        .filter_map(|row| cosignature(row).transpose())
-        .collect()
+        .map_err(|error| EngineError::storage("read cosignatures of a witness", &error))?;
+        Ok(rows.iter().filter_map(cosignature).collect())
     }
 
     /// Takes away what is below a size, but for that of one size and for each witness's first of a day.
@@ -106,7 +108,7 @@ impl Store {
         but: u64,
     ) -> Result<(), EngineError> {
         let failed = |error: sqlx::Error| EngineError::storage("thin cosignatures", &error);
-        let mut transaction = self.begin_beside(log).await.map_err(failed)?;
+        let mut transaction = self.begin_beside(&[log.id]).await.map_err(failed)?;
         sqlx::query(
             "DELETE FROM log_cosignatures WHERE log_id = $1 AND size < $2 AND size <> $3 AND EXISTS ( \
                SELECT 1 FROM log_cosignatures AS earlier \
@@ -125,27 +127,25 @@ impl Store {
     }
 
     /// Begins to write beside what is appended: unlike a batch it does not hold the log's head.
-    async fn begin_beside(&self, log: &LogInfo) -> Result<Transaction<'static, Any>, sqlx::Error> {
+    async fn begin_beside(&self, logs: &[LogId]) -> Result<Transaction<'static, Any>, sqlx::Error> {
         match self.dialect {
             Dialect::Sqlite => self.write.begin().await,
             Dialect::Postgres => {
-                let begin = format!("BEGIN; SET LOCAL counterfoil.logs = '{}'", log.id);
+                let logs: Vec<String> = logs.iter().map(LogId::to_string).collect();
+                let begin = format!("BEGIN; SET LOCAL counterfoil.logs = '{}'", logs.join(","));
                 self.write.begin_with(AssertSqlSafe(begin)).await
             }
         }
     }
 }
 
-/// `None`: the row names no witness, so that nobody's word is in it.
-fn cosignature(row: &AnyRow) -> Result<Option<Cosignature>, EngineError> {
-    let witness: String = get(row, "witness")?;
-    let Ok(witness) = VerifierKey::parse(&witness) else {
-        return Ok(None);
-    };
-    Ok(Some(Cosignature {
-        size: number(row, "size")?,
-        witness,
-        cosigned_at_s: number(row, "cosigned_at_s")?,
-        line: get(row, "line")?,
-    }))
+/// `None`: the row names no witness or cannot be read, so that nobody's word is in it.
+fn cosignature(row: &AnyRow) -> Option<Cosignature> {
+    let witness: String = get(row, "witness").ok()?;
+    Some(Cosignature {
+        size: number(row, "size").ok()?,
+        witness: VerifierKey::parse(&witness).ok()?,
+        cosigned_at_s: number(row, "cosigned_at_s").ok()?,
+        line: get(row, "line").ok()?,
+    })
 }

@@ -325,14 +325,11 @@ where
     T: sqlx::Decode<'r, sqlx::Any> + sqlx::Type<sqlx::Any>,
 {
     row.try_get(column)
-        .map_err(|error| EngineError::storage("decode", &error))
+        .map_err(|error| EngineError::garbled(error.to_string()))
 }
 
 fn unexpected(column: &'static str) -> EngineError {
-    EngineError::Storage {
-        step: "decode",
-        message: format!("column {column} has an unexpected value"),
-    }
+    EngineError::garbled(format!("column {column} has an unexpected value"))
 }
 
 #[cfg(test)]

@@ -1,31 +1,32 @@
 //! Shows the logs that grew to the witnesses, beside everything else.
 //!
 //! What is published is shown, and not more: what a witness remembers can then be brought back from the published copy. Where nothing
-//! is published the newest state is shown. All witnesses are shown the same checkpoint, because only cosignatures of one size add up.
+//! is published the newest state is shown. All witnesses are shown the same checkpoint, because only cosignatures of one size add up; and each
+//! has a row of its own, so that one that is slow holds up nobody's answers but its own.
 //!
 //! What is durable is the engine's: cut off anywhere, the next round goes on. Replicas do the same work; who comes second finds
 //! the cosignatures in the database, or is answered as well.
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use counterfoil_chassis::{CancellationToken, Clock};
-use counterfoil_engine::{EngineError, Log, Publication, WitnessError};
+use counterfoil_engine::{Cosignature, EngineError, Log, Publication, WitnessError};
 use futures::StreamExt as _;
-use futures::stream::FuturesUnordered;
+use futures::future::{join, join_all};
+use tokio::sync::watch;
 
+use super::known::{Due, Known};
 use super::{Asked, Failure, Witnessed};
 use crate::copies::{Copied, Copies};
 use crate::logs::Logs;
-use crate::model::rest::Rest;
 
 /// How often the logs' sizes are looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// Logs that are shown at once.
+/// Logs that are looked up, or shown to one witness, at once.
 const LOGS_AT_ONCE: usize = 16;
-/// Most logs of one round: whoever begins to wait meanwhile is in the next one.
-const LOGS_A_ROUND: usize = 256;
+/// Logs that one witness is asked for before it is chosen again what comes first.
+const ASKED_AT_A_TIME: usize = 64;
 const INTERVAL_SECONDS: u32 = 60;
 
 /// Shows logs to witnesses.
@@ -36,22 +37,21 @@ pub(crate) struct Witnessing {
     witnessed: Witnessed,
     clock: Clock,
     interval_ms: i64,
-    known: Mutex<HashMap<String, Known>>,
+    known: Mutex<Known>,
+    /// Told after each look.
+    looked: watch::Sender<()>,
 }
 
-/// What this process knows of one log.
-#[derive(Debug, Clone, Default)]
-struct Known {
-    /// When it was last shown, or could not be.
-    shown_at_ms: i64,
-    /// It was compared with what the witnesses show of it.
-    is_met: bool,
-    /// The size that all witnesses have cosigned.
-    complete: u64,
-    /// It is not shown to anybody.
-    is_private: bool,
-    /// How long which witness is not asked for it.
-    rests: HashMap<String, Rest>,
+/// What came of asking a witness for one log.
+enum Answer {
+    /// It has this cosignature, which is not kept yet.
+    Cosigned(Log, Cosignature),
+    /// What it has cosigned is known already: another replica has asked it.
+    Known(Log, u64),
+    /// It was not asked, because it rests.
+    Rests,
+    /// It has not.
+    Failed(Option<Log>, WitnessError),
 }
 
 impl Witnessing {
@@ -69,50 +69,55 @@ impl Witnessing {
             clock,
             interval_ms: i64::from(interval_seconds.unwrap_or(INTERVAL_SECONDS)) * 1000,
             known: Mutex::default(),
+            looked: watch::Sender::new(()),
         }
     }
 
     /// Runs until the service ends.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let asked = self.witnessed.witnesses.asked().iter().enumerate();
+        let rows = join_all(asked.map(|(at, one)| self.keep_asking(at, one)));
+        shutdown
+            .run_until_cancelled(join(self.keep_looking(), rows))
+            .await;
+    }
+
+    async fn keep_looking(&self) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while shutdown.run_until_cancelled(look.tick()).await.is_some() {
-            if let Some(Err(error)) = shutdown.run_until_cancelled(self.run_once()).await {
+        loop {
+            look.tick().await;
+            if let Err(error) = self.look().await {
                 tracing::warn!(%error, "the logs' sizes cannot be read; nothing is shown to witnesses");
             }
+            self.looked.send_replace(());
         }
     }
 
-    /// Shows each log that has grown, long enough after it was shown last or because somebody waits for it.
-    pub(crate) async fn run_once(&self) -> Result<(), EngineError> {
-        let now_ms = self.clock.now_ms();
+    async fn keep_asking(&self, at: usize, one: &Asked) {
+        let mut looked = self.looked.subscribe();
+        while looked.changed().await.is_ok() {
+            while self.ask_due(at, one).await {}
+        }
+    }
+
+    /// Finds the logs that have grown, long enough after they were shown last or because somebody waits for them.
+    async fn look(&self) -> Result<(), EngineError> {
         let wanted = self.witnessed.reached.take_wanted();
-        let sizes = self.sizes().await?;
-        let seen: Vec<(String, u64)> = sizes
-            .iter()
-            .filter(|(tenant, _)| {
-                !self
-                    .lock()
-                    .get(tenant)
-                    .is_some_and(|known| known.is_private)
-            })
-            .cloned()
-            .collect();
-        self.witnessed.reached.look(&seen, now_ms);
-        let mut due = seen;
-        due.retain(|(tenant, size)| self.is_due(tenant, *size, now_ms, &wanted));
-        due.sort_by_cached_key(|(tenant, _)| {
-            let shown_at_ms = self.lock().get(tenant).map(|known| known.shown_at_ms);
-            (!wanted.contains(tenant), shown_at_ms)
-        });
-        due.truncate(LOGS_A_ROUND);
-        let rounds = due.into_iter().map(|(tenant, size)| async move {
-            if let Err(error) = self.show(&tenant, size).await {
+        let mut sizes = self.sizes().await?;
+        let unknown = self.lock().unknown(&sizes, &wanted);
+        let unknown = unknown.into_iter().map(|tenant| async move {
+            if let Err(error) = self.look_up(&tenant).await {
                 self.failed(&tenant, &error);
             }
         });
-        let rounds = futures::stream::iter(rounds).buffer_unordered(LOGS_AT_ONCE);
-        rounds.collect::<()>().await;
+        let looking = futures::stream::iter(unknown).buffer_unordered(LOGS_AT_ONCE);
+        looking.collect::<()>().await;
+        let (now_ms, resting) = (self.clock.now_ms(), self.resting());
+        let mut known = self.lock();
+        known.choose(&sizes, &wanted, self.interval_ms, &resting, now_ms);
+        sizes.retain(|(tenant, _)| !known.is_private(tenant));
+        self.witnessed.reached.look(&sizes, now_ms);
         Ok(())
     }
 
@@ -128,111 +133,161 @@ impl Witnessing {
         Ok(sizes)
     }
 
-    fn is_due(&self, tenant: &str, size: u64, now_ms: i64, wanted: &BTreeSet<String>) -> bool {
-        self.lock().get(tenant).is_none_or(|known| {
-            let is_old = now_ms - known.shown_at_ms >= self.interval_ms;
-            size > known.complete && (is_old || wanted.contains(tenant))
-        })
-    }
-
-    async fn show(&self, tenant: &str, size: u64) -> Result<(), EngineError> {
-        let mut known = {
-            let mut all = self.lock();
-            let known = all.entry(tenant.to_owned()).or_default();
-            known.shown_at_ms = self.clock.now_ms();
-            known.clone()
-        };
+    /// Finds how far a log is witnessed, once after the start.
+    async fn look_up(&self, tenant: &str) -> Result<(), EngineError> {
         let log = self.logs.get(tenant).await?;
-        known.is_private = !self.witnessed.witnesses.are_of(&log.info().vkey);
-        if !known.is_private {
-            if !known.is_met {
-                self.meet(&log).await?;
-                known.is_met = true;
-            }
-            if self.ask(&log, size, &mut known.rests).await? {
-                known.complete = size;
-            }
-        }
-        self.lock().insert(tenant.to_owned(), known);
-        Ok(())
-    }
-
-    /// Compares a log with what the witnesses show of it, once after the start, and finds how far it is witnessed.
-    async fn meet(&self, log: &Log) -> Result<(), EngineError> {
-        let asked = self.witnessed.witnesses.asked();
-        let checks: FuturesUnordered<_> = asked
-            .iter()
-            .map(|one| log.check_witness(&one.witness))
-            .collect();
-        let checks: Vec<_> = checks.collect().await;
-        checks.into_iter().collect::<Result<(), _>>()?;
+        let is_private = !self.witnessed.are_asked_for(&log);
         let policy = self.witnessed.witnesses.policy();
-        if let Some(size) = log.witnessed(policy).await? {
-            self.reached(log, size);
+        let reached = match is_private {
+            true => None,
+            false => log.witnessed(policy).await?,
+        };
+        if let Some(size) = reached {
+            self.tell(&log, size);
         }
+        let witnesses = self.witnessed.witnesses.asked().len();
+        self.lock().add(
+            tenant.to_owned(),
+            is_private,
+            witnesses,
+            reached.unwrap_or(0),
+        );
         Ok(())
     }
 
-    /// Asks the witnesses that have not cosigned this size, all at once; whether all of them have now.
-    async fn ask(
+    /// Which witnesses are left alone for now, whatever log it is.
+    fn resting(&self) -> Vec<bool> {
+        let asked = self.witnessed.witnesses.asked().iter();
+        asked.map(|one| one.calls.rests()).collect()
+    }
+
+    /// Asks one witness for what it has not cosigned and should; whether there is more. What comes in while the last cosignatures are kept is
+    /// kept together.
+    async fn ask_due(&self, at: usize, one: &Asked) -> bool {
+        let due = self.lock().due(at, self.clock.now_ms(), ASKED_AT_A_TIME);
+        let is_full = due.len() == ASKED_AT_A_TIME;
+        let asks = due.into_iter().map(|due| async move {
+            let answer = self.ask(at, one, &due).await;
+            (due, answer)
+        });
+        let asks = futures::stream::iter(asks).buffer_unordered(LOGS_AT_ONCE);
+        let mut answers = asks.ready_chunks(LOGS_AT_ONCE);
+        while let Some(answers) = answers.next().await {
+            self.take(at, one, answers).await;
+        }
+        is_full && !one.calls.rests()
+    }
+
+    async fn ask(&self, at: usize, one: &Asked, due: &Due) -> Answer {
+        if one.calls.rests() {
+            return Answer::Rests;
+        }
+        let log = match self.logs.get(&due.tenant).await {
+            Ok(log) => log,
+            Err(error) => return Answer::Failed(None, error.into()),
+        };
+        self.lock().asks(&due.tenant, at, due.size);
+        match self.ask_for(&log, at, one, due).await {
+            Ok(Ok(cosignature)) => Answer::Cosigned(log, cosignature),
+            Ok(Err(size)) => Answer::Known(log, size),
+            Err(error) => Answer::Failed(Some(log), error),
+        }
+    }
+
+    /// Compares a log with what a witness shows of it, once after the start, and asks for its cosignature; or the size that it has cosigned
+    /// already.
+    async fn ask_for(
         &self,
         log: &Log,
-        size: u64,
-        rests: &mut HashMap<String, Rest>,
-    ) -> Result<bool, EngineError> {
-        let now_ms = self.clock.now_ms();
-        let asked = self.witnessed.witnesses.asked();
-        let mut requests = FuturesUnordered::new();
-        let mut by_all = true;
-        for one in asked {
-            if log.cosigned_size(one.witness.key()).await? >= size {
-                continue;
-            }
-            let rest = rests.get(&one.name);
-            if one.calls.rests() || rest.is_some_and(|rest| rest.is_on(now_ms)) {
-                by_all = false;
-                continue;
-            }
-            requests.push(async move { (one, log.cosign(&one.witness, size).await) });
+        at: usize,
+        one: &Asked,
+        due: &Due,
+    ) -> Result<Result<Cosignature, u64>, WitnessError> {
+        if !due.is_met {
+            log.check_witness(&one.witness).await?;
+            self.lock().met(&due.tenant, at);
         }
-        while let Some((one, cosigned)) = requests.next().await {
-            match cosigned {
-                Ok(cosignature) => {
+        let cosigned = log.cosigned_size(one.witness.key()).await?;
+        if cosigned >= due.size {
+            return Ok(Err(cosigned));
+        }
+        log.ask_to_cosign(&one.witness, due.size).await.map(Ok)
+    }
+
+    /// Keeps what one witness has answered, in one commit, and tells those who wait.
+    async fn take(&self, at: usize, one: &Asked, answers: Vec<(Due, Answer)>) {
+        let cosigned = answers.iter().filter_map(|(_, answer)| match answer {
+            Answer::Cosigned(log, cosignature) => Some((log, cosignature)),
+            _ => None,
+        });
+        let cosigned: Vec<(&Log, &Cosignature)> = cosigned.collect();
+        // If we crash here: the witness has persisted these sizes. It is asked again, and answers again.
+        let kept = self.logs.engine().keep_cosignatures(&cosigned).await;
+        let mut answered = Vec::new();
+        for (due, answer) in answers {
+            let (log, size) = match (answer, &kept) {
+                (Answer::Cosigned(log, cosignature), Ok(())) => {
                     self.witnessed.tally.cosigned(&one.name);
-                    rests.remove(&one.name);
-                    // Whoever waits is told as soon as there are enough, and not when the slowest has answered.
-                    self.look_at(log, cosignature.size).await?;
+                    (Some(log), Some(cosignature.size))
                 }
-                Err(WitnessError::Log(error)) => return Err(error),
-                Err(error) => {
-                    by_all = false;
-                    self.blame(log, one, &error, rests);
+                (Answer::Cosigned(log, _), Err(error)) => {
+                    self.failed(&due.tenant, error);
+                    (Some(log), None)
                 }
+                (Answer::Known(log, size), _) => (Some(log), Some(size)),
+                (Answer::Rests, _) => continue,
+                (Answer::Failed(log, error), _) => {
+                    self.blame(&due.tenant, one, &error);
+                    // What is wrong with the log itself is not settled here.
+                    let is_its_own = matches!(error, WitnessError::Log(_));
+                    (log.filter(|_| !is_its_own), None)
+                }
+            };
+            let now_ms = self.clock.now_ms();
+            self.lock().answered(&due.tenant, at, size, now_ms);
+            answered.extend(log.map(|log| (log, size)));
+        }
+        let settling = answered.into_iter().map(|(log, size)| async move {
+            if let Err(error) = self.settle(&log, size).await {
+                self.failed(&log.info().tenant, &error);
+            }
+        });
+        join_all(settling).await;
+    }
+
+    /// Looks whether the cosignatures of a size are enough by now. When they are, or when nobody is left to be asked, those that nobody needs
+    /// are taken away, and the others are published.
+    async fn settle(&self, log: &Log, size: Option<u64>) -> Result<(), EngineError> {
+        let tenant = &log.info().tenant;
+        let policy = self.witnessed.witnesses.policy();
+        let mut is_new = false;
+        let enough = self.lock().enough(tenant);
+        if let Some(size) = size
+            && size > enough
+            && log.is_witnessed(policy, size).await?
+        {
+            is_new = self.lock().reached(tenant, size);
+            if is_new {
+                self.tell(log, size);
             }
         }
-        // Another replica may have asked them.
-        self.look_at(log, size).await?;
-        let reached = self.witnessed.reached.of(&log.info().tenant);
-        let enough = reached.map_or(0, |reached| reached.size);
-        log.thin_cosignatures(size, enough).await?;
+        let (now_ms, resting) = (self.clock.now_ms(), self.resting());
+        let (is_over, below, enough) = {
+            let known = self.lock();
+            let is_over = known.is_settled(tenant, &resting, now_ms);
+            (is_over, known.oldest_asked(tenant), known.enough(tenant))
+        };
+        if !is_new && !is_over {
+            return Ok(());
+        }
+        log.thin_cosignatures(below, enough).await?;
         if let Some((publication, _)) = &self.to {
             log.publish_cosignatures(publication).await?;
         }
-        Ok(by_all)
-    }
-
-    /// Looks whether the cosignatures of a size are enough by now.
-    async fn look_at(&self, log: &Log, size: u64) -> Result<(), EngineError> {
-        let reached = self.witnessed.reached.of(&log.info().tenant);
-        let is_new = reached.is_none_or(|reached| reached.size < size);
-        let policy = self.witnessed.witnesses.policy();
-        if is_new && log.is_witnessed(policy, size).await? {
-            self.reached(log, size);
-        }
         Ok(())
     }
 
-    fn reached(&self, log: &Log, size: u64) {
+    fn tell(&self, log: &Log, size: u64) {
         let reached = Copied {
             size,
             at_ms: self.clock.now_ms(),
@@ -242,37 +297,27 @@ impl Witnessing {
         self.witnessed.reached.published(tenant, reached);
     }
 
-    /// Tells what a witness has done wrong, and lets it rest.
-    fn blame(
-        &self,
-        log: &Log,
-        one: &Asked,
-        error: &WitnessError,
-        rests: &mut HashMap<String, Rest>,
-    ) {
+    /// Tells what a witness has done wrong.
+    fn blame(&self, tenant: &str, one: &Asked, error: &WitnessError) {
         let Some(failure) = Failure::of(error) else {
+            if let WitnessError::Log(error) = error {
+                self.failed(tenant, error);
+            }
             return;
         };
         self.witnessed.tally.failed(&one.name, failure);
-        let (witness, origin) = (&one.name, &log.info().origin);
+        let witness = &one.name;
         match failure {
-            // It rests for all logs.
-            Failure::Unreachable => {
-                tracing::warn!(witness, origin, %error, "a checkpoint was not cosigned");
-                return;
-            }
-            Failure::Refused => {
-                tracing::warn!(witness, origin, %error, "a checkpoint was not cosigned");
+            Failure::Unreachable | Failure::Refused => {
+                tracing::warn!(witness, tenant, %error, "a checkpoint was not cosigned");
             }
             Failure::BadCosignature => {
-                tracing::error!(alarm = "BAD_COSIGNATURE", witness, origin, %error, "it is not kept");
+                tracing::error!(alarm = "BAD_COSIGNATURE", witness, tenant, %error, "it is not kept");
             }
             Failure::Contradicts => {
-                tracing::error!(alarm = "WITNESS_CONTRADICTS", witness, origin, %error, "compare its log with ours");
+                tracing::error!(alarm = "WITNESS_CONTRADICTS", witness, tenant, %error, "compare its log with ours");
             }
         }
-        let rest = rests.entry(one.name.clone()).or_default();
-        rest.failed(self.clock.now_ms());
     }
 
     fn failed(&self, tenant: &str, error: &EngineError) {
@@ -280,12 +325,12 @@ impl Witnessing {
             tracing::error!(alarm = "LOG_STOPPED", tenant, %error, "it is not shown to witnesses");
             self.witnessed.reached.stopped(tenant);
         } else {
-            // Tried again in the next round.
+            // Tried again after a rest.
             tracing::warn!(tenant, %error, "the log was not shown to witnesses");
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,6 +7,7 @@
 
 mod http;
 mod job;
+mod known;
 mod tally;
 
 use std::collections::BTreeMap;
@@ -190,13 +191,19 @@ impl Witnessed {
 
     /// The newest head of a log that enough of them have cosigned, with their lines; `None`: there is none yet.
     pub(crate) async fn head(&self, log: &Log) -> Result<Option<Head>, EngineError> {
-        let Some(reached) = self.reached.of(&log.info().tenant) else {
+        let remembered = self.reached.of(&log.info().tenant);
+        let size = match remembered.filter(|reached| reached.size > 0) {
+            Some(reached) => reached.size,
+            // Nobody has looked since the start, and maybe nobody will for long: the witnesses may be away. What they cosigned is kept.
+            None => match log.witnessed(self.witnesses.policy()).await? {
+                Some(size) => size,
+                None => return Ok(None),
+            },
+        };
+        let Some(checkpoint) = self.checkpoint(log, size).await? else {
             return Ok(None);
         };
-        let Some(checkpoint) = self.checkpoint(log, reached.size).await? else {
-            return Ok(None);
-        };
-        let head = log.head_at(reached.size).await?;
+        let head = log.head_at(size).await?;
         Ok(Some(Head { checkpoint, ..head }))
     }
 

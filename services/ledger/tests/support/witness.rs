@@ -25,26 +25,39 @@ pub(crate) struct HttpWitness {
     pub(crate) witness: Arc<FileWitness>,
     /// Answers nothing but 503.
     pub(crate) is_away: Arc<AtomicBool>,
+    /// Takes requests and answers none, for as long as anybody waits.
+    pub(crate) is_silent: Arc<AtomicBool>,
     url: String,
     server: JoinHandle<()>,
 }
 
-type Shared = (Arc<FileWitness>, Arc<AtomicBool>);
+#[derive(Clone)]
+struct Shared {
+    witness: Arc<FileWitness>,
+    is_away: Arc<AtomicBool>,
+    is_silent: Arc<AtomicBool>,
+}
 
 impl HttpWitness {
     pub(crate) async fn start(name: &str, folder: &Path) -> Self {
         let witness = Arc::new(FileWitness::new(name, folder.join(name)));
-        let is_away = Arc::new(AtomicBool::new(false));
+        let (is_away, is_silent) = (Arc::default(), Arc::default());
+        let shared = Shared {
+            witness: Arc::clone(&witness),
+            is_away: Arc::clone(&is_away),
+            is_silent: Arc::clone(&is_silent),
+        };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/prefix/", listener.local_addr().unwrap());
         let router = axum::Router::new()
             .route("/prefix/add-checkpoint", post(take))
             .route("/prefix/{origin}/checkpoint", get(show))
-            .with_state((Arc::clone(&witness), Arc::clone(&is_away)));
+            .with_state(shared);
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self {
             witness,
             is_away,
+            is_silent,
             url,
             server,
         }
@@ -62,28 +75,30 @@ impl Drop for HttpWitness {
     }
 }
 
-async fn take(State((witness, is_away)): State<Shared>, body: axum::body::Bytes) -> Response {
-    respond(&is_away, || witness.take(&body))
+async fn take(State(shared): State<Shared>, body: axum::body::Bytes) -> Response {
+    shared.respond(|witness| witness.take(&body)).await
 }
 
-async fn show(
-    State((witness, is_away)): State<Shared>,
-    UrlPath(origin): UrlPath<String>,
-) -> Response {
-    respond(&is_away, || witness.show(&format!("{origin}/checkpoint")))
+async fn show(State(shared): State<Shared>, UrlPath(origin): UrlPath<String>) -> Response {
+    let path = format!("{origin}/checkpoint");
+    shared.respond(|witness| witness.show(&path)).await
 }
 
-fn respond(is_away: &AtomicBool, answered: impl Fn() -> WitnessAnswer) -> Response {
-    let answered = if is_away.load(Ordering::SeqCst) {
-        answer(503, None, String::new())
-    } else {
-        answered()
-    };
-    let mut response = Response::builder().status(answered.status);
-    if let Some(kind) = &answered.content_type {
-        response = response.header("content-type", kind);
+impl Shared {
+    async fn respond(&self, answered: impl FnOnce(&FileWitness) -> WitnessAnswer) -> Response {
+        if self.is_silent.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        let answered = match self.is_away.load(Ordering::SeqCst) {
+            true => answer(503, None, String::new()),
+            false => answered(&self.witness),
+        };
+        let mut response = Response::builder().status(answered.status);
+        if let Some(kind) = &answered.content_type {
+            response = response.header("content-type", kind);
+        }
+        response.body(answered.body.into()).unwrap()
     }
-    response.body(answered.body.into()).unwrap()
 }
 
 /// `aics-witness`, a witness by another author, as `tests/run` installs it.
