@@ -3,7 +3,7 @@
 //! Given the entry's leaf hash and the log's vkey, nothing else is needed to judge it. The optional `extra` line is
 //! unauthenticated: it is never written, and skipped when read. Specification: <https://c2sp.org/tlog-proof>.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,6 +15,8 @@ use crate::merkle::{MerkleError, verify_inclusion};
 use crate::note::{NOTE_BYTES_MAX, Note, VerifierKey};
 
 const FIRST_LINE: &str = "c2sp.org/tlog-proof@v1";
+/// A hash in base64, and its line feed.
+const HASH_LINE_BYTES: usize = 45;
 /// No tree of 64-bit size has a longer path.
 const PATH_LENGTH_MAX: usize = 64;
 /// A line of the format may not be longer, because Go's reader stops there.
@@ -110,12 +112,29 @@ impl TlogProof {
 
 impl fmt::Display for TlogProof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{FIRST_LINE}\nindex {}", self.index)?;
-        self.path
-            .iter()
-            .try_for_each(|hash| writeln!(f, "{}", hash.to_base64()))?;
-        write!(f, "\n{}", self.checkpoint)
+        f.write_str(&to_text(
+            self.index,
+            &self.path,
+            &self.checkpoint.to_string(),
+        ))
     }
+}
+
+/// The text of a receipt: for whoever makes many under one checkpoint, whose signed note is taken as it is.
+#[must_use]
+pub fn to_text(index: u64, path: &[Hash], checkpoint: &str) -> String {
+    let length = FIRST_LINE.len() + "\nindex 18446744073709551615\n\n".len();
+    let mut text = String::with_capacity(length + path.len() * HASH_LINE_BYTES + checkpoint.len());
+    text.push_str(FIRST_LINE);
+    // Writing to a string cannot fail.
+    let _ = write!(text, "\nindex {index}\n");
+    for hash in path {
+        STANDARD.encode_string(hash.as_bytes(), &mut text);
+        text.push('\n');
+    }
+    text.push('\n');
+    text.push_str(checkpoint);
+    text
 }
 
 impl std::str::FromStr for TlogProof {

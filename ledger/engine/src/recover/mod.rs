@@ -262,7 +262,7 @@ fn again(
         records: admit(&info, Some(&state.keys), records),
     };
     let states = HashMap::from([(id, Arc::new(state))]);
-    let mut plan = plan(&states, &[item], &KnownRecords::new(), now_ms)?;
+    let mut plan = plan(&states, &[&item], &KnownRecords::new(), now_ms)?;
     let fates = plan.fates.pop().flatten().unwrap_or_default();
     for ((index, fate), leaf) in (first..).zip(fates).zip(leaves) {
         match fate {

@@ -1,8 +1,8 @@
 //! The one task that gives records their places: takes what waits of all logs, works it out, commits it together, then answers.
 //!
-//! While a batch commits, the next one is worked out on the states that the first one leads to. Those are provisional: the next batch
-//! settles only after the first one has, and if that fails, what was worked out on it is thrown away and worked out again on what the
-//! database has.
+//! While a batch commits, the next one is worked out on the states that the first one leads to, with its receipts and the statements that
+//! write it. Those are provisional: the next batch is committed only after the first one, and if that fails, what was worked out on it is
+//! thrown away and worked out again on what the database has. A batch is answered while the next one commits.
 //!
 //! It alone writes log states in this process. Other processes may write the same logs on PostgreSQL: the swap of the heads
 //! fails for the slower one, which loads the log again and takes the batch from the start.
@@ -12,20 +12,22 @@ mod plan;
 mod queue;
 mod settle;
 mod states;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures::StreamExt as _;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 
 pub(crate) use self::load::{Seen, check_link, check_progress, read_state};
-use self::plan::Plan;
 pub(crate) use self::plan::{BatchItem, Fate, Grown, KnownRecords, plan};
 use self::queue::{FairQueue, Most};
 pub(crate) use self::queue::{Reply, Submission};
-use self::settle::settle;
+use self::settle::{answer, commit};
 use self::states::States;
+use self::work::{Ready, Work, work_out};
 use crate::engine::Shared;
 use crate::faults::{self, FaultPoint};
 use crate::model::{LogInfo, Outcome};
@@ -59,7 +61,7 @@ pub(crate) struct Sequencer {
 type Answers = Vec<Result<Vec<Outcome>, EngineError>>;
 
 /// Submissions that are committed together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Batch {
     logs: Vec<Arc<LogInfo>>,
     items: Arc<Vec<BatchItem>>,
@@ -99,10 +101,13 @@ impl Batch {
 }
 
 /// What a batch does, and on which states that was worked out.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Planned {
-    plan: Plan,
-    states: HashMap<LogId, Arc<LogState>>,
+    /// The logs that grow.
+    grown: BTreeMap<LogId, Grown>,
+    /// Logs of which a record was refused for what the log holds: right only if that is still so.
+    judged_by_state: Vec<LogId>,
+    states: Arc<HashMap<LogId, Arc<LogState>>>,
     /// The logs that could not be loaded.
     failed: HashMap<LogId, EngineError>,
 }
@@ -110,7 +115,7 @@ struct Planned {
 impl Planned {
     /// The state of a log after the batch.
     fn state(&self, log: LogId) -> Option<&Arc<LogState>> {
-        let grown = self.plan.grown.get(&log).map(|grown| &grown.state);
+        let grown = self.grown.get(&log).map(|grown| &grown.state);
         grown.or_else(|| self.states.get(&log))
     }
 }
@@ -135,7 +140,7 @@ enum On<'a> {
     Ahead(&'a Planned),
 }
 
-type Attempt = Result<Arc<Planned>, Again>;
+type Attempt = Result<Ready, Again>;
 
 impl Sequencer {
     pub(crate) fn new(shared: Arc<Shared>, receiver: mpsc::UnboundedReceiver<Submission>) -> Self {
@@ -152,33 +157,47 @@ impl Sequencer {
     /// Runs until the engine is closed and everything that waits is answered.
     pub(crate) async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let mut busy = false;
-        let mut ahead = None;
+        let mut answering = JoinSet::new();
+        let (mut busy, mut ahead) = (false, None);
         loop {
             let (mut batch, attempt) = match ahead.take() {
-                Some(planned) => planned,
+                Some(worked_out) => worked_out,
                 None if self.wait(busy).await => self.next(On::Durable { thorough: false }).await,
-                None => return,
+                None => break,
             };
             busy = batch.items.len() > 1;
-            let settled = match &attempt {
-                Ok(planned) => {
-                    let settled = Notify::new();
-                    let settling = async {
-                        let done = settle(&shared, &mut batch, planned).await;
+            while answering.try_join_next().is_some() {}
+            let committed = match attempt {
+                Ok(ready) => {
+                    let Ready {
+                        planned,
+                        judged,
+                        write,
+                    } = ready;
+                    let (settled, waiting) = (Notify::new(), batch.items.len());
+                    let committing = async {
+                        commit(&shared, &planned, write).await?;
+                        // The next commit does not wait until everybody has an answer.
+                        let (shared, batch) = (Arc::clone(&shared), std::mem::take(&mut batch));
+                        answering.spawn(answer(shared, batch, Arc::clone(&planned), judged));
+                        Ok::<_, Again>(())
+                    };
+                    let committing = async {
+                        let done = committing.await;
                         settled.notify_one();
                         done
                     };
-                    let (done, next) = tokio::join!(settling, self.ahead(planned, &settled));
+                    let next = self.ahead(&planned, waiting, &settled);
+                    let (done, next) = tokio::join!(committing, next);
                     ahead = next;
-                    done
+                    done.map(|()| planned)
                 }
-                Err(_) => Ok(()),
+                Err(again) => Err(again),
             };
-            match (attempt, settled) {
-                (Ok(planned), Ok(())) => self.adopt(&planned.plan),
-                (Err(again), _) | (_, Err(again)) => {
-                    self.try_again(&mut batch, again).await;
+            match committed {
+                Ok(planned) => self.adopt(&planned),
+                Err(again) => {
+                    self.try_again(batch, again).await;
                     if let Some((next, _)) = ahead.take() {
                         let attempt = self.attempt(&next, On::Durable { thorough: false }).await;
                         ahead = Some((next, attempt));
@@ -186,6 +205,7 @@ impl Sequencer {
                 }
             }
         }
+        while answering.join_next().await.is_some() {}
     }
 
     /// Waits for work; while callers come in numbers, a moment longer, so that more of them share a commit.
@@ -224,8 +244,13 @@ impl Sequencer {
 
     /// Works out the next batch on what this one leads to, if half as much as it has waits before it is settled: smaller ones would cost
     /// more commits than they save.
-    async fn ahead(&mut self, planned: &Planned, settled: &Notify) -> Option<(Batch, Attempt)> {
-        let enough = planned.plan.fates.len().div_ceil(2);
+    async fn ahead(
+        &mut self,
+        planned: &Planned,
+        waiting: usize,
+        settled: &Notify,
+    ) -> Option<(Batch, Attempt)> {
+        let enough = waiting.div_ceil(2);
         while self.queue.len() < enough {
             tokio::select! {
                 biased;
@@ -240,7 +265,7 @@ impl Sequencer {
     }
 
     /// Settles a batch that did not settle at first, on its own.
-    async fn try_again(&mut self, batch: &mut Batch, mut again: Again) {
+    async fn try_again(&mut self, mut batch: Batch, mut again: Again) {
         let mut thorough = false;
         for _ in 0..ATTEMPTS {
             match again {
@@ -259,15 +284,15 @@ impl Sequencer {
                     return batch.fail(&error);
                 }
             }
-            let attempt = self.attempt(batch, On::Durable { thorough }).await;
-            let settled = match attempt {
-                Ok(planned) => settle(&self.shared, batch, &planned)
-                    .await
-                    .map(|()| planned),
-                Err(again) => Err(again),
-            };
-            again = match settled {
-                Ok(planned) => return self.adopt(&planned.plan),
+            again = match self.attempt(&batch, On::Durable { thorough }).await {
+                Ok(ready) => match commit(&self.shared, &ready.planned, ready.write).await {
+                    Ok(()) => {
+                        self.adopt(&ready.planned);
+                        let shared = Arc::clone(&self.shared);
+                        return answer(shared, batch, ready.planned, ready.judged).await;
+                    }
+                    Err(again) => again,
+                },
                 Err(again) => again,
             };
         }
@@ -289,17 +314,14 @@ impl Sequencer {
             let reached = faults::step(self.shared.faults.as_ref(), FaultPoint::Ahead, reached);
             reached.await.map_err(Again::No)?;
         }
-        let now_ms = self.shared.clock.now_ms();
-        let work = Arc::clone(&batch.items);
-        let planning = aside(&batch.items, move || {
-            let plan = plan(&states, &work, &known, now_ms)?;
-            Ok(Planned {
-                plan,
-                states,
-                failed,
-            })
-        });
-        planning.await.map(Arc::new).map_err(Again::No)
+        let work = Work {
+            items: Arc::clone(&batch.items),
+            states: Arc::new(states),
+            known,
+            now_ms: self.shared.clock.now_ms(),
+        };
+        let worked_out = work_out(&self.shared, work, failed).await;
+        worked_out.map_err(Again::No)
     }
 
     /// Lets the next attempt load these logs.
@@ -354,8 +376,8 @@ impl Sequencer {
     }
 
     /// Takes the states of a settled batch as the newest.
-    fn adopt(&mut self, plan: &Plan) {
-        for grown in plan.grown.values() {
+    fn adopt(&mut self, planned: &Planned) {
+        for grown in planned.grown.values() {
             self.keep(&grown.state);
         }
     }
@@ -396,7 +418,7 @@ impl Sequencer {
             let found = self.shared.store.known_records(log, &ids).await;
             let mut found = found.map_err(Again::No)?;
             if let On::Ahead(planned) = on
-                && let Some(grown) = planned.plan.grown.get(&log)
+                && let Some(grown) = planned.grown.get(&log)
             {
                 let accepted = ids
                     .iter()

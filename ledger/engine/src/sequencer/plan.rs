@@ -67,59 +67,17 @@ pub(crate) struct Grown {
     pub(crate) accepted: HashMap<[u8; 16], KnownRecord>,
 }
 
-/// Fewest records for a thread of their own.
+/// Fewest records for a core of their own.
 const SHARE_RECORDS_MIN: usize = 64;
 
-/// How many threads work out a batch at most.
+/// How many shares a batch has at most.
 static SHARES_MAX: LazyLock<usize> =
     LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get));
 
-/// Works out a batch. Logs do not depend on each other: of a large batch each core takes some.
-pub(crate) fn plan(
-    states: &HashMap<LogId, Arc<LogState>>,
-    batch: &[BatchItem],
-    known: &KnownRecords,
-    now_ms: i64,
-) -> Result<Plan, EngineError> {
-    let plan_share = |share: &[usize]| {
-        let items: Vec<&BatchItem> = share.iter().filter_map(|at| batch.get(*at)).collect();
-        plan_share(states, &items, known, now_ms)
-    };
-    let shares = shares(batch);
-    let plans: Vec<Result<Plan, EngineError>> = match shares.as_slice() {
-        [share] => vec![plan_share(share)],
-        shares => thread::scope(|scope| {
-            let running: Vec<_> = shares
-                .iter()
-                .map(|share| scope.spawn(|| plan_share(share)))
-                .collect();
-            let ended = running.into_iter().map(thread::ScopedJoinHandle::join);
-            ended
-                .map(|plan| plan.unwrap_or(Err(EngineError::Closed)))
-                .collect()
-        }),
-    };
-    let mut whole = Plan {
-        fates: vec![None; batch.len()],
-        ..Plan::default()
-    };
-    for (share, plan) in shares.iter().zip(plans) {
-        let plan = plan?;
-        for (at, fates) in share.iter().zip(plan.fates) {
-            if let Some(place) = whole.fates.get_mut(*at) {
-                *place = fates;
-            }
-        }
-        whole.commits.extend(plan.commits);
-        whole.grown.extend(plan.grown);
-        whole.judged_by_state.extend(plan.judged_by_state);
-    }
-    whole.commits.sort_unstable_by_key(|commit| commit.log);
-    Ok(whole)
-}
-
 /// The positions of the submissions that are worked out together: those of one log in one share, in their order.
-fn shares(batch: &[BatchItem]) -> Vec<Vec<usize>> {
+///
+/// Logs do not depend on each other: of a large batch each core takes some.
+pub(crate) fn shares(batch: &[BatchItem]) -> Vec<Vec<usize>> {
     let mut logs: BTreeMap<LogId, (usize, Vec<usize>)> = BTreeMap::new();
     for (at, item) in batch.iter().enumerate() {
         let (records, positions) = logs.entry(item.log).or_default();
@@ -140,7 +98,8 @@ fn shares(batch: &[BatchItem]) -> Vec<Vec<usize>> {
     shares
 }
 
-fn plan_share(
+/// Works out a batch, or a share of one.
+pub(crate) fn plan(
     states: &HashMap<LogId, Arc<LogState>>,
     batch: &[&BatchItem],
     known: &KnownRecords,

@@ -1,12 +1,14 @@
 //! The one transaction that makes a batch durable.
 
+use std::fmt;
 use std::sync::Arc;
 
 use counterfoil_tlog::Hash;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
+use super::call::{Call, is_overtaken};
 use super::rows::{Kind, Statement, Together, Value};
-use super::subjects::LogLabel;
+use super::subjects::FullRun;
 use super::{Dialect, Store, to_db};
 use crate::faults::{FaultPoint, Faults, Verdict};
 use crate::labels::{LabelRow, Labels};
@@ -62,6 +64,34 @@ pub(crate) struct KeyRow {
     pub(crate) revoked_after_ms: Option<i64>,
 }
 
+/// A batch as the statements that write it: made before its transaction begins, because others wait for that.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// Ascending, so that writers never deadlock.
+    logs: Vec<LogId>,
+    write: Write,
+    /// Runs of bundles that become full.
+    full: Vec<FullRun>,
+}
+
+/// How heads are moved, if they are still those that the batch continues, and what is new is inserted.
+enum Write {
+    /// SQLite: statements, and the rows that are counted then.
+    Statements(Together, u64),
+    /// PostgreSQL.
+    Call(Call),
+}
+
+impl fmt::Debug for Write {
+    /// Without what is written, which are whole entries.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Statements(..) => "Statements",
+            Self::Call(_) => "Call",
+        })
+    }
+}
+
 /// Why a batch was not committed.
 #[derive(Debug)]
 pub(crate) enum CommitError {
@@ -75,7 +105,11 @@ pub(crate) enum CommitError {
 impl CommitError {
     fn at(step: &'static str) -> impl Fn(sqlx::Error) -> Self {
         move |error| match &error {
-            sqlx::Error::Database(database) if database.is_unique_violation() => Self::Overtaken,
+            sqlx::Error::Database(database)
+                if database.is_unique_violation() || is_overtaken(database.as_ref()) =>
+            {
+                Self::Overtaken
+            }
             _ => Self::Failed(EngineError::storage(step, &error)),
         }
     }
@@ -91,25 +125,56 @@ enum Stopped {
 }
 
 impl Store {
-    /// Makes a batch durable, all of it or nothing. The logs must be in ascending order, so that writers never deadlock.
+    /// Puts a batch into statements. The logs must be in ascending order.
+    pub(crate) fn prepare(&self, logs: &[LogCommit]) -> Result<Prepared, EngineError> {
+        self.put(logs, Stopped::Refused)
+    }
+
+    /// Makes a batch durable, all of it or nothing.
     pub(crate) async fn commit(
         &self,
-        logs: &[LogCommit],
+        batch: Prepared,
+        faults: &dyn Faults,
+    ) -> Result<(), CommitError> {
+        match batch {
+            Prepared {
+                write: Write::Call(call),
+                full,
+                ..
+            } if full.is_empty() => self.commit_at_once(call, faults).await,
+            batch => self.commit_in_steps(batch, faults).await,
+        }
+    }
+
+    /// On PostgreSQL, where the call is all there is: it does every step. The pool hands out no connection that is in a transaction
+    /// (`is_idle`), so that what the call wrote is durable when it returns.
+    async fn commit_at_once(&self, call: Call, faults: &dyn Faults) -> Result<(), CommitError> {
+        for point in [FaultPoint::Begin, FaultPoint::Write] {
+            Step::reach(faults, point)?.done()?;
+        }
+        let before = Step::reach(faults, FaultPoint::Commit)?;
+        // If we crash here: either all of the batch is durable or nothing. Clients send it again, and get the original
+        // positions in the first case.
+        let made = call.make(&self.write).await;
+        made.map_err(CommitError::at("commit"))?;
+        before.done()
+    }
+
+    async fn commit_in_steps(
+        &self,
+        batch: Prepared,
         faults: &dyn Faults,
     ) -> Result<(), CommitError> {
         // If we crash anywhere before the commit: nothing of the batch is there, nobody was told, clients send it again.
         let before = Step::reach(faults, FaultPoint::Begin)?;
-        let mut transaction = {
-            let ids: Vec<LogId> = logs.iter().map(|log| log.log).collect();
-            self.begin(&ids).await.map_err(CommitError::at("begin"))?
-        };
+        let begun = self.begin(&batch.logs).await;
+        let mut transaction = begun.map_err(CommitError::at("begin"))?;
         before.done()?;
         let before = Step::reach(faults, FaultPoint::Write)?;
-        let rows = self.write(&mut transaction, logs, Stopped::Refused).await?;
+        let rows = self.write(&mut transaction, batch).await?;
         before.done()?;
         let before = Step::reach(faults, FaultPoint::Commit)?;
-        // If we crash here: either all of the batch is durable or nothing. Clients send it again, and get the original
-        // positions in the first case.
+        // If we crash here: as above.
         transaction
             .commit()
             .await
@@ -149,57 +214,56 @@ impl Store {
         }
     }
 
-    /// Moves the heads, if they are still those that the batch continues, and inserts what is new. The rows that were
-    /// written, as far as they were counted.
+    /// Moves the heads, and inserts what is new. The rows that were written, as far as they were counted.
     async fn write(
         &self,
         transaction: &mut Transaction<'_, Any>,
-        logs: &[LogCommit],
-        stopped: Stopped,
+        batch: Prepared,
     ) -> Result<u64, CommitError> {
-        let labels = self.labels_of(transaction, logs).await;
-        let labels = labels.map_err(CommitError::Failed)?;
-        let gathered = self.gather(logs, &labels, stopped);
-        let (together, expected) = gathered.map_err(CommitError::Failed)?;
-        let done = together.execute(transaction).await;
-        if done.map_err(CommitError::at("write"))? == expected {
-            Ok(expected)
-        } else {
-            Err(CommitError::Overtaken)
-        }
+        let failed = CommitError::at("write");
+        let rows = match batch.write {
+            Write::Statements(together, expected) => {
+                if together.execute(transaction).await.map_err(failed)? != expected {
+                    return Err(CommitError::Overtaken);
+                }
+                expected
+            }
+            Write::Call(call) => {
+                call.make(&mut **transaction).await.map_err(failed)?;
+                0
+            }
+        };
+        let put = self.put_runs_together(transaction, batch.full).await;
+        Ok(rows + put.map_err(CommitError::Failed)?)
     }
 
-    /// All that is written, and the rows that will be counted if the heads are still those that the batch continues.
-    fn gather(
-        &self,
-        logs: &[LogCommit],
-        labels: &[LogLabel<'_>],
-        stopped: Stopped,
-    ) -> Result<(Together, u64), EngineError> {
-        // Lone records come in few forms, each again and again.
-        let few = logs.iter().map(|log| log.entries.len()).sum::<usize>() == 1;
-        let mut together = Together::new(self.dialect, few);
-        let mut rows_in_all = 0;
-        let mut add = |statement: &Statement, rows: Vec<Vec<Value<'_>>>| {
-            rows_in_all += rows.len() as u64;
-            let added = together.add(statement, &rows);
-            added.map_err(|error| EngineError::storage("write", &error))
-        };
-        match self.dialect {
-            // In this order, and the rows of all statements are counted.
-            Dialect::Sqlite => {
-                add(swap(stopped), head_rows(logs)?)?;
-                insert(logs, labels, add)?;
-                Ok((together, rows_in_all))
-            }
-            // In no order, and the rows of the last statement are counted.
-            Dialect::Postgres => {
-                insert(logs, labels, &mut add)?;
-                add(swap(stopped), head_rows(logs)?)?;
-                Ok((together, logs.len() as u64))
-            }
-        }
+    /// Puts into statements all that is written.
+    fn put(&self, logs: &[LogCommit], stopped: Stopped) -> Result<Prepared, EngineError> {
+        Ok(Prepared {
+            logs: logs.iter().map(|log| log.log).collect(),
+            write: match self.dialect {
+                Dialect::Sqlite => statements(logs, stopped)?,
+                Dialect::Postgres => Write::Call(Call::of(logs, stopped == Stopped::Written)?),
+            },
+            full: logs.iter().flat_map(LogCommit::full_runs).collect(),
+        })
     }
+}
+
+/// The statements of SQLite: the heads first, and the rows of all statements are counted.
+fn statements(logs: &[LogCommit], stopped: Stopped) -> Result<Write, EngineError> {
+    // Lone records come in few forms, each again and again.
+    let few = logs.iter().map(|log| log.entries.len()).sum::<usize>() == 1;
+    let mut together = Together::new(Dialect::Sqlite, few);
+    let mut rows_in_all = 0;
+    let mut add = |statement: &Statement, rows: Vec<Vec<Value<'_>>>| {
+        rows_in_all += rows.len() as u64;
+        let added = together.add(statement, &rows);
+        added.map_err(|error| EngineError::storage("write", &error))
+    };
+    add(swap(stopped), head_rows(logs)?)?;
+    insert(logs, add)?;
+    Ok(Write::Statements(together, rows_in_all))
 }
 
 fn swap(stopped: Stopped) -> &'static Statement {
@@ -253,7 +317,6 @@ fn head_rows(logs: &[LogCommit]) -> Result<Vec<Vec<Value<'_>>>, EngineError> {
 /// Entries, and what they are found by.
 fn insert<'a>(
     logs: &'a [LogCommit],
-    labels: &'a [LogLabel<'a>],
     mut add: impl FnMut(&Statement, Vec<Vec<Value<'a>>>) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     let entries = flatten(logs, |log| &log.entries);
@@ -270,15 +333,9 @@ fn insert<'a>(
         ])
     });
     add(&ENTRIES, rows.collect::<Result<_, EngineError>>()?)?;
-    let rows = labels.iter().map(|(log, row)| {
-        Ok(vec![
-            Value::Number(log.0),
-            Value::Bytes(&row.label),
-            Value::Number(to_db(row.n)?),
-            Value::Bytes(&row.places),
-        ])
-    });
-    add(&LABELS, rows.collect::<Result<_, EngineError>>()?)?;
+    let labels = logs.iter().flat_map(LogCommit::labels_that_stay);
+    let labels = labels.map(|(log, row)| label_values(log, row));
+    add(&LABELS, labels.collect::<Result<_, EngineError>>()?)?;
     let streams = flatten(logs, |log| &log.streams);
     let rows = streams.iter().map(|(log, (stream, last))| {
         Ok(vec![
@@ -328,7 +385,16 @@ const ENTRIES: Statement = Statement {
     after: "",
 };
 
-const LABELS: Statement = Statement {
+pub(super) fn label_values(log: LogId, row: &LabelRow) -> Result<Vec<Value<'_>>, EngineError> {
+    Ok(vec![
+        Value::Number(log.0),
+        Value::Bytes(&row.label),
+        Value::Number(to_db(row.n)?),
+        Value::Bytes(&row.places),
+    ])
+}
+
+pub(super) const LABELS: Statement = Statement {
     before: "INSERT INTO log_labels (log_id, label, n, positions) ",
     columns: &[Kind::Number, Kind::Bytes, Kind::Number, Kind::Bytes],
     after: " ON CONFLICT (log_id, label, n) DO UPDATE SET positions = excluded.positions",
@@ -372,11 +438,9 @@ pub(crate) struct Rebuild<'a> {
 impl Rebuild<'_> {
     /// Adds the next batch.
     pub(crate) async fn add(&mut self, batch: &LogCommit) -> Result<(), EngineError> {
-        let batch = std::slice::from_ref(batch);
-        let added = self
-            .store
-            .write(&mut self.transaction, batch, Stopped::Written)
-            .await;
+        let store = self.store;
+        let batch = store.put(std::slice::from_ref(batch), Stopped::Written)?;
+        let added = store.write(&mut self.transaction, batch).await;
         self.rows += added.map_err(|error| match error {
             CommitError::Failed(error) => error,
             CommitError::Overtaken => EngineError::Storage {

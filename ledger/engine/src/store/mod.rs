@@ -3,6 +3,7 @@
 //! One connection writes on SQLite, because SQLite has one writer; readers have connections of their own and are not
 //! blocked by it (WAL). On PostgreSQL several processes may write: the compare-and-swap of the heads keeps them apart.
 
+mod call;
 mod commit;
 mod cosignatures;
 mod epochs;
@@ -22,7 +23,7 @@ use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Executor as _, Row as _, Transaction};
 
-pub(crate) use commit::{CommitError, EntryRow, KeyRow, LogCommit, Rebuild, TileRow};
+pub(crate) use commit::{CommitError, EntryRow, KeyRow, LogCommit, Prepared, Rebuild, TileRow};
 pub(crate) use logs::NewLog;
 pub(crate) use read::KnownRecord;
 use wal::Wal;

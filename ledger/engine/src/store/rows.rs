@@ -2,8 +2,8 @@
 //!
 //! SQLite takes the rows as they are, in statements of few sizes, so that each text comes again and stays prepared: to prepare a row's text
 //! costs as much as to insert the row. PostgreSQL takes one array a column, so its text is the same for
-//! any number of rows and stays prepared; statements before the last are parts of its `WITH`. A column of bytes goes as one long value
-//! with an array of where each ends: as text every byte would take two, and be read letter by letter.
+//! any number of rows and stays prepared. A column of bytes goes as one long value with arrays of where each begins and how long it is: as text
+//! every byte would take two, and be read letter by letter.
 
 use std::fmt::Write as _;
 
@@ -45,14 +45,12 @@ pub(super) struct Statement {
     pub(super) after: &'static str,
 }
 
-/// Statements that are executed together, in the order they were added; on PostgreSQL in any, but for the last.
+/// Statements that are executed together, in the order they were added.
 pub(super) struct Together {
     form: Form,
     texts: Vec<String>,
     /// One a text where they go one by one, else one for all.
     arguments: Vec<AnyArguments>,
-    /// How many arguments of PostgreSQL there are.
-    bound: usize,
 }
 
 /// How statements go to the database.
@@ -62,8 +60,8 @@ enum Form {
     Text,
     /// SQLite, one by one.
     Texts,
-    /// PostgreSQL, as one statement.
-    With,
+    /// PostgreSQL, one by one.
+    Arrays,
 }
 
 impl Together {
@@ -73,11 +71,10 @@ impl Together {
             form: match (dialect, few) {
                 (Dialect::Sqlite, true) => Form::Text,
                 (Dialect::Sqlite, false) => Form::Texts,
-                (Dialect::Postgres, _) => Form::With,
+                (Dialect::Postgres, _) => Form::Arrays,
             },
             texts: Vec::new(),
             arguments: Vec::new(),
-            bound: 0,
         }
     }
 
@@ -88,12 +85,12 @@ impl Together {
         mut rows: &[Vec<Value<'_>>],
     ) -> Result<(), sqlx::Error> {
         while !rows.is_empty() {
-            if self.form == Form::Texts || self.arguments.is_empty() {
+            if self.form != Form::Text || self.arguments.is_empty() {
                 self.arguments.push(AnyArguments::default());
             }
             let (these, rest) = rows.split_at(self.fitting(rows.len()));
             let given = match self.form {
-                Form::With => self.arrays(statement.columns, these)?,
+                Form::Arrays => self.arrays(statement.columns, these)?,
                 Form::Text | Form::Texts => self.values(statement.columns.len(), these)?,
             };
             let Statement { before, after, .. } = statement;
@@ -107,20 +104,19 @@ impl Together {
     fn fitting(&self, rows: usize) -> usize {
         let fits = ROWS_PER_STATEMENT.into_iter().find(|size| *size <= rows);
         match self.form {
-            Form::With => rows,
+            Form::Arrays => rows,
             Form::Text | Form::Texts => fits.unwrap_or(rows),
         }
     }
 
-    /// Executes them; the rows that the last one wrote, and on SQLite those of all.
+    /// Executes them; the rows that they wrote.
     pub(super) async fn execute(
         self,
         transaction: &mut Transaction<'_, Any>,
     ) -> Result<u64, sqlx::Error> {
         let texts = match self.form {
             Form::Text => vec![self.texts.join("; ")],
-            Form::Texts => self.texts,
-            Form::With => vec![with(&self.texts)],
+            Form::Texts | Form::Arrays => self.texts,
         };
         let mut rows = 0;
         for (text, arguments) in texts.into_iter().zip(self.arguments) {
@@ -165,7 +161,7 @@ impl Together {
                     continue;
                 }
             };
-            let mark = self.bind(array(of_column))?;
+            let mark = self.bind(array(of_column.copied()))?;
             arrays.push(format!("${mark}::{kind}[]"));
             names.push(format!("column{number}"));
             selected.push(format!("column{number}"));
@@ -182,19 +178,15 @@ impl Together {
         values: impl Iterator<Item = &'a Value<'a>>,
         arrays: &mut Vec<String>,
     ) -> Result<usize, sqlx::Error> {
-        let mut joined = Vec::new();
-        let (mut starts, mut lengths) = (Vec::new(), Vec::new());
-        for value in values {
-            let Value::Bytes(bytes) = value else { continue };
-            // A batch is some megabytes.
-            let number = |length: usize| Value::Number(i64::try_from(length).unwrap_or(i64::MAX));
-            starts.push(number(joined.len() + 1));
-            lengths.push(number(bytes.len()));
-            joined.extend_from_slice(bytes);
-        }
-        let mark = self.bind(joined)?;
-        for places in [starts, lengths] {
-            let places = self.bind(array(places.iter()))?;
+        let parts = values.filter_map(|value| match value {
+            Value::Bytes(bytes) => Some(*bytes),
+            _ => None,
+        });
+        let parts: Vec<&[u8]> = parts.collect();
+        let mark = self.bind(parts.concat())?;
+        let (from, lengths) = places(parts.iter().map(|part| part.len()));
+        for places in [from, lengths] {
+            let places = self.bind(places)?;
             arrays.push(format!("${places}::int[]"));
         }
         Ok(mark)
@@ -206,8 +198,7 @@ impl Together {
         T: sqlx::Encode<'q, Any> + sqlx::Type<Any>,
     {
         self.give(value)?;
-        self.bound += 1;
-        Ok(self.bound)
+        Ok(self.arguments.last().map_or(0, AnyArguments::len))
     }
 
     /// Adds a value to the arguments of the newest text.
@@ -222,22 +213,22 @@ impl Together {
     }
 }
 
-/// One statement out of several: all but the last become parts of its `WITH`.
-fn with(texts: &[String]) -> String {
-    let Some((last, first)) = texts.split_last() else {
-        return String::new();
-    };
-    let mut text = String::new();
-    for (number, part) in first.iter().enumerate() {
-        let word = if number == 0 { "WITH" } else { "," };
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{word} part{number} AS ({part}) ");
+/// Where parts begin that stand one behind the other, from 1, and how long they are: two arrays.
+pub(super) fn places(lengths: impl Iterator<Item = usize>) -> (String, String) {
+    let (mut from, mut long) = (Vec::new(), Vec::new());
+    let mut next = 1;
+    for length in lengths {
+        // A batch is some megabytes.
+        let number = |length: usize| Value::Number(i64::try_from(length).unwrap_or(i64::MAX));
+        from.push(number(next));
+        long.push(number(length));
+        next += length;
     }
-    text + last
+    (array(from.into_iter()), array(long.into_iter()))
 }
 
 /// The text form of an array of PostgreSQL (documentation, 8.15.6).
-fn array<'a>(values: impl Iterator<Item = &'a Value<'a>>) -> String {
+pub(super) fn array<'a>(values: impl Iterator<Item = Value<'a>>) -> String {
     let mut text = String::from("{");
     for (number, value) in values.enumerate() {
         if number > 0 {
@@ -300,10 +291,12 @@ mod tests {
             ]
         );
         assert_eq!(
-            with(&both(Dialect::Postgres)),
-            "WITH part0 AS (INSERT INTO names (name) SELECT column1 FROM unnest($1::text[]) AS given (column1)) \
-             UPDATE heads SET size = new.column2 FROM (SELECT column1, substring($3::bytea FROM start2 FOR length2) AS column2 \
-             FROM unnest($2::bigint[], $4::int[], $5::int[]) AS given (column1, start2, length2)) AS new WHERE id = new.column1"
+            both(Dialect::Postgres),
+            [
+                "INSERT INTO names (name) SELECT column1 FROM unnest($1::text[]) AS given (column1)",
+                "UPDATE heads SET size = new.column2 FROM (SELECT column1, substring($2::bytea FROM start2 FOR length2) AS column2 \
+                 FROM unnest($1::bigint[], $3::int[], $4::int[]) AS given (column1, start2, length2)) AS new WHERE id = new.column1",
+            ]
         );
     }
 
@@ -319,6 +312,12 @@ mod tests {
     }
 
     #[test]
+    fn parts_begin_where_the_ones_before_end() {
+        let (from, lengths) = places([3, 0, 5].into_iter());
+        assert_eq!((from.as_str(), lengths.as_str()), ("{1,4,4}", "{3,0,5}"));
+    }
+
+    #[test]
     fn an_array_says_what_its_values_are() {
         let values = [
             Value::Number(-7),
@@ -326,7 +325,7 @@ mod tests {
             Value::Text("a \"quoted\" \\ line\n, {NULL}"),
         ];
         assert_eq!(
-            array(values.iter()),
+            array(values.into_iter()),
             "{-7,NULL,\"a \\\"quoted\\\" \\\\ line\n, {NULL}\"}"
         );
     }

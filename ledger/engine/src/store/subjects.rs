@@ -1,12 +1,12 @@
 //! Entries by their subjects: rows of bundles, put together when a run of bundles is full, and searched.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use sqlx::any::AnyRow;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Transaction};
 
-use super::commit::LogCommit;
+use super::commit::{LABELS, LogCommit, label_values};
+use super::rows::Together;
 use super::{Store, get, number, to_db};
 use crate::labels::{BUNDLE, LabelRow, RUN, SubjectKey, run_rows};
 use crate::{EngineError, LogId};
@@ -14,39 +14,62 @@ use crate::{EngineError, LogId};
 /// Most runs that are searched in one statement. The first one searches one: what every record has fills a page from there.
 const RUNS_AT_ONCE: i64 = 256;
 
-/// A row of a log, of the batch or made from others.
-pub(super) type LogLabel<'a> = (LogId, Cow<'a, LabelRow>);
+/// A run of bundles that a batch fills.
+#[derive(Debug)]
+pub(super) struct FullRun {
+    log: LogId,
+    run: u64,
+    /// What the bundles of the batch have of subjects.
+    bundles: Vec<LabelRow>,
+}
+
+impl LogCommit {
+    /// Runs that are full with this batch: by the log's size and not by its rows, because a bundle without subjects has none, and may be the
+    /// one that fills the run.
+    fn filled(&self) -> Range<u64> {
+        self.old_size / BUNDLE / RUN..self.new_size / BUNDLE / RUN
+    }
+
+    /// The rows of labels that are written as they are: what is of a run that is full now is put together instead.
+    pub(super) fn labels_that_stay(&self) -> impl Iterator<Item = (LogId, &LabelRow)> + Clone {
+        let full = self.filled().end;
+        let rows = self.labels.iter();
+        rows.filter(move |row| !row.has_subjects() || row.n / RUN >= full)
+            .map(|row| (self.log, row))
+    }
+
+    pub(super) fn full_runs(&self) -> impl Iterator<Item = FullRun> {
+        self.filled().map(|run| {
+            let of_run = |row: &&LabelRow| row.has_subjects() && row.n / RUN == run;
+            FullRun {
+                log: self.log,
+                run,
+                bundles: self.labels.iter().filter(of_run).cloned().collect(),
+            }
+        })
+    }
+}
 
 impl Store {
-    /// The labels that a batch writes. Where it fills a run, the rows of the run's bundles are taken out and put together: in the batch's
-    /// own transaction, so that a search finds each subject in one or the other.
-    pub(super) async fn labels_of<'a>(
+    /// Writes the rows of runs that a batch fills, and takes those of their bundles out: in the batch's own transaction, so that a search finds each
+    /// subject in one or the other. How many rows were written.
+    pub(super) async fn put_runs_together(
         &self,
         transaction: &mut Transaction<'_, Any>,
-        logs: &'a [LogCommit],
-    ) -> Result<Vec<LogLabel<'a>>, EngineError> {
-        let mut labels = Vec::new();
-        for log in logs {
-            let mut bundles: Vec<&LabelRow> = Vec::new();
-            for row in &log.labels {
-                if row.has_subjects() {
-                    bundles.push(row);
-                } else {
-                    labels.push((log.log, Cow::Borrowed(row)));
-                }
-            }
-            // By the log's size and not by its rows: a bundle without subjects has none, and may be the one that fills the run.
-            let full = log.new_size / BUNDLE / RUN;
-            for run in log.old_size / BUNDLE / RUN..full {
-                let before = take_bundles(transaction, log.log, run).await?;
-                let of_run = bundles.iter().copied().filter(|row| row.n / RUN == run);
-                let rows = run_rows(run, before.iter().chain(of_run));
-                labels.extend(rows.into_iter().map(|row| (log.log, Cow::Owned(row))));
-            }
-            let growing = bundles.into_iter().filter(|row| row.n / RUN >= full);
-            labels.extend(growing.map(|row| (log.log, Cow::Borrowed(row))));
+        full: Vec<FullRun>,
+    ) -> Result<u64, EngineError> {
+        let failed = |error: sqlx::Error| EngineError::storage("put labels together", &error);
+        let mut put = 0;
+        for FullRun { log, run, bundles } in full {
+            let before = take_bundles(transaction, log, run).await?;
+            let rows = run_rows(run, before.iter().chain(&bundles));
+            let values = rows.iter().map(|row| label_values(log, row));
+            let values = values.collect::<Result<Vec<_>, EngineError>>()?;
+            let mut together = Together::new(self.dialect, false);
+            together.add(&LABELS, &values).map_err(failed)?;
+            put += together.execute(transaction).await.map_err(failed)?;
         }
-        Ok(labels)
+        Ok(put)
     }
 
     /// Where entries of a range have a subject, ascending: those of the next runs that have it, or of the last bundles.

@@ -1,0 +1,185 @@
+//! A batch as one call of `log_commit`, the function that migration 0010 makes on PostgreSQL: one round trip, and a transaction of its own.
+
+use sqlx::any::AnyArguments;
+use sqlx::{Any, Arguments as _, AssertSqlSafe};
+
+use super::commit::LogCommit;
+use super::rows::{Value, array, places};
+use super::to_db;
+use crate::{EngineError, LogId};
+
+/// What the function raises when a head is not the one that the batch continues, or a log was stopped.
+const OVERTAKEN: &str = "CF001";
+
+/// The call, ready to be made.
+pub(super) struct Call {
+    text: String,
+    arguments: AnyArguments,
+}
+
+impl Call {
+    /// The call that writes these logs, ascending; those that were stopped too, or not.
+    pub(super) fn of(logs: &[LogCommit], stopped_too: bool) -> Result<Self, EngineError> {
+        let mut given = Given::default();
+        let written = given.batch(logs, stopped_too);
+        written.map_err(|error| EngineError::storage("write", &error))?;
+        Ok(Self {
+            text: format!("SELECT log_commit({})", given.casts.join(", ")),
+            arguments: given.arguments,
+        })
+    }
+
+    /// Makes the call; where no transaction is open, what it wrote is durable afterwards.
+    pub(super) async fn make(
+        self,
+        connection: impl sqlx::Executor<'_, Database = Any>,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query_with(AssertSqlSafe(self.text), self.arguments)
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Whether the database says that the logs are not as the batch takes them to be.
+pub(super) fn is_overtaken(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| code == OVERTAKEN)
+}
+
+/// Arguments, in the order of the function's parameters.
+#[derive(Default)]
+struct Given {
+    casts: Vec<String>,
+    arguments: AnyArguments,
+}
+
+impl Given {
+    fn batch(&mut self, logs: &[LogCommit], stopped_too: bool) -> Result<(), sqlx::Error> {
+        let ids: Vec<String> = logs.iter().map(|log| log.log.to_string()).collect();
+        self.give("text", ids.join(","))?;
+        self.give("boolean", stopped_too)?;
+        self.heads(logs)?;
+        self.entries(logs)?;
+        self.labels(logs)?;
+        self.streams(logs)?;
+        self.tiles(logs)?;
+        self.keys(logs)
+    }
+
+    fn heads(&mut self, logs: &[LogCommit]) -> Result<(), sqlx::Error> {
+        self.numbers(logs.iter().map(|log| log.log.0))?;
+        self.positions(logs.iter().map(|log| log.old_size))?;
+        self.bytes(logs.iter().map(|log| log.old_root.as_bytes().as_slice()))?;
+        self.positions(logs.iter().map(|log| log.new_size))?;
+        self.bytes(logs.iter().map(|log| log.new_root.as_bytes().as_slice()))?;
+        self.lengthy(logs.iter().map(|log| log.frontier.as_slice()))?;
+        self.texts(logs.iter().map(|log| log.checkpoint.as_str()))?;
+        self.numbers(logs.iter().map(|log| log.recorded_at_ms))
+    }
+
+    fn entries(&mut self, logs: &[LogCommit]) -> Result<(), sqlx::Error> {
+        let rows = || of_all(logs, |log| &log.entries);
+        self.numbers(rows().map(|(log, _)| log.0))?;
+        self.positions(rows().map(|(_, row)| row.index))?;
+        self.bytes(rows().flat_map(|(_, row)| {
+            [
+                row.leaf_hash.as_bytes().as_slice(),
+                &row.record_id,
+                &row.record_hash,
+            ]
+        }))?;
+        self.texts(rows().map(|(_, row)| row.labels.record_type.as_str()))?;
+        self.texts(rows().map(|(_, row)| row.labels.stream.as_str()))?;
+        self.lengthy(rows().map(|(_, row)| row.entry.as_slice()))
+    }
+
+    fn labels(&mut self, logs: &[LogCommit]) -> Result<(), sqlx::Error> {
+        let rows = || logs.iter().flat_map(LogCommit::labels_that_stay);
+        self.numbers(rows().map(|(log, _)| log.0))?;
+        self.positions(rows().map(|(_, row)| row.n))?;
+        self.lengthy(rows().map(|(_, row)| row.label.as_slice()))?;
+        self.lengthy(rows().map(|(_, row)| row.places.as_slice()))
+    }
+
+    fn streams(&mut self, logs: &[LogCommit]) -> Result<(), sqlx::Error> {
+        let rows = || of_all(logs, |log| &log.streams);
+        self.numbers(rows().map(|(log, _)| log.0))?;
+        self.texts(rows().map(|(_, (stream, _))| stream.as_str()))?;
+        self.positions(rows().map(|(_, (_, last))| last.last_seq))?;
+        self.bytes(rows().map(|(_, (_, last))| last.last_record_hash.as_slice()))
+    }
+
+    fn tiles(&mut self, logs: &[LogCommit]) -> Result<(), sqlx::Error> {
+        let rows = || of_all(logs, |log| &log.tiles);
+        self.numbers(rows().map(|(log, _)| log.0))?;
+        self.numbers(rows().map(|(_, tile)| tile.level.into()))?;
+        self.positions(rows().map(|(_, tile)| tile.n))?;
+        self.lengthy(rows().map(|(_, tile)| tile.hashes.as_slice()))
+    }
+
+    fn keys(&mut self, logs: &[LogCommit]) -> Result<(), sqlx::Error> {
+        let rows = || of_all(logs, |log| &log.keys);
+        self.numbers(rows().map(|(log, _)| log.0))?;
+        self.texts(rows().map(|(_, key)| key.key_id.as_str()))?;
+        self.texts(rows().map(|(_, key)| key.stream.as_str()))?;
+        self.bytes(rows().map(|(_, key)| key.public_key.as_slice()))?;
+        self.numbers(rows().map(|(_, key)| key.valid_from_ms))?;
+        let until = rows().map(|(_, key)| key.revoked_after_ms);
+        let until = until.map(|until| until.map_or(Value::Nothing, Value::Number));
+        self.give("bigint[]", array(until))
+    }
+
+    fn numbers(&mut self, numbers: impl Iterator<Item = i64>) -> Result<(), sqlx::Error> {
+        self.give("bigint[]", array(numbers.map(Value::Number)))
+    }
+
+    fn positions(&mut self, numbers: impl Iterator<Item = u64>) -> Result<(), sqlx::Error> {
+        let numbers: Result<Vec<i64>, EngineError> = numbers.map(to_db).collect();
+        let numbers = numbers.map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+        self.numbers(numbers.into_iter())
+    }
+
+    fn texts<'a>(&mut self, texts: impl Iterator<Item = &'a str>) -> Result<(), sqlx::Error> {
+        self.give("text[]", array(texts.map(Value::Text)))
+    }
+
+    /// One behind the other.
+    fn bytes<'a>(&mut self, parts: impl Iterator<Item = &'a [u8]>) -> Result<(), sqlx::Error> {
+        self.give("bytea", parts.fold(Vec::new(), joined))
+    }
+
+    /// One behind the other, with where each begins and how long it is.
+    fn lengthy<'a>(
+        &mut self,
+        parts: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<(), sqlx::Error> {
+        let (from, lengths) = places(parts.clone().map(<[u8]>::len));
+        self.bytes(parts)?;
+        self.give("int[]", from)?;
+        self.give("int[]", lengths)
+    }
+
+    fn give<'q, T>(&mut self, kind: &str, value: T) -> Result<(), sqlx::Error>
+    where
+        T: sqlx::Encode<'q, Any> + sqlx::Type<Any>,
+    {
+        self.arguments.add(value).map_err(sqlx::Error::Encode)?;
+        self.casts
+            .push(format!("${}::{kind}", self.casts.len() + 1));
+        Ok(())
+    }
+}
+
+fn joined(mut all: Vec<u8>, part: &[u8]) -> Vec<u8> {
+    all.extend_from_slice(part);
+    all
+}
+
+/// Rows of all logs, each with its log.
+fn of_all<'a, T: 'a>(
+    logs: &'a [LogCommit],
+    rows: impl Fn(&'a LogCommit) -> &'a Vec<T> + Clone,
+) -> impl Iterator<Item = (LogId, &'a T)> + Clone {
+    logs.iter()
+        .flat_map(move |log| rows(log).iter().map(move |row| (log.log, row)))
+}
