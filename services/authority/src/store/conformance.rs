@@ -3,12 +3,13 @@
 use counterfoil_chassis::{WriteTx, both_engines, testing::TestDatabase};
 
 use super::{
-    From, MIGRATIONS, gate, logins, organizations, policies, principals, qualifications, rights,
-    settings, tenants, tenures, tokens,
+    From, MIGRATIONS, gate, holds, logins, organizations, policies, principals, qualifications,
+    rights, settings, tenants, tenures, tokens,
 };
 use crate::model::{
     gate::Requirement,
-    ids::{BusinessUnitId, CompetencyId, OrganizationId, PrincipalId, RightId, SourceId},
+    hold::{Hold, Release},
+    ids::{BusinessUnitId, CompetencyId, HoldId, OrganizationId, PrincipalId, RightId, SourceId},
     policy::{self, Bundle, Wanted},
     principal::{Organization, OrganizationKind, Principal, PrincipalKind},
     right::{DecisionAction, Right, Scope},
@@ -79,6 +80,19 @@ fn right(id: &str, grantee: &str, action: DecisionAction, from: i64, to: i64) ->
         proposed: false,
         revoked_at_ms: None,
         record_hash: [2; 32],
+    }
+}
+
+fn hold(id: &str, classes: &[&str]) -> Hold {
+    Hold {
+        id: HoldId::parse(id).unwrap(),
+        retention_classes: classes.iter().map(|class| (*class).to_owned()).collect(),
+        basis: "FRCP-37E".to_owned(),
+        reason_code: "litigation".to_owned(),
+        placed_by: PrincipalId::parse("ada").unwrap(),
+        placed_at_ms: 7,
+        record_hash: [8; 32],
+        release: None,
     }
 }
 
@@ -280,6 +294,35 @@ both_engines! {
         let newest = settings::latest(tx.conn(), "acme", path).await.unwrap();
         assert_eq!(newest, Some(setting(2, "ada")));
         assert_eq!(settings::latest(tx.conn(), "acme", retention).await.unwrap(), None);
+    }
+
+    async fn a_hold_is_in_force_until_it_is_released_once_in_its_own_tenant(db: TestDatabase) {
+        let mut tx = acme(&db).await;
+        let [whole, some] = [hold("h1", &[]), hold("h2", &["governance", "operations"])];
+        for one in [&whole, &some] {
+            holds::insert(tx.conn(), "acme", one).await.unwrap();
+            assert_eq!(holds::get(tx.conn(), "acme", &one.id).await.unwrap().as_ref(), Some(one));
+            assert_eq!(holds::get(tx.conn(), "beta", &one.id).await.unwrap(), None);
+        }
+        let [first, late] = [("ben", 50), ("ada", 60)].map(|(by, at_ms)| Release {
+            by: PrincipalId::parse(by).unwrap(),
+            at_ms,
+            reason_code: "settled".to_owned(),
+        });
+        holds::release(tx.conn(), "beta", &whole.id, &first).await.unwrap();
+        assert_eq!(holds::in_force(tx.conn(), "acme").await.unwrap(), [whole.clone(), some.clone()]);
+        assert_eq!(holds::in_force(tx.conn(), "beta").await.unwrap(), []);
+        for release in [&first, &late] {
+            holds::release(tx.conn(), "acme", &whole.id, release).await.unwrap();
+        }
+        let released = Hold { release: Some(first), ..whole };
+        assert_eq!(holds::get(tx.conn(), "acme", &released.id).await.unwrap(), Some(released.clone()));
+        assert_eq!(holds::in_force(tx.conn(), "acme").await.unwrap(), std::slice::from_ref(&some));
+        // What was released stays in the list.
+        assert_eq!(holds::list(tx.conn(), "acme", START).await.unwrap(), [released.clone(), some.clone()]);
+        assert_eq!(holds::list(tx.conn(), "acme", From { after: "", limit: 1 }).await.unwrap(), [released]);
+        assert_eq!(holds::list(tx.conn(), "acme", From { after: "h1", limit: 9 }).await.unwrap(), [some]);
+        assert_eq!(holds::list(tx.conn(), "beta", START).await.unwrap(), []);
     }
 
     async fn a_token_is_found_with_its_principal_and_revoked_in_its_tenant_only(db: TestDatabase) {

@@ -3,6 +3,7 @@
 use super::{
     apt_mandates,
     command::{Act, CALLERS, Command, PEOPLE, Source},
+    command_holds::HoldAct,
     world::{Realm, World, place},
 };
 use crate::model::{
@@ -88,17 +89,41 @@ fn who(realm: &Realm, now_ms: i64, act: &mut Act, administrator: usize) -> Optio
         | Act::Resume
         | Act::BeginExit
         | Act::TakeEvidence
-        | Act::Close => {
-            *act = match (realm.state, realm.evidence_taken) {
-                (TenantState::Suspended, _) => Act::Resume,
-                (TenantState::Exiting, false) => Act::TakeEvidence,
-                (TenantState::Exiting, true) => Act::Close,
-                _ => return None,
-            };
-            None
+        | Act::Close => goes_on(realm, act),
+        Act::Hold(HoldAct::Release(nth)) => {
+            *nth = in_force(realm).unwrap_or(*nth);
+            releases(realm, *nth)
         }
         _ => None,
     }
+}
+
+/// Who lets a tenant go on that is paused, or lets it go that leaves.
+fn goes_on(realm: &Realm, act: &mut Act) -> Option<usize> {
+    *act = match (realm.state, realm.evidence_taken, in_force(realm)) {
+        (TenantState::Suspended, ..) => Act::Resume,
+        (TenantState::Exiting, false, _) => Act::TakeEvidence,
+        (TenantState::Exiting, true, None) => Act::Close,
+        (TenantState::Exiting, true, Some(nth)) => {
+            *act = Act::Hold(HoldAct::Release(nth));
+            return releases(realm, nth);
+        }
+        _ => return None,
+    };
+    None
+}
+
+/// The newest hold in force.
+fn in_force(realm: &Realm) -> Option<usize> {
+    let mut holds = realm.holds.iter().rev();
+    holds.position(|one| one.release.is_none())
+}
+
+/// Another administrator than who placed a hold.
+fn releases(realm: &Realm, nth: usize) -> Option<usize> {
+    let at = place(realm.holds.len(), nth)?;
+    let by_first = number(&realm.holds[at].placed_by) == Some(0);
+    Some(if by_first { 2 } else { 0 })
 }
 
 /// Who passes on what: what was passed on to them, or a right that holds.

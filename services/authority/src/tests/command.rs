@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::command_mandates::{MandateAct, mandate_act};
+use super::{
+    command_holds::{HoldAct, hold_act},
+    command_mandates::{MandateAct, mandate_act},
+};
 use crate::model::{
     ids::{PrincipalId, SourceId},
     principal::{OrganizationKind, Principal, PrincipalKind},
@@ -160,6 +163,7 @@ pub(super) enum Act {
     /// Somebody decides on something of a source.
     Decide(DecisionAction, &'static str),
     Mandate(MandateAct),
+    Hold(HoldAct),
     /// Somebody is given a token, beside those that they have.
     IssueToken(usize),
 }
@@ -265,7 +269,7 @@ fn life() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// `mandates`: how often something is about mandates of agents, of so many and 83.
+/// `mandates`: how often something is about mandates of agents, of so many and 88.
 fn act(mandates: u32) -> impl Strategy<Value = Act> {
     let reserved = prop::sample::subsequence(&ACTIONS[..], 0..=ACTIONS.len());
     let absence = (0..PEOPLE.len(), hours());
@@ -285,6 +289,7 @@ fn act(mandates: u32) -> impl Strategy<Value = Act> {
         1 => (0..PEOPLE.len()).prop_map(Act::EndPrincipal),
         4 => life(),
         16 => decision.prop_map(|(action, source)| Act::Decide(action, source)),
+        5 => hold_act().prop_map(Act::Hold),
         mandates => mandate_act().prop_map(Act::Mandate),
         2 => (0..PEOPLE.len()).prop_map(Act::IssueToken),
     ]

@@ -34,6 +34,7 @@ pub(super) struct Realm {
     rights: Vec<Thing>,
     delegations: Vec<Thing>,
     emergencies: Vec<Thing>,
+    pub(super) holds: Vec<Thing>,
     pub(super) mandates: Vec<Thing>,
     /// The mandate that was read last.
     pub(super) read: Option<proto::AgentMandate>,
@@ -68,6 +69,7 @@ impl Realm {
             rights: Vec::new(),
             delegations: Vec::new(),
             emergencies: Vec::new(),
+            holds: Vec::new(),
             mandates: Vec::new(),
             read: None,
             taken: None,
@@ -121,6 +123,7 @@ impl Realm {
             | Act::EndEmergency(_)
             | Act::ReviewEmergency(_) => self.call_emergencies(caller, act).await,
             Act::Mandate(act) => self.call_mandates(caller, act, now_ms).await,
+            Act::Hold(act) => self.call_hold(caller, act).await,
             Act::IssueToken(to) => self.issue_token(caller, *to).await,
             // What may be decided is compared apart.
             Act::Decide(..) => Ok(()),

@@ -89,11 +89,12 @@ impl Turn<'_> {
             Act::Close => self.close(),
             Act::Decide(action, source) => self.decide(*action, source),
             Act::Mandate(act) => self.take_mandate(act),
+            Act::Hold(act) => self.take_hold(act),
             Act::IssueToken(who) => self.issue_token(*who),
         }
     }
 
-    fn require_customer(&self) -> Done {
+    pub(super) fn require_customer(&self) -> Done {
         match self.caller.organization_kind == OrganizationKind::Customer {
             true => Ok(()),
             false => Err(Refusal::CallerNotCustomer.into()),
@@ -108,6 +109,7 @@ impl Turn<'_> {
 
     fn close(&mut self) -> Done {
         self.require_customer()?;
+        self.require_none_held()?;
         match self.realm.evidence_taken {
             true => self.move_to(TenantState::Closed),
             false => Err(Refusal::EvidenceNotTaken.into()),

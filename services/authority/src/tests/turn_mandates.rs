@@ -49,7 +49,7 @@ impl Turn<'_> {
         }
     }
 
-    fn require_customer_human(&self) -> Done {
+    pub(super) fn require_customer_human(&self) -> Done {
         match self.caller.is_active_human_of(OrganizationKind::Customer) {
             true => Ok(()),
             false => Err(Refusal::CallerNotCustomer.into()),

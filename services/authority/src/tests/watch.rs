@@ -2,6 +2,7 @@
 
 use super::{
     command::{ACTIONS, Act, Command, HOUR_MS, PEOPLE, Person, SOURCES, TENANTS},
+    watch_holds::{Holds, states_for},
     watch_mandates::Agents,
     world::{By, Realm, World, covers, place},
 };
@@ -71,6 +72,7 @@ pub(super) struct Known {
     passed: Vec<Passed>,
     urgent: Vec<Urgent>,
     pub(super) agents: Agents,
+    pub(super) holds: Holds,
 }
 
 /// The one who looks.
@@ -124,6 +126,7 @@ impl Watch {
             passed: Vec::new(),
             urgent: Vec::new(),
             agents: Agents::default(),
+            holds: Holds::default(),
         };
         Self {
             known: [known(), known()],
@@ -197,6 +200,7 @@ impl Known {
                 let may = self.stage_of_mandate(act);
                 return ensure(may, "a mandate was moved where nothing is governed");
             }
+            Act::Hold(act) => states_for(act),
             Act::Resume => &[Suspended][..],
             Act::BeginExit => &[Active, Suspended],
             Act::Close => &[Exiting],
@@ -244,6 +248,7 @@ impl Known {
             }
             Act::Publish(reserved) => self.reserved.clone_from(reserved),
             Act::Mandate(act) => self.note_mandate((who, now_ms), act)?,
+            Act::Hold(act) => self.note_hold(who, act)?,
             Act::IssueToken(to) => self.note_token(who, *to)?,
             Act::EndPrincipal(one) => {
                 ensure(
@@ -260,6 +265,7 @@ impl Known {
                     self.evidence,
                     "a tenant was closed whose evidence nobody took",
                 )?;
+                self.lets_go()?;
                 self.state = TenantState::Closed;
             }
             Act::Decide(action, source) => {

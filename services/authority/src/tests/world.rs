@@ -3,18 +3,22 @@
 use std::sync::LazyLock;
 
 use counterfoil_chassis::{ApiError, Role, auth::PermissionTable};
+use counterfoil_evidence::v1::RetentionRule;
 
 use super::{
     command::{Act, CALLERS, Command, Nth, PEOPLE, TENANTS},
+    command_holds::{AT_FIRST, HoldAct},
     command_mandates::MandateAct,
     turn::Turn,
+    turn_holds::rules,
     world_mandates::{Counted, Left},
 };
 use crate::{
-    error::{AgentRefusal, Refusal},
+    error::{AgentRefusal, HoldRefusal, Refusal},
     model::{
         delegation::{Delegation, Held},
         emergency::{Emergency, Phase},
+        hold::Hold,
         ids::PrincipalId,
         mandate::Mandate,
         principal::Principal,
@@ -50,6 +54,12 @@ impl From<AgentRefusal> for Refused {
     }
 }
 
+impl From<HoldRefusal> for Refused {
+    fn from(refusal: HoldRefusal) -> Self {
+        Self(ApiError::from(refusal).reason().to_owned())
+    }
+}
+
 fn no(error: ApiError) -> Refused {
     Refused(error.reason().to_owned())
 }
@@ -75,6 +85,9 @@ pub(super) struct Realm {
     pub(super) rights: Vec<Right>,
     pub(super) delegations: Vec<Delegation>,
     pub(super) emergencies: Vec<Emergency>,
+    pub(super) holds: Vec<Hold>,
+    /// The retention policy in force.
+    pub(super) kept: Vec<RetentionRule>,
     pub(super) mandates: Vec<Mandate>,
     /// Removals counted under each of the mandates.
     pub(super) removals: Vec<i64>,
@@ -102,6 +115,8 @@ impl World {
             rights: Vec::new(),
             delegations: Vec::new(),
             emergencies: Vec::new(),
+            holds: Vec::new(),
+            kept: rules(AT_FIRST),
             mandates: Vec::new(),
             removals: Vec::new(),
             counted: Vec::new(),
@@ -186,6 +201,9 @@ fn asks(act: &Act) -> (&'static str, Option<Step>) {
         Act::Close => ("tenants.close", Step::Close),
         Act::Decide(action, _) => (to_decide(*action), Step::Govern),
         Act::IssueToken(_) => ("tokens.issue", Step::Wind),
+        Act::Hold(HoldAct::Place(_)) => ("holds.place", Step::Wind),
+        Act::Hold(HoldAct::Release(_)) => ("holds.release", Step::Wind),
+        Act::Hold(HoldAct::Keep(_)) => ("policies.publish", Step::Govern),
         Act::Mandate(one) => return asks_about_mandates(one),
     };
     (permission, Some(step))
