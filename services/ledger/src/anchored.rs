@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex as Guarded, PoisonError};
 use std::time::Duration;
 
 use counterfoil_engine::{AnchorEpoch, AnchoredHead, EngineError, Head, Log, LogId};
@@ -35,6 +35,8 @@ pub(crate) struct Epochs {
     newest_maps: Maps,
     /// Maps of older ones, which somebody has asked for by number: nobody's receipt waits for them.
     older_maps: Maps,
+    /// Whose turn it is to ask for those: of each log one call. Whoever asks again and again stands in line once, as everybody else.
+    turns: Turns,
     /// `None`: nobody is asked to cosign.
     witnesses: Option<Cosigners>,
 }
@@ -52,6 +54,9 @@ const MAPS: usize = 2;
 
 /// The maps that were made last. One is made at a time, and whoever waits for the same one gets it.
 type Maps = Arc<Mutex<VecDeque<Arc<Epoch>>>>;
+
+/// The calls for logs that have their turn, or wait for it.
+type Turns = Arc<Guarded<HashMap<LogId, Arc<Mutex<()>>>>>;
 
 /// An epoch with its map.
 #[derive(Debug)]
@@ -103,6 +108,7 @@ impl Epochs {
             wanted: Arc::default(),
             newest_maps: Maps::default(),
             older_maps: Maps::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -282,11 +288,18 @@ impl Epochs {
         log: &Log,
         number: u64,
     ) -> Result<Option<String>, LedgerError> {
-        let maps = match number >= anchor.epoch {
-            true => &self.newest_maps,
-            false => &self.older_maps,
+        let is_old = number < anchor.epoch;
+        let turn = is_old.then(|| self.turn_of(log.info().id));
+        let _held = match &turn {
+            Some(turn) => Some(turn.lock().await),
+            None => None,
         };
-        let Some(epoch) = self.epoch(number, maps).await? else {
+        let maps = match is_old {
+            true => &self.older_maps,
+            false => &self.newest_maps,
+        };
+        let epoch = self.epoch(number, maps).await?;
+        let Some(epoch) = epoch else {
             return Ok(None);
         };
         let head = epoch.heads.get(&log.info().id).map(|head| {
@@ -303,6 +316,20 @@ impl Epochs {
             logged: anchor.entry(epoch.index).await?,
         };
         Ok(Some(proof.to_string()))
+    }
+
+    /// As if somebody made a map of an old epoch.
+    #[cfg(test)]
+    pub(crate) async fn hold_older(&self) -> Box<dyn Send> {
+        Box::new(Arc::clone(&self.older_maps).lock_owned().await)
+    }
+
+    /// What the calls for one log wait for.
+    fn turn_of(&self, log: LogId) -> Arc<Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of those that nobody holds there is nothing to know.
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry(log).or_default())
     }
 
     /// That the anchor log bound a log, as text; `None`: it has not yet, or not below the head that is shown.

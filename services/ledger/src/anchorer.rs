@@ -5,6 +5,8 @@
 //! head in it is older than in any epoch before: by the last epoch's own heads or, where the database lost those, by all that remembers the logs.
 
 #[cfg(test)]
+mod losses;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};

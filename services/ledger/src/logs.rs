@@ -6,12 +6,14 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex as Guarded, MutexGuard, PoisonError};
 
 use counterfoil_chassis::{Clock, Database, db::scope};
-use counterfoil_engine::{Engine, EngineCounts, EngineError, Log, Receipt, Refusal, StreamHead};
-use counterfoil_engine::{EntryFilter, StoredEntry};
+use counterfoil_engine::{
+    Engine, EngineCounts, EngineError, EntryFilter, Log, LogId, Receipt, Refusal, StoredEntry,
+    StreamHead,
+};
 use counterfoil_evidence::catalogue::{self, Payload};
 use counterfoil_evidence::record::{decode_entry, decode_record, record_hash};
 use counterfoil_evidence::v1::{
@@ -58,6 +60,8 @@ struct Inner {
     writer: Writer,
     journal: Journal,
     locks: Vec<Mutex<()>>,
+    /// What was open in each log when its last epoch was sealed here: the next one goes on from there.
+    open: Guarded<HashMap<LogId, Open>>,
 }
 
 /// What [`Logs`] is made of.
@@ -89,6 +93,7 @@ impl Logs {
             writer: parts.writer,
             journal: parts.journal,
             locks: (0..LOCKS).map(|_| Mutex::default()).collect(),
+            open: Guarded::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -347,18 +352,29 @@ impl Logs {
     /// Seals the next epoch up to the present size.
     pub(crate) async fn seal_epoch(&self, log: &Log) -> Result<(u64, Receipt), LedgerError> {
         // Most of the log is read before the lock, which publishing wants too, and only what came since behind it.
-        let mut open = Open::default();
-        open.read_on(log, log.head().await?.size).await?;
+        let size = log.head().await?.size;
+        // A log only grows; what was read of another one is not of this.
+        let known = self.open().remove(&log.info().id);
+        let mut open = known.filter(|known| known.size <= size).unwrap_or_default();
+        open.read_on(log, size).await?;
         let _held = self.lock(&log.info().tenant).await;
         for _ in 0..ATTEMPTS {
             let sealed = self.next_epoch(log, &mut open).await?;
             let mut receipts = self.state(log, vec![Statement::epoch(&sealed)]).await?;
             // Empty when another replica has sealed this epoch meanwhile: then the next one is ours.
             if let Some(receipt) = receipts.pop() {
+                self.open().insert(log.info().id, open);
                 return Ok((sealed.epoch, receipt));
             }
         }
         Err(LedgerError::Contended)
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<LogId, Open>> {
+        self.inner
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn next_epoch(&self, log: &Log, open: &mut Open) -> Result<EpochSealed, LedgerError> {

@@ -145,4 +145,37 @@ both_engines! {
         }
         logs.close().await;
     }
+
+    async fn the_next_epoch_goes_on_from_what_was_open_at_the_last(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = open(&db, folder.path()).await;
+        let log = logs.create("acme").await.unwrap();
+        logs.register(&producer(stream::RECONCILIATION)).await.unwrap();
+        let mut stream = Stream { log: &log, last: StreamHead::EMPTY };
+        let id = log.info().id;
+        let counted = async || {
+            let (number, _) = logs.seal_epoch(&log).await.unwrap();
+            let sealed = log.last_of_type(&EpochSealed::full_name(), log.head().await.unwrap().size).await.unwrap().unwrap();
+            match read(&sealed).unwrap().1 {
+                Payload::EpochSealed(sealed) if sealed.epoch == number => sealed.open_obligations_count,
+                other => panic!("{other:?}"),
+            }
+        };
+        for id in 1..4 {
+            stream.append(&ObligationOpened { obligation: vec![id; 16], ..Default::default() }).await;
+        }
+        assert_eq!(counted().await, 3);
+        stream.append(&ObligationDischarged { obligation: vec![1; 16], ..Default::default() }).await;
+        stream.append(&ObligationOpened { obligation: vec![4; 16], ..Default::default() }).await;
+        assert_eq!(counted().await, 3);
+        // What is known is not read again: one that nobody opened shows it.
+        let invented = ObligationOpened { obligation: vec![9; 16], ..Default::default() };
+        let payload = Payload::ObligationOpened(invented);
+        logs.open().get_mut(&id).unwrap().obligations.take(&payload, [9; 32]);
+        assert_eq!(counted().await, 4);
+        // What was read of a log that was longer is not of this one.
+        logs.open().get_mut(&id).unwrap().size = log.head().await.unwrap().size + 1;
+        assert_eq!(counted().await, 3);
+        logs.close().await;
+    }
 }
