@@ -45,7 +45,7 @@ pub(crate) struct Witnessing {
 /// What came of asking a witness for one log.
 enum Answer {
     /// It has this cosignature, which is not kept yet.
-    Cosigned(Log, Cosignature),
+    Cosigned(Log, Box<Cosignature>),
     /// What it has cosigned is known already: another replica has asked it.
     Known(Log, u64),
     /// It was not asked, because it rests.
@@ -188,7 +188,7 @@ impl Witnessing {
         };
         self.lock().asks(&due.tenant, at, due.size);
         match self.ask_for(&log, at, one, due).await {
-            Ok(Ok(cosignature)) => Answer::Cosigned(log, cosignature),
+            Ok(Ok(cosignature)) => Answer::Cosigned(log, Box::new(cosignature)),
             Ok(Err(size)) => Answer::Known(log, size),
             Err(error) => Answer::Failed(Some(log), error),
         }
@@ -217,7 +217,7 @@ impl Witnessing {
     /// Keeps what one witness has answered, in one commit, and tells those who wait.
     async fn take(&self, at: usize, one: &Asked, answers: Vec<(Due, Answer)>) {
         let cosigned = answers.iter().filter_map(|(_, answer)| match answer {
-            Answer::Cosigned(log, cosignature) => Some((log, cosignature)),
+            Answer::Cosigned(log, cosignature) => Some((log, cosignature.as_ref())),
             _ => None,
         });
         let cosigned: Vec<(&Log, &Cosignature)> = cosigned.collect();
