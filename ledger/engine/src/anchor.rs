@@ -50,23 +50,6 @@ pub trait Anchor: Debug + Send + Sync + 'static {
     fn remember(&self, log: &LogInfo, checkpoint: &str) {
         let _ = (log, checkpoint);
     }
-
-    /// Is told, before the log of this origin is written, that it may have been further than anything in reach remembers. What is remembered from
-    /// then on does not say how far it was, until [`Self::take_as_it_is`]. Durable; by default nothing is done.
-    fn forget(&self, origin: &str) {
-        let _ = origin;
-    }
-
-    /// Whether it was told of that, by any process.
-    fn has_forgotten(&self, origin: &str) -> bool {
-        let _ = origin;
-        false
-    }
-
-    /// Is told by an operator's recovery that the log is as far as anything knows. By default nothing is done.
-    fn take_as_it_is(&self, log: &LogInfo, checkpoint: &str) {
-        let _ = (log, checkpoint);
-    }
 }
 
 impl Log {
@@ -85,8 +68,7 @@ impl Log {
     }
 
     /// Compares the log with everything that remembers it, however far that is, as it must be where the database may have forgotten what was
-    /// signed of the log. Whether anybody but a witness remembers it, and did so before the log went on from what the database has: `false` says
-    /// that nothing is known, and not that nothing was lost. It stays so until the log is recovered.
+    /// signed of the log. Whether anybody but a witness remembers it: `false` says that nothing is known, and not that nothing was lost.
     ///
     /// # Errors
     /// As [`Self::check_anchors`]; also when a near anchor cannot be asked. What witnesses do not answer is open, as everywhere.
@@ -113,8 +95,7 @@ impl Log {
                 }
             }
         }
-        let mut anchors = shared.options.anchors.iter();
-        Ok(remembered && !anchors.any(|anchor| anchor.has_forgotten(&info.origin)))
+        Ok(remembered)
     }
 }
 
@@ -122,20 +103,6 @@ impl Log {
 pub(crate) fn remember(shared: &Shared, state: &LogState) {
     for anchor in &shared.options.anchors {
         anchor.remember(&state.info, &state.checkpoint);
-    }
-}
-
-/// Tells every anchor that the log of this origin may have been further than anything remembers.
-pub(crate) fn forget(shared: &Shared, origin: &str) {
-    for anchor in &shared.options.anchors {
-        anchor.forget(origin);
-    }
-}
-
-/// Tells every anchor that a log was brought back as far as anything knows.
-pub(crate) fn take_as_it_is(shared: &Shared, info: &LogInfo, head: &Head) {
-    for anchor in &shared.options.anchors {
-        anchor.take_as_it_is(info, &head.checkpoint);
     }
 }
 
@@ -150,18 +117,10 @@ fn near(shared: &Shared) -> impl Iterator<Item = &Arc<dyn Anchor>> {
 /// An anchor that cannot be asked does not stop a log, or an outage of the object store would stop all of them; publishing
 /// compares again as soon as it is back.
 pub(crate) async fn check_all(shared: &Shared, info: &LogInfo) -> Result<(), EngineError> {
-    let mut remembered = false;
     for anchor in near(shared) {
-        match check_one(shared, info, anchor.as_ref()).await? {
-            Ok(is_known) => remembered |= is_known,
-            Err(error) => {
-                tracing::warn!(origin = info.origin, %error, "the log was not compared with it");
-            }
+        if let Err(error) = check_one(shared, info, anchor.as_ref()).await? {
+            tracing::warn!(origin = info.origin, %error, "the log was not compared with it");
         }
-    }
-    if !remembered && shared.store.head(info).await?.0.size > 0 {
-        // The next entry makes a new memory, which does not know whether there was more. If we crash before it is written: nothing was appended.
-        forget(shared, &info.origin);
     }
     check_anchored(shared, info).await
 }

@@ -9,7 +9,7 @@ use counterfoil_tlog::{Checkpoint, VerifierKey};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::anchor::{self, Anchor};
+use crate::anchor::Anchor;
 use crate::clock::Clock;
 use crate::faults::{self, FaultPoint, Faults, NoFaults};
 use crate::key_book::KeyBook;
@@ -261,10 +261,6 @@ impl Engine {
             reason,
         };
         let faults = shared.faults.as_ref();
-        if self.has_key(origin)? {
-            // It was created before, and may have had entries: whoever brings it back says so.
-            anchor::forget(shared, origin);
-        }
         // The key is durable before the log that names it.
         let signer = faults::step(faults, FaultPoint::CreateKey, async {
             let signer = shared.keys.find_or_create(origin);

@@ -17,9 +17,6 @@ use crate::anchor::{Anchor, AnchorError};
 ///
 /// A file is written with every commit and not forced to the disk: it outlives a killed process and a restored database. After a
 /// power failure it may be a little older than the database, which is no contradiction.
-///
-/// A second, empty file beside it says that it began anew, for a log that had entries already or whose key was older than it: what it has
-/// does not tell then how far the log was before.
 #[derive(Debug, Clone)]
 pub struct HighWater {
     directory: PathBuf,
@@ -46,17 +43,8 @@ impl HighWater {
     }
 
     fn path(&self, origin: &str) -> PathBuf {
-        self.file(origin, "checkpoint")
-    }
-
-    /// There while the file above may have begun after something was lost.
-    fn forgotten(&self, origin: &str) -> PathBuf {
-        self.file(origin, "forgotten")
-    }
-
-    fn file(&self, origin: &str, kind: &str) -> PathBuf {
         let name = sha256(origin.as_bytes());
-        self.directory.join(format!("{name}.{kind}"))
+        self.directory.join(format!("{name}.checkpoint"))
     }
 
     fn write(&self, log: &LogInfo, checkpoint: &str) -> io::Result<()> {
@@ -91,40 +79,6 @@ impl Anchor for HighWater {
                 name: self.name(),
                 reason: error.to_string(),
             }),
-        }
-    }
-
-    fn forget(&self, origin: &str) {
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(self.forgotten(origin));
-        // Durable before anything is appended that it is about.
-        match file.and_then(|file| file.sync_all()) {
-            Ok(()) => tracing::warn!(origin, "nothing remembers how far the log was"),
-            Err(error) => {
-                tracing::error!(origin, %error, "it was not noted that nothing remembers how far the log was")
-            }
-        }
-    }
-
-    fn has_forgotten(&self, origin: &str) -> bool {
-        fs::exists(self.forgotten(origin)).unwrap_or(true)
-    }
-
-    fn take_as_it_is(&self, log: &LogInfo, checkpoint: &str) {
-        // If we crash in between: the log is recovered once more.
-        let taken = match self.has(&log.origin) {
-            true => Ok(()),
-            false => self.write(log, checkpoint),
-        };
-        let taken = taken.and_then(|()| match fs::remove_file(self.forgotten(&log.origin)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        });
-        if let Err(error) = taken {
-            tracing::warn!(origin = log.origin, %error, "the high-water file was not written");
         }
     }
 

@@ -200,7 +200,10 @@ both_engines! {
         let hold = placed(&ada, &[]).await;
         assert_eq!(refused(release(&ada, &hold).await), "SECOND_HUMAN_REQUIRED");
         // Nobody but who can release it, one by one, and at the word of the tenant's own people.
-        let of_no_use: [fn(&mut Principal); 3] = [
+        let of_no_use: [fn(&mut Principal); 5] = [
+            // Who could be the one who placed it, or is.
+            |one| one.identity_key.clear(),
+            |one| one.identity_key = "ada@zebra.example".to_owned(),
             |one| one.roles = vec!["reviewer".to_owned()],
             |one| one.kind = PrincipalKind::Service.into(),
             |one| one.organization = one.organization.replace("customer", "provider"),

@@ -58,7 +58,7 @@ impl Log {
     /// that the producers have kept. Their receipts say where each was; a record whose receipt was lost is fitted in where it leads to
     /// what was signed. All of it becomes durable at once, when it is proved to be that very head.
     ///
-    /// Then the log may be written again, if it had been stopped; and it is taken to be as far as it ever was, if nothing had remembered that.
+    /// Then the log may be written again, if it had been stopped.
     ///
     /// `progress` is told how many entries are done, and of how many. Other processes may serve the log meanwhile; they cannot write it.
     ///
@@ -92,7 +92,6 @@ impl Log {
         let faults = shared.faults.as_ref();
         faults::step(faults, FaultPoint::GoOn, shared.store.go_on(info)).await?;
         let (now, _) = shared.store.head(info).await?;
-        anchor::take_as_it_is(shared, info, &now);
         Ok(Recovered {
             from: before.size,
             size: now.size,

@@ -34,15 +34,36 @@ fn is_human_of(
     }
 }
 
-/// Whether a principal was a human of an organisation of a kind at a place of the stream of authority, on which principals are
-/// registered and ended: its order tells what came first, also where the clock of one who wrote it was behind that of another.
+/// A principal that is there at a place of the stream of authority, on which principals are registered and ended; or why it is none. The order
+/// of the stream tells what came first, also where the clock of one who wrote it was behind that of another. It does not tell more than clocks
+/// may differ: an end that is dated back further lets nothing pass that stands before it.
+pub(super) fn there<'s>(
+    state: &'s State,
+    name: &str,
+    pos: Pos,
+) -> Result<&'s v1::PrincipalRegistered, &'static str> {
+    let found = state.credentials.at(name, pos)?;
+    let at_ms = state.occurred_ms(pos);
+    let known = state.names.find(name);
+    let from = known.and_then(|known| state.principals.get(&known));
+    if from.is_some_and(|from| from.from_ms > at_ms.saturating_add(CLOCK_SKEW_MS)) {
+        return Err("was registered later");
+    }
+    let end = known.and_then(|known| state.principals_ended.get(&known));
+    match end.is_some_and(|end| end.effective_ms.saturating_add(CLOCK_SKEW_MS) < at_ms) {
+        true => Err("had ended"),
+        false => Ok(found),
+    }
+}
+
+/// Whether a principal was a human of an organisation of a kind at a place of the stream of authority.
 pub(super) fn human_at(
     state: &State,
     principal: Sym,
     kind: OrganizationKind,
     pos: Pos,
 ) -> Result<(), &'static str> {
-    let found = state.credentials.at(state.names.text(principal), pos)?;
+    let found = there(state, state.names.text(principal), pos)?;
     is_human_of((found.kind(), found.organization_kind()), kind)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::accesses::is_hired;
-use super::authority::same_person;
+use super::authority::{same_person, there};
 use super::check::{Check, Tallies};
 use super::state::{Pos, State};
 use super::{CLOCK_SKEW_MS, OVERDUE_GRACE_MS};
@@ -104,7 +104,7 @@ fn by_two_humans(state: &State, pos: Pos, access: &EmergencyAccessActivated) -> 
 
 /// Whether a human who was there at a place of the stream of authority is of the customer.
 fn human(state: &State, name: &str, pos: Pos) -> Result<bool, String> {
-    let found = state.credentials.at(name, pos);
+    let found = there(state, name, pos);
     let found = found.map_err(|why| format!("names {name}, who {why}"))?;
     match found.kind() {
         PrincipalKind::Human => Ok(found.organization_kind() == OrganizationKind::Customer),

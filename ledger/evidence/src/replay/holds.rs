@@ -238,7 +238,10 @@ pub(super) fn releasers(state: &State) -> HashSet<Pos> {
 
 fn registers_releaser(state: &State, one: &At<PrincipalRegistered>) -> bool {
     let by = state.meta(one.pos);
-    by.is_some_and(|by| governs(state, by.actor, one.pos))
+    // Whom nobody can tell apart from who placed the hold is no second human.
+    let is_somebody = !one.what.identity_tag.is_empty();
+    is_somebody
+        && by.is_some_and(|by| governs(state, by.actor, one.pos))
         && one.what.kind() == PrincipalKind::Human
         && one.what.organization_kind() == governing_kind(state)
 }

@@ -1,6 +1,6 @@
 //! The life of a tenant and who answers for its units (I-12, I-17).
 
-use super::authority::{human_at, human_of_customer_at};
+use super::authority::{human_at, human_of_customer_at, there};
 use super::check::{Check, Tallies};
 use super::credentials::of_deployment;
 use super::governed::{Setting, of_provider};
@@ -140,7 +140,7 @@ pub(super) fn governing_kind(state: &State) -> OrganizationKind {
 
 /// Whether a principal was of the organisation that governs, a machine too, at a place of the stream of authority.
 pub(super) fn governs(state: &State, principal: Sym, pos: Pos) -> bool {
-    let found = state.credentials.at(state.names.text(principal), pos);
+    let found = there(state, state.names.text(principal), pos);
     found.is_ok_and(|found| found.organization_kind() == governing_kind(state))
 }
 

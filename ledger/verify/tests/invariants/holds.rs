@@ -165,6 +165,13 @@ const OF_AN_EXIT: &[(&str, &str, Forgery)] = &[
     ),
     (
         "I-17",
+        "a human who is called to release a hold and could be who placed it",
+        on!(PrincipalRegistered, |_r, p| if p.principal == DAVE {
+            p.identity_tag.clear()
+        }),
+    ),
+    (
+        "I-17",
         "somebody of a provider who is called to release a hold",
         on!(PrincipalRegistered, |_r, p| if p.principal == DAVE {
             p.organization_kind = v1::OrganizationKind::Provider.into()
@@ -223,6 +230,15 @@ fn i70_the_log_tells_who_had_ended_whatever_the_clocks_of_two_replicas_say() {
     let (root, files) = golden.copy("ahead");
     rewrite(&files, true, 1_000);
     fails(&golden, &root, "I-70", "a hold of somebody who had ended");
+    // Clocks do not differ by an hour.
+    let (root, files) = golden.copy("back");
+    rewrite(&files, false, -3_600_000);
+    fails(
+        &golden,
+        &root,
+        "I-70",
+        "a hold before an end that is dated back",
+    );
 }
 
 #[test]

@@ -177,7 +177,21 @@ pub(super) async fn require_needed(
     }
     let (tenant, governing) = (change.tenant.id.clone(), change.governing_kind());
     let in_force = store::holds::in_force(change.tx.conn(), &tenant).await?;
-    match !in_force.is_empty() && wanted.iter().all(|one| can_release(one, governing)) {
+    let mut is_needed =
+        !in_force.is_empty() && wanted.iter().all(|one| can_release(one, governing));
+    for hold in &in_force {
+        let placed_by = store::principals::get(change.tx.conn(), &tenant, &hold.placed_by).await?;
+        let is_second = |one: &Principal| {
+            // Whom nobody can tell apart from who placed the hold is no second human.
+            let known = !one.identity_key.is_empty();
+            known
+                && placed_by
+                    .as_ref()
+                    .is_some_and(|placed_by| may_release(placed_by, one))
+        };
+        is_needed &= wanted.iter().all(is_second);
+    }
+    match is_needed {
         true => Ok(()),
         false => Err(Refusal::TenantState(TenantState::Exiting).into()),
     }

@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use counterfoil_chassis::{both_engines, testing::TestDatabase};
 use counterfoil_engine::{Anchor, AnchorError, LogInfo};
 use counterfoil_tlog::cosignature::Cosigner;
-use counterfoil_tlog::hash::sha256;
 
 use super::tests::{Opened, config, open, open_with};
 use super::*;
@@ -109,50 +108,6 @@ both_engines! {
         other.close().await;
     }
 
-    async fn what_nothing_remembers_stays_so_though_the_log_goes_on(db: TestDatabase) {
-        let folder = tempfile::tempdir().unwrap();
-        let lost = lost(&db, folder.path()).await;
-        // The tables do not have the last epoch, nobody knows how far the log was when it was stated, and the log goes on.
-        forget(&lost, folder.path(), "acme");
-        let opened = open(&lost, folder.path()).await;
-        opened.grow("acme").await;
-        refused_until_recovered(opened, &lost, folder.path(), 2).await;
-        // The same where the log is begun anew under the key that it had.
-        let again = lost.another().await;
-        forget(&again, folder.path(), "acme");
-        recover(&again, folder.path(), &[ANCHOR]).await;
-        let opened = open(&again, folder.path()).await;
-        opened.logs.create("acme").await.unwrap();
-        refused_until_recovered(opened, &again, folder.path(), 3).await;
-    }
-
-    async fn who_asks_for_old_epochs_again_and_again_stands_in_line_once(db: TestDatabase) {
-        let folder = tempfile::tempdir().unwrap();
-        let opened = open(&db, folder.path()).await;
-        for tenant in ["acme", "beta"] {
-            opened.logs.create(tenant).await.unwrap();
-        }
-        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(1));
-        opened.grow("acme").await;
-        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(2));
-        let epochs = Epochs::new(opened.logs.clone(), None);
-        let anchor = epochs.anchor().await.unwrap().unwrap();
-        let (acme, beta) = (opened.logs.get("acme").await.unwrap(), opened.logs.get("beta").await.unwrap());
-        let order = Guarded::new(Vec::new());
-        let prove = async |log: &Log| {
-            epochs.prove(&anchor, log, 1).await.unwrap().unwrap();
-            order.lock().unwrap().push(log.info().tenant.clone());
-        };
-        // Somebody makes a map just now; all others come before that is done.
-        let made = epochs.hold_older().await;
-        tokio::join!(prove(&acme), prove(&acme), prove(&acme), prove(&acme), prove(&beta), async { drop(made) });
-        let order = order.into_inner().unwrap();
-        let at = order.iter().position(|tenant| tenant == "beta").unwrap();
-        // Three calls of the other log follow each other, and this one waits for one of them at most.
-        assert!(at < 4, "{order:?}");
-        opened.close().await;
-    }
-
     async fn witnesses_are_asked_for_the_logs_of_their_policy_only(db: TestDatabase) {
         let folder = tempfile::tempdir().unwrap();
         let opened = open(&db, folder.path()).await;
@@ -175,36 +130,6 @@ both_engines! {
         }
         opened.close().await;
     }
-}
-
-/// Takes away what remembers a log apart from the database.
-fn forget(db: &TestDatabase, folder: &Path, tenant: &str) {
-    let name = sha256(format!("counterfoil.local/t/{tenant}").as_bytes());
-    for kind in ["checkpoint", "records"] {
-        let directory = config(db, folder).high_water_dir();
-        std::fs::remove_file(directory.join(format!("{name}.{kind}"))).unwrap();
-    }
-}
-
-/// No epoch is made by any process, however often it starts, before an operator has recovered the log.
-async fn refused_until_recovered(mut opened: Opened, db: &TestDatabase, folder: &Path, epoch: u64) {
-    for _ in 0..2 {
-        let replica = open(db, folder).await;
-        for one in [&opened, &replica] {
-            let refused = one.anchorer().run_once().await.unwrap_err();
-            let forgotten = matches!(refused, LedgerError::NoEpoch(NoEpoch::Forgotten { .. }));
-            assert!(forgotten, "{refused}");
-        }
-        opened.close().await;
-        opened = replica;
-        opened.grow("acme").await;
-    }
-    opened.close().await;
-    recover(db, folder, &["acme"]).await;
-    let opened = open(db, folder).await;
-    assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(epoch));
-    makes_one(&opened, usize::try_from(epoch).unwrap()).await;
-    opened.close().await;
 }
 
 /// The anchor log has so many epochs, and the last of them has the head of the one log.

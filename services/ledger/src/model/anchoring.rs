@@ -53,7 +53,7 @@ pub(crate) enum NoEpoch {
     },
     /// The database does not know what was anchored, and nothing else says how far a log was then.
     #[error(
-        "the database does not have the last epoch, and nothing from before remembers how far the log {origin} was; put the files back into high_water_dir, or take the log as it is with `counterfoil ledger recover`"
+        "the database does not have the last epoch, and nothing remembers how far the log {origin} was; the files in high_water_dir do"
     )]
     Forgotten {
         /// Origin of the log.

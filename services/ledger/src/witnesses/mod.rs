@@ -191,15 +191,21 @@ impl Witnessed {
 
     /// The newest head of a log that enough of them have cosigned, with their lines; `None`: there is none yet.
     pub(crate) async fn head(&self, log: &Log) -> Result<Option<Head>, EngineError> {
-        let remembered = self.reached.of(&log.info().tenant);
-        let size = match remembered.filter(|reached| reached.size > 0) {
-            Some(reached) => reached.size,
-            // Nobody has looked since the start, and maybe nobody will for long: the witnesses may be away. What they cosigned is kept.
-            None => match log.witnessed(self.witnesses.policy()).await? {
-                Some(size) => size,
-                None => return Ok(None),
-            },
-        };
+        let remembered = self.reached.of(&log.info().tenant).map(|one| one.size);
+        if let Some(size) = remembered.filter(|size| *size > 0)
+            && let Some(head) = self.head_at(log, size).await?
+        {
+            return Ok(Some(head));
+        }
+        // Nobody has looked since the start, and maybe nobody will for long, because the witnesses are away; or another replica knew of a
+        // larger size, and has thinned what was kept of this one.
+        match log.witnessed(self.witnesses.policy()).await? {
+            Some(size) => self.head_at(log, size).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn head_at(&self, log: &Log, size: u64) -> Result<Option<Head>, EngineError> {
         let Some(checkpoint) = self.checkpoint(log, size).await? else {
             return Ok(None);
         };
