@@ -16,7 +16,8 @@ pub enum FaultPoint {
     InsertLog,
     /// A batch is worked out on one that is not durable yet.
     Ahead,
-    /// The transaction is opened.
+    /// The transaction is opened. PostgreSQL does this step, the next one and that after it in one call, at the last of them, unless the batch
+    /// fills a run of bundles.
     Begin,
     /// The heads are moved, entries and their indexes are inserted.
     Write,

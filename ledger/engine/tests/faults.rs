@@ -52,7 +52,14 @@ fn is_durable(point: FaultPoint, verdict: Verdict) -> bool {
     )
 }
 
-async fn run(database: &Database, reopen: bool) {
+/// Every step, each not done and done.
+fn every_step() -> Vec<(FaultPoint, Verdict)> {
+    let verdicts = |point| [Verdict::Fail, Verdict::FailAfter].map(|verdict| (point, verdict));
+    POINTS.into_iter().flat_map(verdicts).collect()
+}
+
+/// Lets each of these appends of so many records fail once.
+async fn run(database: &Database, reopen: bool, strikes: &[(FaultPoint, Verdict)], count: u64) {
     let faults = Arc::new(Once::default());
     let options = EngineOptions {
         faults: Arc::clone(&faults) as Arc<dyn Faults>,
@@ -61,47 +68,44 @@ async fn run(database: &Database, reopen: bool) {
     let fixture = fixture_on(database.open_with(options.clone()).await).await;
     let (mut engine, mut log, mut inventory) = (fixture.engine, fixture.log, fixture.inventory);
     let mut sent = 0;
-    for point in POINTS {
-        for verdict in [Verdict::Fail, Verdict::FailAfter] {
-            let name = format!("{} {point:?} {verdict:?} reopen={reopen}", database.name);
-            // Sizes that end inside of a tile, at its end, and beyond.
-            let records: Vec<SignedRecord> = (0..128)
-                .map(|number| inventory.next(&ownership(number), &["accounts/x"]))
-                .collect();
-            sent += 128;
-            let before = log.head().await.unwrap().size;
-            faults.arm(point, verdict);
-            let failed = log.append(records.clone()).await;
-            assert!(
-                matches!(failed, Err(EngineError::Storage { .. })),
-                "{name}: {failed:?}"
-            );
-            assert!(!faults.is_armed(), "{name}: the point was not reached");
-            let durable = log.head().await.unwrap().size - before;
-            let expected = if is_durable(point, verdict) { 128 } else { 0 };
-            assert_eq!(durable, expected, "{name}");
-            if reopen {
-                engine.close().await;
-                engine = database.open_with(options.clone()).await;
-                log = engine.log(TENANT).await.unwrap();
-            }
-            let again = receipts(log.append(records).await.unwrap());
-            for (position, receipt) in (before..).zip(&again) {
-                assert_eq!(receipt.index, position, "{name}");
-                let key = &log.info().vkey;
-                counterfoil_tlog::proof::verify(&receipt.tlog_proof, &receipt.leaf_hash, key)
-                    .unwrap();
-            }
-            let size = log.head().await.unwrap().size;
-            assert_eq!(size, REGISTRATIONS + sent, "{name}");
-            let entries = Exported::take(&log, size)
-                .await
-                .verify(&log.info().vkey.to_string());
-            let stream = stream_of(&entries, "inventory");
-            let numbers: Vec<u64> = stream.iter().map(|(seq, _)| *seq).collect();
-            assert_eq!(numbers, (1..=sent).collect::<Vec<_>>(), "{name}");
-            assert!(log.fsck().await.unwrap().is_clean(), "{name}");
+    for &(point, verdict) in strikes {
+        let name = format!("{} {point:?} {verdict:?} reopen={reopen}", database.name);
+        // Sizes that end inside of a tile, at its end, and beyond.
+        let records: Vec<SignedRecord> = (0..count)
+            .map(|number| inventory.next(&ownership(number), &["accounts/x"]))
+            .collect();
+        sent += count;
+        let before = log.head().await.unwrap().size;
+        faults.arm(point, verdict);
+        let failed = log.append(records.clone()).await;
+        assert!(
+            matches!(failed, Err(EngineError::Storage { .. })),
+            "{name}: {failed:?}"
+        );
+        assert!(!faults.is_armed(), "{name}: the point was not reached");
+        let durable = log.head().await.unwrap().size - before;
+        let expected = if is_durable(point, verdict) { count } else { 0 };
+        assert_eq!(durable, expected, "{name}");
+        if reopen {
+            engine.close().await;
+            engine = database.open_with(options.clone()).await;
+            log = engine.log(TENANT).await.unwrap();
         }
+        let again = receipts(log.append(records).await.unwrap());
+        for (position, receipt) in (before..).zip(&again) {
+            assert_eq!(receipt.index, position, "{name}");
+            let key = &log.info().vkey;
+            counterfoil_tlog::proof::verify(&receipt.tlog_proof, &receipt.leaf_hash, key).unwrap();
+        }
+        let size = log.head().await.unwrap().size;
+        assert_eq!(size, REGISTRATIONS + sent, "{name}");
+        let entries = Exported::take(&log, size)
+            .await
+            .verify(&log.info().vkey.to_string());
+        let stream = stream_of(&entries, "inventory");
+        let numbers: Vec<u64> = stream.iter().map(|(seq, _)| *seq).collect();
+        assert_eq!(numbers, (1..=sent).collect::<Vec<_>>(), "{name}");
+        assert!(log.fsck().await.unwrap().is_clean(), "{name}");
     }
     engine.close().await;
 }
@@ -109,14 +113,27 @@ async fn run(database: &Database, reopen: bool) {
 #[tokio::test]
 async fn a_step_that_fails_loses_nothing_and_repeats_nothing_in_the_same_process() {
     for database in databases() {
-        run(&database, false).await;
+        run(&database, false, &every_step(), 128).await;
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_fills_a_run_of_bundles_is_written_whole_or_not_at_all() {
+    // Its transaction has more steps on PostgreSQL, too.
+    let strikes = [
+        (FaultPoint::Write, Verdict::FailAfter),
+        (FaultPoint::Commit, Verdict::Fail),
+        (FaultPoint::Commit, Verdict::FailAfter),
+    ];
+    for database in databases() {
+        run(&database, false, &strikes, 4096).await;
     }
 }
 
 #[tokio::test]
 async fn a_step_that_fails_loses_nothing_and_repeats_nothing_after_a_restart() {
     for database in databases() {
-        run(&database, true).await;
+        run(&database, true, &every_step(), 128).await;
     }
 }
 

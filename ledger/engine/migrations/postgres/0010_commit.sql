@@ -1,8 +1,9 @@
--- A batch in one call: it is a transaction of its own, so that whoever appends waits for the database once and not three times, and its
--- statements stay planned. Written to by the sequencer only; row-level policies hold here as everywhere.
+-- A batch in one call: it is a transaction of its own, so that whoever appends does not wait for the database at every step of it. Called by
+-- the sequencer only; row-level policies hold here as everywhere. What SQLite is told by statements (store/commit.rs) is the same.
 --
 -- Each array has one value a row. Bytes of one length stand one behind the other; of others two arrays say from where on, from 1, and for how
 -- many. `named`: the logs' numbers, ascending, separated by commas. `e_hashes`: leaf hash, record id and record hash, 80 bytes.
+-- Never replaced: processes of two releases call it at once. Another one gets another name, and this one is dropped a release later.
 -- SQLSTATE CF001: a head is not the one that the batch continues, or the log was stopped; nothing is written then.
 CREATE FUNCTION log_commit(
     named TEXT, stopped_too BOOLEAN,

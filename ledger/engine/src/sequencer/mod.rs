@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 pub(crate) use self::load::{Seen, check_link, check_progress, read_state};
 pub(crate) use self::plan::{BatchItem, Fate, Grown, KnownRecords, plan};
@@ -42,6 +42,9 @@ const HERE_RECORDS_MAX: usize = 4;
 
 /// Most records of one log in a batch that it shares with others, beside its first submission: some 10 milliseconds.
 const LOG_RECORDS_MAX: usize = 256;
+
+/// Batches that are answered at once, behind the one that commits.
+const ANSWERS_AT_ONCE: usize = 2;
 
 /// Logs that are loaded at once: one for each connection that reads.
 const LOADS_AT_ONCE: usize = 4;
@@ -166,7 +169,10 @@ impl Sequencer {
                 None => break,
             };
             busy = batch.items.len() > 1;
-            while answering.try_join_next().is_some() {}
+            // Nobody is answered by more at once: what was sent again is read for it, and the sequencer reads too.
+            while answering.len() >= ANSWERS_AT_ONCE {
+                answered(answering.join_next().await);
+            }
             let committed = match attempt {
                 Ok(ready) => {
                     let Ready {
@@ -205,7 +211,9 @@ impl Sequencer {
                 }
             }
         }
-        while answering.join_next().await.is_some() {}
+        while !answering.is_empty() {
+            answered(answering.join_next().await);
+        }
     }
 
     /// Waits for work; while callers come in numbers, a moment longer, so that more of them share a commit.
@@ -265,7 +273,7 @@ impl Sequencer {
     }
 
     /// Settles a batch that did not settle at first, on its own.
-    async fn try_again(&mut self, mut batch: Batch, mut again: Again) {
+    async fn try_again(&mut self, batch: Batch, mut again: Again) {
         let mut thorough = false;
         for _ in 0..ATTEMPTS {
             match again {
@@ -276,13 +284,7 @@ impl Sequencer {
                     thorough = true;
                     self.forget(&batch.logs);
                 }
-                Again::No(error) => {
-                    // What is durable is open now: the next batch finds out.
-                    self.forget(&batch.logs);
-                    self.shared.meters.batch_failed(&error);
-                    tracing::error!(%error, "a batch was not appended");
-                    return batch.fail(&error);
-                }
+                Again::No(error) => return self.give_up(batch, &error),
             }
             again = match self.attempt(&batch, On::Durable { thorough }).await {
                 Ok(ready) => match commit(&self.shared, &ready.planned, ready.write).await {
@@ -296,10 +298,22 @@ impl Sequencer {
                 Err(again) => again,
             };
         }
-        batch.fail(&EngineError::Storage {
-            step: "append",
-            message: "other processes keep writing the same logs".to_owned(),
-        });
+        let error = match again {
+            Again::No(error) => error,
+            Again::Reload(_) | Again::Thoroughly => EngineError::Storage {
+                step: "append",
+                message: "other processes keep writing the same logs".to_owned(),
+            },
+        };
+        self.give_up(batch, &error);
+    }
+
+    /// What is durable is open now: the next batch finds out.
+    fn give_up(&mut self, mut batch: Batch, error: &EngineError) {
+        self.forget(&batch.logs);
+        self.shared.meters.batch_failed(error);
+        tracing::error!(%error, "a batch was not appended");
+        batch.fail(error);
     }
 
     /// Works a batch out.
@@ -428,6 +442,13 @@ impl Sequencer {
             known.insert(log, found);
         }
         Ok(known)
+    }
+}
+
+/// Tells if answering a batch ended badly: its callers are told that the engine is closed, and send again what is durable.
+fn answered(ended: Option<Result<(), JoinError>>) {
+    if let Some(Err(error)) = ended {
+        tracing::error!(%error, "a batch that was appended was not answered");
     }
 }
 

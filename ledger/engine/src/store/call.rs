@@ -1,4 +1,5 @@
-//! A batch as one call of `log_commit`, the function that migration 0010 makes on PostgreSQL: one round trip, and a transaction of its own.
+//! A batch as one call of `log_commit`, the function that migration 0010 makes on PostgreSQL: one round trip beside the one that the pool makes
+//! sure with that the connection is idle, and a transaction of its own.
 
 use sqlx::any::AnyArguments;
 use sqlx::{Any, Arguments as _, AssertSqlSafe};

@@ -250,7 +250,8 @@ impl Store {
     }
 }
 
-/// The statements of SQLite: the heads first, and the rows of all statements are counted.
+/// The statements of SQLite: the heads first, and the rows of all statements are counted. The function of migration 0010 says the same to
+/// PostgreSQL.
 fn statements(logs: &[LogCommit], stopped: Stopped) -> Result<Write, EngineError> {
     // Lone records come in few forms, each again and again.
     let few = logs.iter().map(|log| log.entries.len()).sum::<usize>() == 1;

@@ -1,4 +1,5 @@
-//! All SQL of the engine: one text for SQLite and PostgreSQL through `sqlx::Any`, but for the bulk inserts' placeholders.
+//! All SQL of the engine: one text for SQLite and PostgreSQL through `sqlx::Any`, but for the bulk inserts' placeholders, and for a batch, which
+//! is statements to the one and a call of the function of migration 0010 to the other.
 //!
 //! One connection writes on SQLite, because SQLite has one writer; readers have connections of their own and are not
 //! blocked by it (WAL). On PostgreSQL several processes may write: the compare-and-swap of the heads keeps them apart.
