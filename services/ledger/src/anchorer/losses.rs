@@ -108,6 +108,33 @@ both_engines! {
         other.close().await;
     }
 
+    async fn who_asks_for_old_epochs_again_and_again_stands_in_line_once(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(&db, folder.path()).await;
+        for tenant in ["acme", "beta"] {
+            opened.logs.create(tenant).await.unwrap();
+        }
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(1));
+        opened.grow("acme").await;
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(2));
+        let epochs = Epochs::new(opened.logs.clone(), None);
+        let anchor = epochs.anchor().await.unwrap().unwrap();
+        let (acme, beta) = (opened.logs.get("acme").await.unwrap(), opened.logs.get("beta").await.unwrap());
+        let order = Guarded::new(Vec::new());
+        let prove = async |log: &Log| {
+            epochs.prove(&anchor, log, 1).await.unwrap().unwrap();
+            order.lock().unwrap().push(log.info().tenant.clone());
+        };
+        // Somebody makes a map just now; all others come before that is done.
+        let made = epochs.hold_older().await;
+        tokio::join!(prove(&acme), prove(&acme), prove(&acme), prove(&acme), prove(&beta), async { drop(made) });
+        let order = order.into_inner().unwrap();
+        let at = order.iter().position(|tenant| tenant == "beta").unwrap();
+        // Three calls of the other log follow each other, and this one waits for one of them at most.
+        assert!(at < 4, "{order:?}");
+        opened.close().await;
+    }
+
     async fn witnesses_are_asked_for_the_logs_of_their_policy_only(db: TestDatabase) {
         let folder = tempfile::tempdir().unwrap();
         let opened = open(&db, folder.path()).await;
