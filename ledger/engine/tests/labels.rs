@@ -247,7 +247,7 @@ async fn a_database_from_before_there_were_labels_gets_the_same_ones() {
                  CREATE TRIGGER log_entries_keep_update BEFORE UPDATE ON log_entries BEGIN SELECT RAISE(ABORT, 'never'); END;"
             }
             _ => {
-                "DROP TRIGGER log_heads_keep_evicted ON log_heads; DROP FUNCTION log_heads_keep_evicted;"
+                "DROP TRIGGER log_heads_keep_evicted ON log_heads; DROP FUNCTION log_heads_keep_evicted; DROP FUNCTION log_commit;"
             }
         });
         before.push_str(
