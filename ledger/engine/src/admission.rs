@@ -12,6 +12,7 @@ use counterfoil_tlog::signature::verify_batch;
 use crate::key_book::{KeyBook, KeyEvent, Registration};
 use crate::labels::Labels;
 use crate::model::SignedRecord;
+use crate::sequencer::seal;
 use crate::{LogInfo, Refusal};
 
 /// Most subjects of a record.
@@ -32,6 +33,8 @@ pub(crate) struct Admitted {
     pub(crate) labels: Arc<Labels>,
     pub(crate) key_id: String,
     pub(crate) signature: Vec<u8>,
+    /// Of the two before this.
+    pub(crate) seal: u64,
     /// The public key under which the signature was found good.
     pub(crate) verified_by: Option<[u8; 32]>,
     /// What it does to the log's keys, once it is in the log.
@@ -99,7 +102,7 @@ pub(crate) fn verify(items: &[(&[u8; 32], &Admitted)]) -> Vec<bool> {
     good
 }
 
-fn admit_one(log: &LogInfo, signed: SignedRecord) -> Result<Admitted, Refusal> {
+pub(crate) fn admit_one(log: &LogInfo, signed: SignedRecord) -> Result<Admitted, Refusal> {
     let record = decode_record(&signed.record)?;
     if record.log_origin != log.origin {
         return Err(Refusal::OtherLog(record.log_origin));
@@ -121,6 +124,7 @@ fn admit_one(log: &LogInfo, signed: SignedRecord) -> Result<Admitted, Refusal> {
         stream_seq: record.stream_seq,
         prev_record_hash: array(&record.prev_record_hash),
         labels: Arc::new(Labels::of(&record)),
+        seal: seal(&signed.key_id, &signed.signature),
         key_id: signed.key_id,
         signature: signed.signature,
         verified_by: None,

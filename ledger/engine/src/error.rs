@@ -54,6 +54,15 @@ pub enum EngineError {
         /// What does not fit.
         reason: String,
     },
+    /// What was about to be signed was not the same when it was worked out again, several times: a bit changed in memory, or the processor
+    /// miscalculates. Nothing was signed or written.
+    #[error("the head of {origin} came out differently when it was worked out again: {reason}")]
+    Miscalculated {
+        /// Origin of the log.
+        origin: String,
+        /// What does not fit.
+        reason: &'static str,
+    },
     /// The log's signing key cannot be had.
     #[error("the key of log {origin}: {reason}")]
     Key {

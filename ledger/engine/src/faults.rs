@@ -16,6 +16,8 @@ pub enum FaultPoint {
     InsertLog,
     /// A batch is worked out on one that is not durable yet.
     Ahead,
+    /// A batch is worked out, looked at a second time and signed; failing, the second look came to something else.
+    SecondLook,
     /// The transaction is opened. PostgreSQL does this step, the next one and that after it in one call, at the last of them, unless the batch
     /// fills a run of bundles.
     Begin,
@@ -57,6 +59,10 @@ impl FaultPoint {
             Self::PublishTile | Self::PublishCheckpoint | Self::Sweep => EngineError::Publication {
                 step: "fault",
                 message,
+            },
+            Self::SecondLook => EngineError::Miscalculated {
+                origin: "a log".to_owned(),
+                reason: "injected by a test",
             },
             _ => EngineError::Storage {
                 step: "fault",

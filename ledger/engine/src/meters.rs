@@ -32,6 +32,8 @@ pub struct EngineCounts {
     pub queue_bytes: u64,
     /// Files that published copies had lost, and that were put back.
     pub copy_files_mended: u64,
+    /// Batches that were worked out again because the second look before signing came to something else: memory that fails.
+    pub miscalculations: u64,
 }
 
 /// What the sequencer tells.
@@ -44,6 +46,7 @@ pub(crate) struct Meters {
     commits: [AtomicU64; COMMIT_MS_BOUNDS.len() + 1],
     commit_micros: AtomicU64,
     copy_files_mended: AtomicU64,
+    miscalculations: AtomicU64,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
     troubles: Mutex<Troubles>,
 }
@@ -105,6 +108,11 @@ impl Meters {
         add(&self.copy_files_mended, files);
     }
 
+    /// The second look came to something else.
+    pub(crate) fn miscalculated(&self) {
+        add(&self.miscalculations, 1);
+    }
+
     /// Too much waited.
     pub(crate) fn overloaded(&self) {
         add(&self.overloaded, 1);
@@ -144,6 +152,7 @@ impl Meters {
             commit_micros: read(&self.commit_micros),
             queue_bytes,
             copy_files_mended: read(&self.copy_files_mended),
+            miscalculations: read(&self.miscalculations),
         }
     }
 }

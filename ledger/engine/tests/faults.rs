@@ -137,6 +137,56 @@ async fn a_step_that_fails_loses_nothing_and_repeats_nothing_after_a_restart() {
     }
 }
 
+/// The second look before signing always comes to something else.
+#[derive(Debug)]
+struct FailingMemory;
+
+impl Faults for FailingMemory {
+    fn at(&self, point: FaultPoint) -> Verdict {
+        match point {
+            FaultPoint::SecondLook => Verdict::Fail,
+            _ => Verdict::Proceed,
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_came_out_differently_is_worked_out_again_and_else_not_written() {
+    for database in databases() {
+        let faults = Arc::new(Once::default());
+        let options = EngineOptions {
+            faults: Arc::clone(&faults) as Arc<dyn Faults>,
+            ..EngineOptions::default()
+        };
+        let first = fixture_on(database.open_with(options).await).await;
+        let mut inventory = first.inventory;
+        let records: Vec<_> = (0..9).map(|n| inventory.next(&ownership(n), &[])).collect();
+        faults.arm(FaultPoint::SecondLook, Verdict::Fail);
+        receipts(first.log.append(records.clone()).await.unwrap());
+        assert!(!faults.is_armed() && first.engine.counts().miscalculations == 1);
+        first.engine.close().await;
+        let options = EngineOptions {
+            faults: Arc::new(FailingMemory),
+            ..EngineOptions::default()
+        };
+        let failing = database.open_with(options).await;
+        let log = failing.log(TENANT).await.unwrap();
+        let more = vec![inventory.next(&ownership(9), &[])];
+        let refused = log.append(more.clone()).await;
+        assert!(
+            matches!(refused, Err(EngineError::Miscalculated { .. })),
+            "{refused:?}"
+        );
+        assert_eq!(log.head().await.unwrap().size, REGISTRATIONS + 9);
+        failing.close().await;
+        let engine = database.open().await;
+        let log = engine.log(TENANT).await.unwrap();
+        receipts(log.append([records, more].concat()).await.unwrap());
+        assert_eq!(log.head().await.unwrap().size, REGISTRATIONS + 10);
+        assert!(log.fsck().await.unwrap().is_clean());
+    }
+}
+
 #[tokio::test]
 async fn two_processes_append_to_one_log_and_never_fork_it() {
     for database in databases() {

@@ -100,6 +100,15 @@ fn of_engine(error: EngineError) -> ApiError {
                 Duration::from_millis(500),
             )
         }
+        // Memory that fails now may not fail the next time, and another replica has its own.
+        EngineError::Miscalculated { .. } => {
+            tracing::error!(%error, "the memory of this machine fails");
+            ApiError::unavailable(
+                "MISCALCULATED",
+                "the service worked it out wrongly, noticed it, and wrote nothing: send it again",
+                Duration::from_secs(1),
+            )
+        }
         EngineError::Damaged { ref reason, .. } => {
             let message = format!(
                 "the log is damaged, or its database is older than what was signed: {reason}; `counterfoil ledger fsck` and `recover` are for its operator"

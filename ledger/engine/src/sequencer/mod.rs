@@ -10,6 +10,7 @@
 mod load;
 mod plan;
 mod queue;
+mod second_look;
 mod settle;
 mod states;
 mod work;
@@ -25,6 +26,7 @@ pub(crate) use self::load::{Seen, check_link, check_progress, read_state};
 pub(crate) use self::plan::{BatchItem, Fate, Grown, KnownRecords, plan};
 use self::queue::{FairQueue, Most};
 pub(crate) use self::queue::{Reply, Submission};
+pub(crate) use self::second_look::seal;
 use self::settle::{answer, commit};
 use self::states::States;
 use self::work::{Ready, Work, work_out};
@@ -130,6 +132,8 @@ enum Again {
     Reload(LogId),
     /// So it may be with all logs of the batch, and every record id must be looked up.
     Thoroughly,
+    /// What was worked out was not the same at the second look: nothing in memory is trusted any more.
+    Miscalculated(EngineError),
     /// It is not: this failed.
     No(EngineError),
 }
@@ -280,7 +284,7 @@ impl Sequencer {
                 Again::Reload(log) => {
                     self.states.remove(log);
                 }
-                Again::Thoroughly => {
+                Again::Thoroughly | Again::Miscalculated(_) => {
                     thorough = true;
                     self.forget(&batch.logs);
                 }
@@ -299,7 +303,7 @@ impl Sequencer {
             };
         }
         let error = match again {
-            Again::No(error) => error,
+            Again::No(error) | Again::Miscalculated(error) => error,
             Again::Reload(_) | Again::Thoroughly => EngineError::Storage {
                 step: "append",
                 message: "other processes keep writing the same logs".to_owned(),
@@ -334,8 +338,17 @@ impl Sequencer {
             known,
             now_ms: self.shared.clock.now_ms(),
         };
-        let worked_out = work_out(&self.shared, work, failed).await;
-        worked_out.map_err(Again::No)
+        let worked_out = work_out(&self.shared, work, failed);
+        let faults = self.shared.faults.as_ref();
+        let worked_out = faults::step(faults, FaultPoint::SecondLook, worked_out).await;
+        worked_out.map_err(|error| match error {
+            EngineError::Miscalculated { .. } => {
+                tracing::error!(%error, "nothing was signed");
+                self.shared.meters.miscalculated();
+                Again::Miscalculated(error)
+            }
+            error => Again::No(error),
+        })
     }
 
     /// Lets the next attempt load these logs.

@@ -13,11 +13,12 @@ use counterfoil_tlog::tile::encode_hashes;
 use counterfoil_tlog::{Checkpoint, Hash};
 use prost::Message as _;
 
+use super::second_look;
 use crate::admission::{Admitted, verify};
 use crate::key_book::{KeyBook, KeyEvent};
 use crate::labels::{BUNDLE, LabelRow, Labels, label_rows};
 use crate::model::StreamHead;
-use crate::state::{FullTile, LogState};
+use crate::state::{FullTile, LogState, TileEdge};
 use crate::store::{EntryRow, KeyRow, KnownRecord, LogCommit, TileRow};
 use crate::{EngineError, LogId, Refusal};
 
@@ -198,26 +199,29 @@ fn verify_rest(
 }
 
 /// A log while a batch is added to it.
-struct Growing<'a> {
-    before: &'a LogState,
+#[derive(Debug)]
+pub(super) struct Growing<'a> {
+    pub(super) before: &'a LogState,
     known: Option<&'a BTreeMap<[u8; 16], KnownRecord>>,
-    recorded_at_ms: i64,
-    last_leaf: Hash,
-    tree: MerkleTree,
-    edge: crate::state::TileEdge,
-    full_tiles: Vec<FullTile>,
+    pub(super) recorded_at_ms: i64,
+    pub(super) last_leaf: Hash,
+    pub(super) tree: MerkleTree,
+    pub(super) edge: TileEdge,
+    pub(super) full_tiles: Vec<FullTile>,
     bundle: Vec<Arc<Labels>>,
     labels: Vec<LabelRow>,
     streams: BTreeMap<&'static str, StreamHead>,
     keys: Arc<KeyBook>,
     changed_keys: Vec<String>,
     accepted: HashMap<[u8; 16], KnownRecord>,
-    entries: Vec<EntryRow>,
+    pub(super) entries: Vec<EntryRow>,
+    /// Of each entry, in order: what its record was admitted with.
+    pub(super) seals: Vec<u64>,
     judged_by_state: bool,
 }
 
 impl<'a> Growing<'a> {
-    fn new(
+    pub(super) fn new(
         before: &'a LogState,
         known: Option<&'a BTreeMap<[u8; 16], KnownRecord>>,
         now_ms: i64,
@@ -244,6 +248,7 @@ impl<'a> Growing<'a> {
             changed_keys: Vec::new(),
             accepted: HashMap::new(),
             entries: Vec::new(),
+            seals: Vec::new(),
             judged_by_state: false,
         }
     }
@@ -314,7 +319,7 @@ impl<'a> Growing<'a> {
         Ok(())
     }
 
-    fn append(&mut self, record: &Admitted) -> Result<Fate, Refusal> {
+    pub(super) fn append(&mut self, record: &Admitted) -> Result<Fate, Refusal> {
         let index = self.tree.size();
         let entry = Entry {
             version: 1,
@@ -359,6 +364,7 @@ impl<'a> Growing<'a> {
             leaf_hash: leaf,
         };
         self.accepted.insert(record.record_id, known);
+        self.seals.push(record.seal);
         self.entries.push(EntryRow {
             index,
             leaf_hash: leaf,
@@ -374,11 +380,12 @@ impl<'a> Growing<'a> {
         })
     }
 
-    /// Signs the head that the log has if the batch commits.
-    fn finish(self) -> Result<(LogCommit, Grown), EngineError> {
+    /// Signs the head that the log has if the batch commits, after a second look.
+    pub(super) fn finish(self) -> Result<(LogCommit, Grown), EngineError> {
         let before = self.before;
         let origin = &before.info.origin;
-        let (size, root) = (self.tree.size(), self.tree.root());
+        let frontier = second_look::take(&self)?;
+        let (size, root) = (frontier.size(), frontier.root());
         let checkpoint = Checkpoint {
             origin: origin.clone(),
             size,
@@ -388,7 +395,6 @@ impl<'a> Growing<'a> {
         let checkpoint = checkpoint
             .sign(&before.signer)
             .map_err(|error| EngineError::damaged(origin, error.to_string()))?;
-        let frontier = self.tree.frontier();
         let mut streams = before.streams.clone();
         let changed = self.streams.into_iter();
         let changed: Vec<(String, StreamHead)> = changed
@@ -437,7 +443,7 @@ impl<'a> Growing<'a> {
 fn tile_rows(
     origin: &str,
     full: Vec<FullTile>,
-    edge: &crate::state::TileEdge,
+    edge: &TileEdge,
 ) -> Result<Vec<TileRow>, EngineError> {
     let encode = |hashes: &[Hash]| {
         encode_hashes(hashes).map_err(|error| EngineError::damaged(origin, error.to_string()))

@@ -266,6 +266,11 @@ fn counters(text: &mut Text, counts: &EngineCounts) {
             "Files that published copies had lost, and that were put back.",
             counts.copy_files_mended,
         ),
+        (
+            "miscalculations_total",
+            "Batches that the second look before signing found wrong: memory that fails.",
+            counts.miscalculations,
+        ),
     ] {
         text.one(name, "counter", help, value);
     }
@@ -302,6 +307,7 @@ mod tests {
             commits: [1, 0, 2, 0, 0, 0, 0, 0, 0, 4],
             commit_micros: 1_500_000,
             copy_files_mended: 2,
+            miscalculations: 1,
             ..EngineCounts::default()
         };
         let deeds = Deeds {
@@ -345,6 +351,7 @@ mod tests {
             "counterfoil_ledger_unanchored_seconds 12.500",
             "counterfoil_ledger_evicted_entries 256",
             "counterfoil_ledger_copy_files_mended_total 2",
+            "counterfoil_ledger_miscalculations_total 1",
             "counterfoil_ledger_scrub_problems 1",
             "counterfoil_ledger_scrub_oldest_seconds 7.500",
             "counterfoil_ledger_refusals_total{reason=\"bad_signature\"} 2",
