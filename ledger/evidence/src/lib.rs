@@ -12,6 +12,10 @@
 //! - [`replay`]: the invariants of the domain, replayed over the records of a log.
 //! - [`situation`]: what comparing approved with observed shows, as one pure function.
 
+use std::sync::LazyLock;
+
+use sha2::{Digest as _, Sha256};
+
 /// The messages of `counterfoil/evidence/v1`.
 #[allow(
     missing_docs,
@@ -36,9 +40,9 @@ pub mod situation;
 /// The FileDescriptorSet of `counterfoil/evidence/v1`, without comments: what `Record.schema_hash` is the hash of.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/evidence.binpb"));
 
-/// SHA-256 of [`DESCRIPTOR_SET`].
+/// SHA-256 of [`DESCRIPTOR_SET`], worked out once: the set is a hundred times as long as a record, and every record names the hash.
 #[must_use]
 pub fn schema_hash() -> [u8; 32] {
-    use sha2::Digest as _;
-    sha2::Sha256::digest(DESCRIPTOR_SET).into()
+    static HASH: LazyLock<[u8; 32]> = LazyLock::new(|| Sha256::digest(DESCRIPTOR_SET).into());
+    *HASH
 }
