@@ -420,7 +420,8 @@ impl WitnessCalls for Elsewhere {
 
 #[tokio::test]
 async fn a_witness_that_is_at_another_size_each_time_is_asked_a_few_times_only() {
-    let mut scene = Scene::new(fixture(&sqlite()).await);
+    let database = sqlite();
+    let mut scene = Scene::new(fixture(&database).await);
     let log = scene.fixture.log.clone();
     let size = scene.grow(40).await;
     for (sizes, requests) in [

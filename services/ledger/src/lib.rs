@@ -88,7 +88,8 @@ pub async fn start(
     let waiting = waits.clone();
     let api = api::Api::new(logs.clone(), waiting, serving.clone(), per_second, &chassis);
     let shutdown = chassis.shutdown.clone();
-    chassis.spawn(serving.run(shutdown.clone()));
+    let told = serving.begin().await;
+    chassis.spawn(serving.run(told, shutdown.clone()));
     spawn_jobs(&mut chassis, &logs, (publication, waits), &settings);
     chassis.spawn(catch_up(logs, shutdown));
     let face = Face {

@@ -43,10 +43,14 @@ impl Serving {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Compares every log with what remembers it, without waiting for the first append. Then looks until the service ends.
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let mut told = None;
-        self.look(&mut told).await;
+    /// Looks once, before the server answers: whoever asks first is told, too. What was told.
+    pub(crate) async fn begin(&self) -> bool {
+        self.look(None).await
+    }
+
+    /// Compares every log with what remembers it, without waiting for the first append. Then looks until the service ends; `told` is
+    /// what was told at the beginning.
+    pub(crate) async fn run(self, mut told: bool, shutdown: CancellationToken) {
         if shutdown
             .run_until_cancelled(self.check_all())
             .await
@@ -57,7 +61,7 @@ impl Serving {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while shutdown.run_until_cancelled(look.tick()).await.is_some() {
-            self.look(&mut told).await;
+            told = self.look(Some(told)).await;
         }
         self.health.set(APPEND, false).await;
     }
@@ -85,8 +89,8 @@ impl Serving {
         }
     }
 
-    /// Looks, and tells what changed; `told` is what was told last. Who watches is told whenever it is set, changed or not.
-    async fn look(&self, told: &mut Option<bool>) {
+    /// Looks, and tells what is not what was told last. Who watches is told whenever it is set, changed or not.
+    async fn look(&self, told: Option<bool>) -> bool {
         let mut now = self.logs.troubles();
         match self.logs.stopped().await {
             Ok(stopped) => now.extend(
@@ -97,7 +101,7 @@ impl Serving {
             Err(error) => now.push(error.to_string()),
         }
         let serves = now.is_empty();
-        if told.replace(serves) != Some(serves) {
+        if told != Some(serves) {
             self.health.set(APPEND, serves).await;
         }
         let before = std::mem::replace(&mut *self.lock(), now.clone());
@@ -111,5 +115,6 @@ impl Serving {
         if now.is_empty() && !before.is_empty() {
             tracing::info!("records can be appended to every log");
         }
+        serves
     }
 }
