@@ -276,6 +276,15 @@ async fn a_full_check_finds_damage_that_appending_does_not_meet() {
             "DELETE FROM log_producer_keys WHERE stream = 'authority'",
             None,
         ),
+        // The registrar's, whose key the log has also from elsewhere.
+        (
+            "UPDATE log_producer_keys SET public_key = (SELECT leaf_hash FROM log_entries WHERE idx = 5) WHERE stream = 'ledger'",
+            None,
+        ),
+        (
+            "UPDATE log_producer_keys SET valid_from_ms = 7 WHERE stream = 'ledger'",
+            None,
+        ),
     ] {
         for database in databases() {
             let mut fixture = fixture(&database).await;

@@ -74,22 +74,28 @@ impl Store {
         .fetch_all(&mut *self.reading(log.id).await?)
         .await
         .map_err(|error| EngineError::storage("read keys", &error))?;
-        let mut book = KeyBook::new(&log.registrar);
+        let mut book = KeyBook::default();
         for row in &rows {
+            let key_id: String = get(row, "key_id")?;
             let (public_key, revoked_after_ms) =
                 (fixed(row, "public_key")?, get(row, "revoked_after_ms")?);
-            let key = book
-                .keys
-                .entry(get(row, "key_id")?)
-                .or_insert_with(|| RegisteredKey {
-                    public_key,
-                    streams: BTreeMap::new(),
-                    revoked_after_ms,
-                });
-            key.revoked_after_ms = revoked_after_ms;
-            let from: i64 = get(row, "valid_from_ms")?;
-            let known = key.streams.entry(get(row, "stream")?).or_insert(from);
-            *known = (*known).min(from);
+            let streams = BTreeMap::new();
+            let key = book.keys.entry(key_id).or_insert(RegisteredKey {
+                public_key,
+                streams,
+                revoked_after_ms,
+            });
+            // A row a stream says the same of the key again.
+            if (key.public_key, key.revoked_after_ms) != (public_key, revoked_after_ms) {
+                let reason = "the stored rows of a producer's key contradict each other";
+                return Err(EngineError::damaged(&log.origin, reason));
+            }
+            key.streams
+                .insert(get(row, "stream")?, get(row, "valid_from_ms")?);
+        }
+        // The registrar has no row before a record names it.
+        for (key_id, key) in KeyBook::new(&log.registrar).keys {
+            book.keys.entry(key_id).or_insert(key);
         }
         Ok(book)
     }
