@@ -137,7 +137,7 @@ impl Anchorer {
     ) -> Result<Option<AnchorEpoch>, LedgerError> {
         let before = newest.as_ref().map_or(0, |newest| newest.number);
         let has_entries = |head: &LogHead| head.tenant != ANCHOR && head.size > 0;
-        if !engine.heads().await?.iter().any(has_entries) {
+        if !engine.heads().await?.read.iter().any(has_entries) {
             return Ok(None);
         }
         // Where the log was lost, it is refused here.
@@ -168,7 +168,7 @@ impl Anchorer {
         };
         // After all of that, so that no head is older than in an epoch before.
         let now = engine.heads().await?;
-        let vkeys = now.iter().map(|head| (head.log, head.vkey.clone()));
+        let vkeys = now.read.iter().map(|head| (head.log, head.vkey.clone()));
         let vkeys: HashMap<LogId, String> = vkeys.collect();
         let secret = secrets::random().map_err(|error| LedgerError::Secret(error.to_string()))?;
         let now_ms = self.clock.now_ms();
@@ -179,7 +179,7 @@ impl Anchorer {
                 tracing::error!(
                     alarm = "NOT_ANCHORED",
                     origin,
-                    "the head of the log is not what its key has signed; it is not anchored"
+                    "the head of the log is not what its key has signed, or cannot be read; it is not anchored"
                 );
             }
             if let Some(bound) = bound {
@@ -225,7 +225,7 @@ impl Anchorer {
         anchor: &Log,
         known: &mut Known,
     ) -> Result<BTreeSet<Vec<u8>>, LedgerError> {
-        for head in engine.heads().await? {
+        for head in engine.heads().await?.read {
             if head.tenant == ANCHOR || head.size == 0 || known.remembered.contains(&head.log) {
                 continue;
             }
@@ -296,10 +296,12 @@ impl Anchorer {
         };
         let of_epoch: BTreeSet<_> = heads.iter().map(|head| head.log).collect();
         let all = engine.heads().await?;
-        let unbound: Vec<Statement> = all
-            .iter()
-            .filter(|head| of_epoch.contains(&head.log))
-            .map(|head| Statement::tenant_bound(&head.vkey))
+        let read = all.read.iter().map(|head| (head.log, &head.vkey));
+        let others = all.unreadable.iter().map(|head| (head.log, &head.vkey));
+        let unbound: Vec<Statement> = read
+            .chain(others)
+            .filter(|(log, _)| of_epoch.contains(log))
+            .map(|(_, vkey)| Statement::tenant_bound(vkey))
             .filter(|statement| !bound.contains(&statement.name))
             .collect();
         for statements in unbound.chunks(BOUND_AT_ONCE) {

@@ -399,6 +399,65 @@ both_engines! {
         opened.close().await;
     }
 
+    async fn a_head_that_cannot_be_read_keeps_no_other_from_being_anchored(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(&db, folder.path()).await;
+        for tenant in ["acme", "beta"] {
+            opened.logs.create(tenant).await.unwrap();
+        }
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(1));
+        let acme = opened.head("acme").await;
+        tamper(&opened.chassis.db, "UPDATE log_heads SET root = substr(root, 1, 3) WHERE log_id = (SELECT log_id FROM logs WHERE tenant = 'acme')").await;
+        opened.grow("beta").await;
+        // A new process knows no more than the database.
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(2));
+        let heads = BTreeMap::from([("acme", acme), ("beta", opened.head("beta").await)]);
+        opened.proves(&opened.epochs().await[1], &heads).await;
+        let troubles = opened.logs.troubles();
+        assert!(troubles.iter().any(|trouble| trouble.contains("t/acme")), "{troubles:?}");
+        let lag = Epochs::new(opened.logs.clone(), None).lag(NOW_MS).await.unwrap();
+        assert_eq!(lag.logs, 1, "how far it is nobody knows");
+        tamper(&opened.chassis.db, "UPDATE log_heads SET root = (SELECT root FROM log_anchored_heads anchored WHERE anchored.log_id = log_heads.log_id AND epoch = 1) \
+            WHERE log_id = (SELECT log_id FROM logs WHERE tenant = 'acme')").await;
+        opened.grow("acme").await;
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(3));
+        assert_eq!(opened.logs.troubles(), [""; 0]);
+        opened.close().await;
+    }
+
+    async fn what_is_kept_of_epochs_and_cannot_be_read_is_found_and_rested_on_by_nobody(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(&db, folder.path()).await;
+        for tenant in ["acme", "beta", "gamma"] {
+            opened.logs.create(tenant).await.unwrap();
+            opened.anchorer().run_once().await.unwrap();
+        }
+        let offline = Offline::open(&config(&db, folder.path())).await.unwrap();
+        let found = async || {
+            let report = offline.fsck(ANCHOR, &mut |_, _| {}).await.unwrap();
+            report.problems.into_iter().map(|problem| problem.what).collect::<Vec<_>>()
+        };
+        assert_eq!(found().await, [""; 0]);
+        // A head that is lost is taken in anew.
+        tamper(&opened.chassis.db, "UPDATE log_anchored_heads SET root = substr(root, 1, 3) WHERE epoch = 2").await;
+        assert_eq!(found().await, [
+            "epoch 2: the map over its heads is not the one that was anchored",
+            "epoch 3: the map over its heads is not the one that was anchored",
+        ]);
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(4));
+        tamper(&opened.chassis.db, "UPDATE log_anchor_epochs SET secret = substr(secret, 1, 3) WHERE epoch IN (2, 4)").await;
+        assert_eq!(found().await, [
+            "epoch 4: what is stored cannot be read: column secret has an unexpected value",
+            "epoch 2: what is stored cannot be read: column secret has an unexpected value",
+            "epoch 3: the map over its heads is not the one that was anchored",
+        ]);
+        // For the alarm it is no outage.
+        let refused = opened.anchorer().run_once().await.unwrap_err();
+        assert!(matches!(refused, LedgerError::Engine(EngineError::Damaged { .. })), "{refused}");
+        offline.close().await;
+        opened.close().await;
+    }
+
     async fn what_is_kept_of_epochs_is_checked_in_full(db: TestDatabase) {
         let folder = tempfile::tempdir().unwrap();
         let opened = open(&db, folder.path()).await;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use counterfoil_engine::{AnchorEpoch, AnchoredHead, LogHead, LogId};
+use counterfoil_engine::{AnchorEpoch, AnchoredHead, Heads, LogId};
 use counterfoil_evidence::record::{RecordError, decode_canonical};
 use counterfoil_evidence::v1::HeadsAnchored;
 use counterfoil_tlog::hash::sha256;
@@ -129,14 +129,12 @@ pub(crate) struct Next {
 
 /// The heads that the next epoch has: those of now, never a smaller one than was anchored, and none that its log has not signed, because
 /// what is anchored stays so. Of a log that fell back or is damaged, whoever writes it next finds out; here its last head stays. Beside
-/// them the origins of those that are not signed.
-pub(crate) fn heads(
-    anchored: &[AnchoredHead],
-    now: Vec<LogHead>,
-) -> (Vec<AnchoredHead>, Vec<String>) {
+/// them the origins of those that are not signed, or cannot be read: they keep none of the others from being anchored.
+pub(crate) fn heads(anchored: &[AnchoredHead], now: Heads) -> (Vec<AnchoredHead>, Vec<String>) {
     let known: HashMap<LogId, &AnchoredHead> =
         anchored.iter().map(|head| (head.log, head)).collect();
     let tenants = now
+        .read
         .into_iter()
         .filter(|head| head.tenant != ANCHOR && head.size > 0);
     let (mut heads, mut unsigned) = (Vec::new(), Vec::new());
@@ -155,6 +153,11 @@ pub(crate) fn heads(
             heads.extend(known);
             unsigned.push(head.origin);
         }
+    }
+    let unreadable = now.unreadable.into_iter();
+    for head in unreadable.filter(|head| head.tenant != ANCHOR) {
+        heads.extend(known.get(&head.log).map(|known| (*known).clone()));
+        unsigned.push(head.origin);
     }
     (heads, unsigned)
 }
