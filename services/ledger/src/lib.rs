@@ -66,11 +66,11 @@ pub async fn start(
     let witnesses = Witnesses::open(&settings, &clock).map_err(other)?;
     let anchors = anchors(&config, publication.as_ref(), witnesses.as_ref())?;
     let options = engine_options(&config, anchors, publication.clone());
+    let witnessed = witnesses.map(|witnesses| Witnessed::new(witnesses, clock.clone()));
     let (mut chassis, logs) = open(config, clock, listener, shutdown, options).await?;
     let anchoring = settings.anchor_interval_seconds != Some(0);
     // Where nothing is published, nobody waits for it.
     let copies = publication.is_some().then(copies::Copies::default);
-    let witnessed = witnesses.map(Witnessed::new);
     let epochs = anchoring.then(|| {
         let copies = copies.clone();
         let cosigners = witnessed

@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex as Guarded};
 
 use async_trait::async_trait;
 use counterfoil_chassis::{both_engines, testing::TestDatabase};
-use counterfoil_engine::{Anchor, AnchorError, LogInfo};
+use counterfoil_engine::{Anchor, AnchorError, Cosignature, LogInfo};
 use counterfoil_tlog::cosignature::Cosigner;
 
-use super::tests::{Opened, config, open, open_with};
+use super::tests::{NOW_MS, Opened, config, open, open_with};
 use super::*;
 use crate::Offline;
 use crate::config::LedgerConfig;
-use crate::witnesses::Witnesses;
+use crate::copies::Copied;
+use crate::witnesses::{Witnessed, Witnesses};
 
 /// Remembers nothing, and cannot be asked while it is away.
 #[derive(Debug, Default)]
@@ -132,6 +133,50 @@ both_engines! {
         let at = order.iter().position(|tenant| tenant == "beta").unwrap();
         // Three calls of the other log follow each other, and this one waits for one of them at most.
         assert!(at < 4, "{order:?}");
+        opened.close().await;
+    }
+
+    async fn that_nothing_has_a_quorum_is_looked_up_once_in_a_while(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(&db, folder.path()).await;
+        let log = opened.logs.create("acme").await.unwrap();
+        let cosigner = Cosigner::from_seed("witness.example/w", &[7; 32]).unwrap();
+        let file = folder.path().join("policy");
+        let text = format!("witness A {} http://127.0.0.1:1/\nquorum A\n", cosigner.vkey());
+        std::fs::write(&file, text).unwrap();
+        let settings = LedgerConfig {
+            witness_policy_file: Some(file),
+            ..LedgerConfig::default()
+        };
+        let clock = opened.clock.clock();
+        let witnesses = Witnesses::open(&settings, &clock).unwrap().unwrap();
+        let witnessed = Witnessed::new(witnesses.clone(), clock.clone());
+        let other = Witnessed::new(witnesses, clock);
+        for one in [&witnessed, &other] {
+            assert_eq!(one.head(&log).await.unwrap(), None);
+        }
+        // Another replica is answered; this one does not search whatever anybody has cosigned with each receipt.
+        let head = opened.head("acme").await;
+        let checkpoint = counterfoil_tlog::Checkpoint {
+            origin: log.info().origin.clone(),
+            size: head.size,
+            root: head.root,
+        };
+        let cosigned_at_s = NOW_MS.unsigned_abs() / 1000;
+        let cosignature = Cosignature {
+            size: head.size,
+            witness: cosigner.verifier_key().clone(),
+            cosigned_at_s,
+            line: cosigner.cosign(&checkpoint, cosigned_at_s).unwrap().to_string(),
+        };
+        opened.logs.engine().keep_cosignatures(&[(&log, &cosignature)]).await.unwrap();
+        assert_eq!(witnessed.head(&log).await.unwrap(), None);
+        // Who hears of something looks again, even if what was heard of is thinned by now.
+        let heard = Copied { size: head.size - 1, at_ms: 0, stopped: false };
+        other.reached.published("acme", heard);
+        assert_eq!(other.head(&log).await.unwrap().unwrap().size, head.size);
+        opened.clock.advance_ms(10_000);
+        assert_eq!(witnessed.head(&log).await.unwrap().unwrap().size, head.size);
         opened.close().await;
     }
 

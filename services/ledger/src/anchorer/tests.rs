@@ -17,7 +17,7 @@ use super::*;
 use crate::store::conformance::tamper;
 use crate::{Config, Offline};
 
-const NOW_MS: i64 = 1_800_000_000_000;
+pub(super) const NOW_MS: i64 = 1_800_000_000_000;
 
 /// The service's logs, without a network around them.
 pub(super) struct Opened {
