@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod losses;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

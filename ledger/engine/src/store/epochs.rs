@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use counterfoil_tlog::Hash;
-use futures::StreamExt as _;
 use sqlx::Any;
 use sqlx::any::{AnyArguments, AnyRow};
 
 use super::rows::{Kind, Statement, Together, Value};
-use super::{Dialect, Store, fixed, get, number, set, to_db};
+use super::{Dialect, Store, fixed, get, number, readable, set, to_db};
 use crate::EngineError;
 use crate::epochs::{AnchorEpoch, AnchoredHead, Heads, LogHead, UnreadableHead};
 use crate::model::{LogId, LogInfo};
@@ -28,15 +27,10 @@ impl Store {
         // By the log where that can be read, for a text that is none spoils the row before anybody sees its log.
         let mut reasons: HashMap<LogId, String> = HashMap::new();
         let text = "SELECT log_id, size, root, checkpoint FROM log_heads";
-        let mut rows = sqlx::query(text).fetch(&mut *reading);
-        while let Some(row) = rows.next().await {
-            let row = match row.map_err(failed) {
-                Ok(row) => row,
-                Err(error) if error.is_garbled() => continue,
-                Err(error) => return Err(error),
-            };
-            let log = LogId(get(&row, "log_id")?);
-            match read_head(&row) {
+        let (rows, _) = readable(sqlx::query(text).fetch(&mut *reading), "list heads").await?;
+        for row in &rows {
+            let log = LogId(get(row, "log_id")?);
+            match read_head(row) {
                 Ok(head) => drop(found.insert(log, head)),
                 Err(error) => drop(reasons.insert(log, error.to_string())),
             }

@@ -17,33 +17,33 @@ use super::*;
 use crate::store::conformance::tamper;
 use crate::{Config, Offline};
 
-pub(super) const NOW_MS: i64 = 1_800_000_000_000;
+pub(crate) const NOW_MS: i64 = 1_800_000_000_000;
 
 /// The service's logs, without a network around them.
-pub(super) struct Opened {
-    pub(super) logs: Logs,
-    pub(super) clock: TestClock,
-    chassis: counterfoil_chassis::Chassis,
+pub(crate) struct Opened {
+    pub(crate) logs: Logs,
+    pub(crate) clock: TestClock,
+    pub(crate) chassis: counterfoil_chassis::Chassis,
 }
 
 impl Opened {
-    pub(super) fn anchorer(&self) -> Anchorer {
+    pub(crate) fn anchorer(&self) -> Anchorer {
         let epochs = Epochs::new(self.logs.clone(), None);
         Anchorer::new(self.logs.clone(), epochs, self.clock.clock(), None)
     }
 
-    pub(super) async fn close(self) {
+    pub(crate) async fn close(self) {
         self.logs.close().await;
     }
 
     /// Lets a tenant's log grow by one entry.
-    pub(super) async fn grow(&self, tenant: &str) {
+    pub(crate) async fn grow(&self, tenant: &str) {
         let log = self.logs.get(tenant).await.unwrap();
         self.logs.seal_epoch(&log).await.unwrap();
     }
 
     /// All epochs of the anchor log in order, each checked to follow the one before.
-    pub(super) async fn epochs(&self) -> Vec<HeadsAnchored> {
+    pub(crate) async fn epochs(&self) -> Vec<HeadsAnchored> {
         let log = self.logs.engine().log(ANCHOR).await.unwrap();
         let filter = EntryFilter {
             record_type: Some(HeadsAnchored::full_name()),
@@ -65,7 +65,7 @@ impl Opened {
     }
 
     /// The map of an epoch, as far as the database can give its paths, proves these heads under the record's root.
-    pub(super) async fn proves(&self, anchored: &HeadsAnchored, expected: &BTreeMap<&str, Head>) {
+    pub(crate) async fn proves(&self, anchored: &HeadsAnchored, expected: &BTreeMap<&str, Head>) {
         let engine = self.logs.engine();
         let newest = engine.newest_anchor_epoch().await.unwrap().unwrap();
         assert_eq!(newest.number, anchored.epoch);
@@ -85,17 +85,17 @@ impl Opened {
         assert!(map.path(&nobody).excludes(&map.root(), &nobody));
     }
 
-    pub(super) async fn head(&self, tenant: &str) -> Head {
+    pub(crate) async fn head(&self, tenant: &str) -> Head {
         let log = self.logs.engine().log(tenant).await.unwrap();
         log.head().await.unwrap()
     }
 }
 
-pub(super) fn config(db: &TestDatabase, folder: &Path) -> Config {
+pub(crate) fn config(db: &TestDatabase, folder: &Path) -> Config {
     testing::config("ledger", db, folder).into()
 }
 
-pub(super) async fn open_with(
+pub(crate) async fn open_with(
     db: &TestDatabase,
     folder: &Path,
     change: impl FnOnce(&mut EngineOptions),
@@ -115,7 +115,7 @@ pub(super) async fn open_with(
     }
 }
 
-pub(super) async fn open(db: &TestDatabase, folder: &Path) -> Opened {
+pub(crate) async fn open(db: &TestDatabase, folder: &Path) -> Opened {
     open_with(db, folder, |_| {}).await
 }
 
