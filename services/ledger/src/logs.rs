@@ -24,6 +24,7 @@ use tokio::sync::Mutex;
 
 use self::open::{Open, Opens};
 use crate::SERVICE;
+use crate::begun::Begun;
 use crate::error::LedgerError;
 use crate::journal::Journal;
 use crate::model::anchoring::{ANCHOR, origin_of};
@@ -59,6 +60,7 @@ struct Inner {
     own: Producer,
     writer: Writer,
     journal: Journal,
+    begun: Begun,
     locks: Vec<Mutex<()>>,
     /// What was open in logs when their last epochs were sealed here: the next ones go on from there.
     open: Guarded<Opens>,
@@ -73,6 +75,7 @@ pub(crate) struct Parts {
     pub(crate) registrar: VerifierKey,
     pub(crate) writer: Writer,
     pub(crate) journal: Journal,
+    pub(crate) begun: Begun,
 }
 
 impl Logs {
@@ -92,6 +95,7 @@ impl Logs {
             own,
             writer: parts.writer,
             journal: parts.journal,
+            begun: parts.begun,
             locks: (0..LOCKS).map(|_| Mutex::default()).collect(),
             open: Guarded::new(Opens::new(OPEN_MAX)),
         };
@@ -108,6 +112,11 @@ impl Logs {
     /// All logs.
     pub(crate) fn engine(&self) -> &Engine {
         &self.inner.engine
+    }
+
+    /// Whether the anchor log's key has stated an epoch.
+    pub(crate) fn begun(&self) -> &Begun {
+        &self.inner.begun
     }
 
     /// The service's own tables.

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use counterfoil_chassis::{both_engines, testing::TestDatabase};
 use counterfoil_engine::{Anchor, AnchorError, Cosignature, LogInfo};
 use counterfoil_tlog::cosignature::Cosigner;
+use counterfoil_tlog::hash::sha256;
 
 use super::tests::{NOW_MS, Opened, config, open, open_with};
 use super::*;
@@ -75,6 +76,49 @@ both_engines! {
         copy.0.store(true, Ordering::SeqCst);
         opened.grow("acme").await;
         assert_eq!(anchorer.run_once().await.unwrap(), Some(2));
+        opened.close().await;
+    }
+
+    async fn the_first_epoch_is_stated_once_whatever_is_lost(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let note = config(&db, folder.path()).log_keys_dir();
+        let note = note.join(format!("{}.begun", sha256(b"counterfoil.local/anchor")));
+        let opened = open(&db, folder.path()).await;
+        opened.logs.create("acme").await.unwrap();
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(1));
+        assert!(note.exists());
+        // Without it nothing is refused; whoever finds an epoch writes it again.
+        std::fs::remove_file(&note).unwrap();
+        opened.grow("acme").await;
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(2));
+        assert!(note.exists());
+        opened.close().await;
+        // Lost is what has the log and what remembers it, but for the keys.
+        let (lost, high_water) = (db.another().await, config(&db, folder.path()).high_water_dir());
+        let away = folder.path().join("away");
+        std::fs::rename(&high_water, &away).unwrap();
+        let opened = open(&lost, folder.path()).await;
+        opened.logs.create("acme").await.unwrap();
+        let refused = opened.anchorer().run_once().await.unwrap_err();
+        assert!(matches!(refused, LedgerError::NoEpoch(NoEpoch::Begun { .. })), "{refused}");
+        // Not even a checkpoint is signed of a log that is begun anew.
+        assert_eq!(opened.logs.tenants().await.unwrap(), ["acme"]);
+        opened.close().await;
+        // It comes back with what it stated, and goes on.
+        std::fs::remove_dir_all(&high_water).unwrap();
+        std::fs::rename(&away, &high_water).unwrap();
+        let back = lost.another().await;
+        recover(&back, folder.path(), &["acme", ANCHOR]).await;
+        let opened = open(&back, folder.path()).await;
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(3));
+        opened.close().await;
+        // Whoever takes the note away has been told what it says.
+        std::fs::remove_file(&note).unwrap();
+        std::fs::remove_dir_all(&high_water).unwrap();
+        let empty = back.another().await;
+        let opened = open(&empty, folder.path()).await;
+        opened.logs.create("acme").await.unwrap();
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(1));
         opened.close().await;
     }
 

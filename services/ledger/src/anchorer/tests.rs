@@ -281,6 +281,10 @@ both_engines! {
         };
         recover(&["acme"]).await;
         let opened = open(&lost, folder.path()).await;
+        let refused = opened.anchorer().run_once().await.unwrap_err();
+        assert!(matches!(refused, LedgerError::NoEpoch(NoEpoch::Begun { .. })), "{refused}");
+        // So it is where nothing but the high-water file says that there was one.
+        std::fs::remove_file(opened.logs.begun().file()).unwrap();
         let refused = opened.anchorer().run_once().await.unwrap_err().to_string();
         assert!(refused.contains("fell back"), "{refused}");
         let troubles = opened.logs.troubles();

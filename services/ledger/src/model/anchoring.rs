@@ -59,6 +59,15 @@ pub(crate) enum NoEpoch {
         /// Origin of the log.
         origin: String,
     },
+    /// The first epoch is stated once, whatever is lost.
+    #[error(
+        "the key of the anchor log has stated epochs, and neither the database nor the log has one; `counterfoil ledger recover` \
+         brings the log back (who has nothing to bring it back from and begins anew all the same, takes {note} away)"
+    )]
+    Begun {
+        /// The file that says so.
+        note: String,
+    },
     /// Two origins have one SHA-256.
     #[error(transparent)]
     Twice(#[from] TwiceError),
