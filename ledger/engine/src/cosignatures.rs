@@ -24,6 +24,21 @@ pub struct Cosignature {
     pub line: String,
 }
 
+/// What the database has in the place of a cosignature that is to be kept.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Nothing,
+    /// It stays.
+    Good,
+    /// It is not its witness's, or not of its checkpoint.
+    Bad {
+        cosigned_at_s: u64,
+        line: String,
+    },
+    /// A row of which nothing can be told.
+    Unreadable,
+}
+
 impl Engine {
     /// Makes cosignatures of any logs durable, all of them in one commit.
     ///
@@ -47,8 +62,8 @@ pub(crate) async fn keep(
     }
     let mut rows = Vec::with_capacity(cosignatures.len());
     for (log, cosignature) in cosignatures {
-        let garbled = log.garbled(&cosignature.witness, cosignature.size).await?;
-        rows.push((log.info(), *cosignature, garbled));
+        let found = log.in_place_of(cosignature).await?;
+        rows.push((log.info(), *cosignature, found));
     }
     // In one order, so that replicas that keep the same do not wait for each other in a circle.
     rows.sort_by_key(|(log, ..)| log.id);
@@ -83,18 +98,23 @@ impl Log {
         verified.is_ok()
     }
 
-    /// What the database has in the place of a good cosignature of a size; `None`: nothing, or a good one.
-    pub(crate) async fn garbled(
-        &self,
-        witness: &VerifierKey,
-        size: u64,
-    ) -> Result<Option<Cosignature>, EngineError> {
-        let (rows, _) = self.shared().store.cosignatures(self.info(), size).await?;
-        let Some(row) = rows.into_iter().find(|row| row.witness == *witness) else {
-            return Ok(None);
-        };
-        let checkpoint = self.checkpoint_at(size).await?;
-        Ok(self.verify(&checkpoint, &row).is_err().then_some(row))
+    async fn in_place_of(&self, kept: &Cosignature) -> Result<Found, EngineError> {
+        let store = &self.shared().store;
+        let found = store.cosignature_of(self.info(), kept.size, &kept.witness);
+        Ok(match found.await? {
+            None => Found::Nothing,
+            Some(None) => Found::Unreadable,
+            Some(Some(row)) => {
+                let checkpoint = self.checkpoint_at(kept.size).await?;
+                match self.verify(&checkpoint, &row) {
+                    Ok(()) => Found::Good,
+                    Err(_) => Found::Bad {
+                        cosigned_at_s: row.cosigned_at_s,
+                        line: row.line,
+                    },
+                }
+            }
+        })
     }
 
     /// What is not good of the cosignatures that are kept, in plain words.

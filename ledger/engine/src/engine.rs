@@ -313,12 +313,16 @@ impl Engine {
         self.inner.shared.store.tenants().await
     }
 
-    /// How many entries each tenant's log has, in order of creation; without the logs that were stopped.
+    /// How many entries each tenant's log has, in order of creation; without the logs that were stopped, and without those of which it cannot
+    /// be read, which are among [`Self::troubles`] until it can.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub async fn sizes(&self) -> Result<Vec<(String, u64)>, EngineError> {
-        self.inner.shared.store.sizes().await
+        let shared = &self.inner.shared;
+        let (sizes, unreadable) = shared.store.sizes().await?;
+        shared.meters.unreadable("size", unreadable);
+        Ok(sizes)
     }
 
     /// The logs that were stopped, with the reason, in order of creation.

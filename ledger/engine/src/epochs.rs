@@ -48,6 +48,30 @@ impl LogHead {
     }
 }
 
+/// A log whose newest signed state cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableHead {
+    /// Number of the log.
+    pub log: LogId,
+    /// Whose it is.
+    pub tenant: String,
+    /// Its name in checkpoints.
+    pub origin: String,
+    /// The key that signs its checkpoints, C2SP text form.
+    pub vkey: String,
+    /// Why, in plain words.
+    pub reason: String,
+}
+
+/// The logs with their newest signed states, in order of creation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heads {
+    /// Those that can be read.
+    pub read: Vec<LogHead>,
+    /// Those that cannot.
+    pub unreadable: Vec<UnreadableHead>,
+}
+
 /// A head of a log that was taken into an epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnchoredHead {
@@ -75,18 +99,23 @@ pub struct AnchorEpoch {
 }
 
 impl Engine {
-    /// The newest head of every log, stopped or not, in order of creation.
+    /// The newest head of every log, stopped or not. Those that cannot be read are among [`Engine::troubles`] until they can.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn heads(&self) -> Result<Vec<LogHead>, EngineError> {
-        self.shared().store.heads().await
+    pub async fn heads(&self) -> Result<Heads, EngineError> {
+        let shared = self.shared();
+        let heads = shared.store.heads().await?;
+        let unreadable = heads.unreadable.iter();
+        let unreadable = unreadable.map(|one| (one.origin.clone(), one.reason.clone()));
+        shared.meters.unreadable("head", unreadable.collect());
+        Ok(heads)
     }
 
     /// The newest epoch that the database knows.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// [`EngineError::Damaged`] when what is kept of it cannot be read; otherwise when the database cannot be.
     pub async fn newest_anchor_epoch(&self) -> Result<Option<AnchorEpoch>, EngineError> {
         self.shared().store.newest_anchor_epoch().await
     }
@@ -94,7 +123,7 @@ impl Engine {
     /// The newest epoch up to a number whose record stands in the anchor log.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// As [`Self::newest_anchor_epoch`].
     pub async fn closed_anchor_epoch(
         &self,
         until: u64,
@@ -102,7 +131,15 @@ impl Engine {
         self.shared().store.closed_anchor_epoch(until).await
     }
 
-    /// The head of every log that an epoch has, in order of creation. Of an epoch of which the database does not know, those of the
+    /// The number of the newest epoch up to a number whose record stands in the anchor log, even if nothing else of it can be read.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn closed_anchor_number(&self, until: u64) -> Result<Option<u64>, EngineError> {
+        self.shared().store.closed_anchor_number(until).await
+    }
+
+    /// The head of every log that an epoch has, in order of creation; without those that cannot be read. Of an epoch of which the database does not know, those of the
     /// last one before it.
     ///
     /// # Errors

@@ -108,6 +108,11 @@ impl EngineError {
         }
     }
 
+    /// Whether what the database has answered cannot be read.
+    pub(crate) fn is_garbled(&self) -> bool {
+        matches!(self, Self::Storage { step: DECODE, .. })
+    }
+
     /// The same where all that was read is a log's: what cannot be read is damage of it, and comes again whenever it is read. A database that is
     /// out of reach says nothing of the log.
     pub(crate) fn in_log(self, origin: &str) -> Self {

@@ -56,7 +56,7 @@ pub use anchor::{Anchor, AnchorError};
 pub use clock::Clock;
 pub use cosignatures::Cosignature;
 pub use engine::{Engine, EngineOptions};
-pub use epochs::{AnchorEpoch, AnchoredHead, LogHead};
+pub use epochs::{AnchorEpoch, AnchoredHead, Heads, LogHead, UnreadableHead};
 pub use error::{EngineError, Refusal};
 pub use evict::Evicted;
 pub use export::{Export, ExportedFile};

@@ -57,6 +57,8 @@ struct Troubles {
     storage: Option<String>,
     /// By origin.
     logs: BTreeMap<String, String>,
+    /// What could not be read of logs when it was read of all, by what it is, and by origin.
+    unreadable: BTreeMap<&'static str, BTreeMap<String, String>>,
 }
 
 fn add(counter: &AtomicU64, more: u64) {
@@ -133,11 +135,21 @@ impl Meters {
         }
     }
 
+    /// What cannot be read of any log now, by origin; the logs that it was before can be read again.
+    pub(crate) fn unreadable(&self, what: &'static str, reasons: BTreeMap<String, String>) {
+        lock(&self.troubles).unreadable.insert(what, reasons);
+    }
+
     /// Everything that keeps from writing, in plain words.
     pub(crate) fn troubles(&self) -> Vec<String> {
         let troubles = lock(&self.troubles);
         let storage = troubles.storage.iter();
-        storage.chain(troubles.logs.values()).cloned().collect()
+        let mut told: Vec<String> = storage.chain(troubles.logs.values()).cloned().collect();
+        for (what, of_logs) in &troubles.unreadable {
+            let of_logs = of_logs.iter();
+            told.extend(of_logs.map(|(origin, why)| format!("the {what} of log {origin}: {why}")));
+        }
+        told
     }
 
     pub(crate) fn counts(&self, queue_bytes: u64) -> EngineCounts {

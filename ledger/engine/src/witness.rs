@@ -155,13 +155,14 @@ impl Log {
     /// # Errors
     /// See [`WitnessError`].
     pub async fn cosign(&self, witness: &Witness, size: u64) -> Result<Cosignature, WitnessError> {
-        let cosignature = self.ask_to_cosign(witness, size).await?;
+        let cosignature = self.ask_to_cosign(witness, size, u64::MAX).await?;
         cosignatures::keep(self.shared(), &[(self, &cosignature)]).await?;
         Ok(cosignature)
     }
 
-    /// Has a witness cosign the checkpoint of a size that the log has had, or of a larger one that the witness has seen already. Nothing is
-    /// kept: see [`crate::Engine::keep_cosignatures`].
+    /// Has a witness cosign the checkpoint of a size that the log has had, or of a larger one that the witness has seen already, or says so; but
+    /// of none above `most`, because its word must not draw out what nobody has been shown yet. Nothing is kept: see
+    /// [`crate::Engine::keep_cosignatures`].
     ///
     /// # Errors
     /// See [`WitnessError`].
@@ -169,6 +170,7 @@ impl Log {
         &self,
         witness: &Witness,
         size: u64,
+        most: u64,
     ) -> Result<Cosignature, WitnessError> {
         if let Some(why) = self.stopped().await? {
             let why = format!("it was stopped: {why}");
@@ -189,6 +191,10 @@ impl Log {
                         && told.is_none_or(|before| at > before)
                         && at <= self.head().await?.size =>
                 {
+                    if at > size.max(most) {
+                        let why = format!("it has cosigned {at} entries, which are not shown yet");
+                        return Err(WitnessError::Refused(why));
+                    }
                     old = at;
                     told = Some(at);
                     size = size.max(at);

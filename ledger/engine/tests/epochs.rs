@@ -5,7 +5,7 @@
 mod support;
 
 use counterfoil_engine::{AnchorEpoch, AnchoredHead, Engine, EngineError, LogHead};
-use support::{TENANT, databases, fixture, ownership, receipts};
+use support::{ORIGIN, TENANT, databases, fixture, ownership, receipts, sqlite};
 
 fn epoch(number: u64) -> AnchorEpoch {
     let byte = u8::try_from(number).unwrap();
@@ -27,7 +27,8 @@ fn anchored(head: &LogHead) -> AnchoredHead {
 }
 
 async fn heads(engine: &Engine) -> Vec<AnchoredHead> {
-    engine.heads().await.unwrap().iter().map(anchored).collect()
+    let heads = engine.heads().await.unwrap();
+    heads.read.iter().map(anchored).collect()
 }
 
 #[tokio::test]
@@ -170,4 +171,62 @@ async fn a_head_of_an_epoch_that_the_log_never_had_is_found() {
         }
         assert!(log.fsck().await.unwrap().is_clean());
     }
+}
+
+#[tokio::test]
+async fn a_head_that_cannot_be_read_is_a_matter_of_its_log_alone() {
+    // Of the one engine that lets any column have any type.
+    let database = sqlite();
+    let fixture = fixture(&database).await;
+    let (engine, log) = (&fixture.engine, &fixture.log);
+    let origin = "ledger.example/t/beta";
+    let other = engine.create_log("beta", origin, &fixture.registrar.vkey);
+    other.await.unwrap();
+    let keep = "CREATE TABLE kept AS SELECT * FROM log_heads";
+    database.tamper(keep).await;
+    let all = engine.heads().await.unwrap();
+    for (change, is_sized) in [
+        ("UPDATE log_heads SET size = 'many' WHERE log_id = 1", false),
+        ("UPDATE log_heads SET root = x'00' WHERE log_id = 1", true),
+        (
+            "UPDATE log_heads SET checkpoint = x'00' WHERE log_id = 1",
+            true,
+        ),
+        (
+            "UPDATE log_heads SET checkpoint = CAST(x'ff' AS TEXT) WHERE log_id = 1",
+            true,
+        ),
+        ("DELETE FROM log_heads WHERE log_id = 1", false),
+    ] {
+        database.tamper(change).await;
+        let heads = engine.heads().await.unwrap();
+        assert_eq!(heads.read, all.read[1..], "{change}");
+        let [unreadable] = heads.unreadable.as_slice() else {
+            panic!("{change}: {heads:?}");
+        };
+        assert_eq!(
+            (unreadable.log, unreadable.origin.as_str()),
+            (log.info().id, ORIGIN)
+        );
+        let sizes = engine.sizes().await.unwrap();
+        let tenants: Vec<&str> = sizes.iter().map(|(tenant, _)| tenant.as_str()).collect();
+        let expected: &[&str] = if is_sized {
+            &[TENANT, "beta"]
+        } else {
+            &["beta"]
+        };
+        assert_eq!(tenants, expected, "{change}");
+        let troubles = engine.troubles();
+        assert!(
+            troubles.iter().all(|trouble| trouble.contains(ORIGIN)) && !troubles.is_empty(),
+            "{change}: {troubles:?}"
+        );
+        database
+            .tamper("DELETE FROM log_heads; INSERT INTO log_heads SELECT * FROM kept;")
+            .await;
+        assert_eq!(engine.heads().await.unwrap(), all);
+        engine.sizes().await.unwrap();
+        assert_eq!(engine.troubles(), [""; 0]);
+    }
+    engine.close().await;
 }

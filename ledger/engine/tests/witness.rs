@@ -238,6 +238,24 @@ async fn a_cosignature_that_the_database_garbled_is_asked_for_again() {
         two.now_s.fetch_add(60, Ordering::SeqCst);
         log.cosign(&two.near(), size).await.unwrap();
         assert_eq!(log.cosignatures(size).await.unwrap(), again);
+        // Of what cannot be read nothing stays, whatever it is.
+        let odd: &[&'static str] = match database.name {
+            "sqlite" => &[
+                "cosigned_at_s = 'x'",
+                "line = x'00'",
+                "line = CAST(x'ff' AS TEXT)",
+            ],
+            _ => &["cosigned_at_s = -1"],
+        };
+        for change in odd {
+            let change =
+                format!("UPDATE log_cosignatures SET {change} WHERE witness LIKE '%/w2+%'");
+            database.tamper(change).await;
+            assert_eq!(log.cosignatures(size).await.unwrap().len(), 1);
+            assert_eq!(log.cosigned_size(two.key()).await.unwrap(), 0);
+            log.cosign(&two.near(), size).await.unwrap();
+            assert_eq!(log.cosigned_size(two.key()).await.unwrap(), size);
+        }
         // A row that names nobody is nobody's.
         database
             .tamper("UPDATE log_cosignatures SET witness = 'x' WHERE cosigned_at_s > 0 AND line LIKE '%/w2 %'")
@@ -450,6 +468,16 @@ async fn a_witness_that_is_at_another_size_each_time_is_asked_a_few_times_only()
         );
     }
     assert_eq!(log.stopped().await.unwrap(), None);
+    // One that says a size that nobody was shown is not shown it either.
+    let elsewhere = Arc::new(Elsewhere {
+        sizes: &[43],
+        asked: AtomicUsize::new(0),
+    });
+    let key = scene.witnesses[0].key().clone();
+    let witness = Witness::new(key, Arc::clone(&elsewhere) as _);
+    let refused = log.ask_to_cosign(&witness, 9, 42).await.unwrap_err();
+    assert!(matches!(refused, WitnessError::Refused(_)), "{refused}");
+    assert_eq!((elsewhere.asked.load(Ordering::SeqCst), size), (1, 43));
 }
 
 #[tokio::test]
@@ -466,8 +494,8 @@ async fn what_several_logs_were_given_is_kept_together_or_not_at_all() {
         let [one, two] = scene.witnesses.clone();
         let size = scene.grow(5).await;
         let kept = [
-            log.ask_to_cosign(&one.near(), size).await.unwrap(),
-            log.ask_to_cosign(&two.near(), size).await.unwrap(),
+            log.ask_to_cosign(&one.near(), size, size).await.unwrap(),
+            log.ask_to_cosign(&two.near(), size, size).await.unwrap(),
         ];
         assert_eq!(
             log.cosigned_size(one.key()).await.unwrap(),

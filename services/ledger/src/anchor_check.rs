@@ -16,17 +16,22 @@ pub(crate) async fn check(engine: &Engine, anchor: &Log) -> Result<Vec<FsckProbl
     let mut numbers = Vec::new();
     let mut next = Some(u64::MAX);
     while let Some(until) = next
-        && let Some(epoch) = engine.closed_anchor_epoch(until).await?
+        && let Some(number) = engine.closed_anchor_number(until).await?
     {
-        if let Some(what) = differs(anchor, &epoch).await? {
-            problems.push(FsckProblem {
-                index: epoch.index,
-                what: format!("epoch {}: {what}", epoch.number),
-            });
-        } else {
-            numbers.push(epoch.number);
+        let (index, differs) = match engine.closed_anchor_epoch(number).await {
+            Ok(Some(epoch)) => (epoch.index, differs(anchor, &epoch).await?),
+            Ok(None) => (None, None),
+            Err(EngineError::Damaged { reason, .. }) => (None, Some(reason)),
+            Err(error) => return Err(error),
+        };
+        match differs {
+            Some(what) => problems.push(FsckProblem {
+                index,
+                what: format!("epoch {number}: {what}"),
+            }),
+            None => numbers.push(number),
         }
-        next = epoch.number.checked_sub(1);
+        next = number.checked_sub(1);
     }
     numbers.reverse();
     let Some(last) = (numbers.len() as u64).checked_sub(1) else {

@@ -140,11 +140,14 @@ impl Epochs {
         let anchored: HashMap<LogId, u64> =
             anchored.iter().map(|head| (head.log, head.size)).collect();
         let heads = engine.heads().await?;
-        let behind = heads.iter().filter(|head| {
+        let behind = heads.read.iter().filter(|head| {
             let size = anchored.get(&head.log).copied().unwrap_or(0);
             head.tenant != ANCHOR && head.size > size
         });
-        let logs = behind.count() as u64;
+        // How far those are that cannot be read, nobody knows.
+        let unknown = heads.unreadable.iter();
+        let unknown = unknown.filter(|head| head.tenant != ANCHOR);
+        let logs = (behind.count() + unknown.count()) as u64;
         Ok(Lag {
             epoch,
             logs,

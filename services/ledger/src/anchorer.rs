@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod losses;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -56,6 +56,8 @@ struct Known {
     bound: Option<BTreeSet<String>>,
     /// An epoch of which the database has what it states.
     whole: Option<u64>,
+    /// That there is an epoch is noted beside the key.
+    is_noted: bool,
     /// The logs that were found to be as far as anything remembers, while the database does not have the last epoch.
     remembered: HashSet<LogId>,
 }
@@ -111,7 +113,12 @@ impl Anchorer {
     pub(crate) async fn run_once(&self) -> Result<Option<u64>, LedgerError> {
         let mut known = self.known.lock().await;
         let engine = self.logs.engine();
+        // Before the epochs are read: another replica may state the first one, and note it, just now.
+        let begun = self.logs.begun().is_noted();
         let newest = engine.newest_anchor_epoch().await?;
+        if newest.is_none() {
+            self.begins(engine, begun).await?;
+        }
         let epoch = match newest {
             Some(open) if open.index.is_none() => open,
             newest => match self.open(engine, newest, &mut known).await? {
@@ -124,8 +131,46 @@ impl Anchorer {
             self.epochs.closed(epoch.number);
             known.whole = Some(epoch.number);
             known.remembered.clear();
+            self.note(&mut known);
         }
         Ok(closed.then_some(epoch.number))
+    }
+
+    /// Refuses the first epoch where there was one, before anything is written to a log that was begun anew.
+    async fn begins(
+        &self,
+        engine: &Engine,
+        begun: Result<bool, std::io::Error>,
+    ) -> Result<(), LedgerError> {
+        let begun = begun.map_err(|error| EngineError::Key {
+            origin: ANCHOR.to_owned(),
+            reason: format!("whether it has stated epochs: {error}"),
+        })?;
+        if !begun {
+            return Ok(());
+        }
+        let last = match engine.log(ANCHOR).await {
+            Ok(log) => self.last(&log, None).await?,
+            Err(EngineError::NoSuchLog(_)) => Last::default(),
+            Err(error) => return Err(error.into()),
+        };
+        if last.number > 0 {
+            return Ok(());
+        }
+        let note = self.logs.begun().file().display().to_string();
+        Err(NoEpoch::Begun { note }.into())
+    }
+
+    /// Notes that there is an epoch, which stands in the anchor log.
+    fn note(&self, known: &mut Known) {
+        if known.is_noted {
+            return;
+        }
+        match self.logs.begun().note() {
+            Ok(()) => known.is_noted = true,
+            // Tried again with the next epoch: what it helps against is rare, and what it would hold up is not.
+            Err(error) => tracing::warn!(%error, "that there is an epoch was not noted"),
+        }
     }
 
     /// Opens the next epoch; `None` where there is none, or another replica has opened it.
@@ -137,7 +182,7 @@ impl Anchorer {
     ) -> Result<Option<AnchorEpoch>, LedgerError> {
         let before = newest.as_ref().map_or(0, |newest| newest.number);
         let has_entries = |head: &LogHead| head.tenant != ANCHOR && head.size > 0;
-        if !engine.heads().await?.iter().any(has_entries) {
+        if !engine.heads().await?.read.iter().any(has_entries) {
             return Ok(None);
         }
         // Where the log was lost, it is refused here.
@@ -147,6 +192,9 @@ impl Anchorer {
             log.check_remembered().await?;
         }
         let last = self.last(&log, newest.as_ref()).await?;
+        if last.number > 0 {
+            self.note(known);
+        }
         // An epoch's row is there before its record: another replica was faster.
         if last.number > before
             && let Some(newer) = engine.newest_anchor_epoch().await?
@@ -168,7 +216,7 @@ impl Anchorer {
         };
         // After all of that, so that no head is older than in an epoch before.
         let now = engine.heads().await?;
-        let vkeys = now.iter().map(|head| (head.log, head.vkey.clone()));
+        let vkeys = now.read.iter().map(|head| (head.log, head.vkey.clone()));
         let vkeys: HashMap<LogId, String> = vkeys.collect();
         let secret = secrets::random().map_err(|error| LedgerError::Secret(error.to_string()))?;
         let now_ms = self.clock.now_ms();
@@ -179,7 +227,7 @@ impl Anchorer {
                 tracing::error!(
                     alarm = "NOT_ANCHORED",
                     origin,
-                    "the head of the log is not what its key has signed; it is not anchored"
+                    "the head of the log is not what its key has signed, or cannot be read; it is not anchored"
                 );
             }
             if let Some(bound) = bound {
@@ -225,7 +273,7 @@ impl Anchorer {
         anchor: &Log,
         known: &mut Known,
     ) -> Result<BTreeSet<Vec<u8>>, LedgerError> {
-        for head in engine.heads().await? {
+        for head in engine.heads().await?.read {
             if head.tenant == ANCHOR || head.size == 0 || known.remembered.contains(&head.log) {
                 continue;
             }
@@ -296,10 +344,12 @@ impl Anchorer {
         };
         let of_epoch: BTreeSet<_> = heads.iter().map(|head| head.log).collect();
         let all = engine.heads().await?;
-        let unbound: Vec<Statement> = all
-            .iter()
-            .filter(|head| of_epoch.contains(&head.log))
-            .map(|head| Statement::tenant_bound(&head.vkey))
+        let read = all.read.iter().map(|head| (head.log, &head.vkey));
+        let others = all.unreadable.iter().map(|head| (head.log, &head.vkey));
+        let unbound: Vec<Statement> = read
+            .chain(others)
+            .filter(|(log, _)| of_epoch.contains(log))
+            .map(|(_, vkey)| Statement::tenant_bound(vkey))
             .filter(|statement| !bound.contains(&statement.name))
             .collect();
         for statements in unbound.chunks(BOUND_AT_ONCE) {

@@ -9,6 +9,7 @@ mod anchor_check;
 mod anchored;
 mod anchorer;
 mod api;
+mod begun;
 mod config;
 mod copies;
 mod error;
@@ -33,6 +34,7 @@ use counterfoil_chassis::{
 };
 use counterfoil_engine::{Anchor, DirectoryKeys, Engine, EngineOptions, HighWater, Publication};
 use counterfoil_tlog::VerifierKey;
+use model::anchoring::{ANCHOR, origin_of};
 use tokio::net::TcpListener;
 use witnesses::{Witnessed, Witnesses, Witnessing};
 
@@ -66,11 +68,11 @@ pub async fn start(
     let witnesses = Witnesses::open(&settings, &clock).map_err(other)?;
     let anchors = anchors(&config, publication.as_ref(), witnesses.as_ref())?;
     let options = engine_options(&config, anchors, publication.clone());
+    let witnessed = witnesses.map(|witnesses| Witnessed::new(witnesses, clock.clone()));
     let (mut chassis, logs) = open(config, clock, listener, shutdown, options).await?;
     let anchoring = settings.anchor_interval_seconds != Some(0);
     // Where nothing is published, nobody waits for it.
     let copies = publication.is_some().then(copies::Copies::default);
-    let witnessed = witnesses.map(Witnessed::new);
     let epochs = anchoring.then(|| {
         let copies = copies.clone();
         let cosigners = witnessed
@@ -155,6 +157,8 @@ async fn open(
 ) -> Result<(Chassis, logs::Logs), StartError> {
     let keys = DirectoryKeys::open(config.log_keys_dir()).map_err(other)?;
     let journal = journal::Journal::new(&config.high_water_dir());
+    let origin = origin_of(&config.service.deployment, ANCHOR);
+    let begun = begun::Begun::new(&config.log_keys_dir(), &origin);
     let setup = Setup {
         service: SERVICE,
         config: config.service,
@@ -169,7 +173,7 @@ async fn open(
     let engine = Engine::open(url, Arc::new(keys), clock, options)
         .await
         .map_err(other)?;
-    let logs = logs::Logs::new(parts(&chassis, engine, journal).await?);
+    let logs = logs::Logs::new(parts(&chassis, engine, (journal, begun)).await?);
     Ok((chassis, logs))
 }
 
@@ -209,7 +213,7 @@ fn engine_options(
 async fn parts(
     chassis: &Chassis,
     engine: Engine,
-    journal: journal::Journal,
+    (journal, begun): (journal::Journal, begun::Begun),
 ) -> Result<logs::Parts, StartError> {
     let schema_hash = counterfoil_evidence::schema_hash();
     let descriptor_set = counterfoil_evidence::DESCRIPTOR_SET;
@@ -229,6 +233,7 @@ async fn parts(
             schema_hash,
         },
         journal,
+        begun,
     })
 }
 

@@ -3,33 +3,32 @@
 //! Invariant: every tenant's log names every producer. Creating a log reads the producers after the log is there, registering a producer reads
 //! the logs after the producer is there, so whichever comes second sees the other.
 
+mod open;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex as Guarded, MutexGuard, PoisonError};
 
 use counterfoil_chassis::{Clock, Database, db::scope};
 use counterfoil_engine::{
-    Engine, EngineCounts, EngineError, EntryFilter, Log, LogId, Receipt, Refusal, StoredEntry,
-    StreamHead,
+    Engine, EngineCounts, EngineError, Log, Receipt, Refusal, StoredEntry, StreamHead,
 };
 use counterfoil_evidence::catalogue::{self, Payload};
 use counterfoil_evidence::record::{decode_entry, decode_record, record_hash};
-use counterfoil_evidence::v1::{
-    EntryTypeCount, EpochSealed, ObligationBreached, ObligationDischarged, ObligationOpened,
-    Record, StreamMark,
-};
+use counterfoil_evidence::v1::{EntryTypeCount, EpochSealed, Record, StreamMark};
 use counterfoil_tlog::VerifierKey;
 use futures::{StreamExt, TryStreamExt};
 use prost::Name;
 use tokio::sync::Mutex;
 
+use self::open::{Open, Opens};
 use crate::SERVICE;
+use crate::begun::Begun;
 use crate::error::LedgerError;
 use crate::journal::Journal;
 use crate::model::anchoring::{ANCHOR, origin_of};
-use crate::model::epoch::{self, OpenObligations};
+use crate::model::epoch;
 use crate::model::producer::Producer;
 use crate::statement::{Statement, Writer};
 use crate::store;
@@ -42,6 +41,8 @@ const LOGS_AT_ONCE: usize = 32;
 const LOCKS: usize = 64;
 /// Entries read at once.
 const PAGE: u32 = 1000;
+/// Obligations whose openness is remembered, of all logs together: some 25 MB. A log itself counts as [`open::LOG`] of them.
+const OPEN_MAX: usize = 256 << 10;
 
 /// The logs. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -59,9 +60,10 @@ struct Inner {
     own: Producer,
     writer: Writer,
     journal: Journal,
+    begun: Begun,
     locks: Vec<Mutex<()>>,
-    /// What was open in each log when its last epoch was sealed here: the next one goes on from there.
-    open: Guarded<HashMap<LogId, Open>>,
+    /// What was open in logs when their last epochs were sealed here: the next ones go on from there.
+    open: Guarded<Opens>,
 }
 
 /// What [`Logs`] is made of.
@@ -73,6 +75,7 @@ pub(crate) struct Parts {
     pub(crate) registrar: VerifierKey,
     pub(crate) writer: Writer,
     pub(crate) journal: Journal,
+    pub(crate) begun: Begun,
 }
 
 impl Logs {
@@ -92,8 +95,9 @@ impl Logs {
             own,
             writer: parts.writer,
             journal: parts.journal,
+            begun: parts.begun,
             locks: (0..LOCKS).map(|_| Mutex::default()).collect(),
-            open: Guarded::default(),
+            open: Guarded::new(Opens::new(OPEN_MAX)),
         };
         Self {
             inner: Arc::new(inner),
@@ -108,6 +112,11 @@ impl Logs {
     /// All logs.
     pub(crate) fn engine(&self) -> &Engine {
         &self.inner.engine
+    }
+
+    /// Whether the anchor log's key has stated an epoch.
+    pub(crate) fn begun(&self) -> &Begun {
+        &self.inner.begun
     }
 
     /// The service's own tables.
@@ -354,7 +363,7 @@ impl Logs {
         // Most of the log is read before the lock, which publishing wants too, and only what came since behind it.
         let size = log.head().await?.size;
         // A log only grows; what was read of another one is not of this.
-        let known = self.open().remove(&log.info().id);
+        let known = self.open().take(&log.info().tenant);
         let mut open = known.filter(|known| known.size <= size).unwrap_or_default();
         open.read_on(log, size).await?;
         let _held = self.lock(&log.info().tenant).await;
@@ -363,14 +372,14 @@ impl Logs {
             let mut receipts = self.state(log, vec![Statement::epoch(&sealed)]).await?;
             // Empty when another replica has sealed this epoch meanwhile: then the next one is ours.
             if let Some(receipt) = receipts.pop() {
-                self.open().insert(log.info().id, open);
+                self.open().keep(&log.info().tenant, open);
                 return Ok((sealed.epoch, receipt));
             }
         }
         Err(LedgerError::Contended)
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<LogId, Open>> {
+    fn open(&self) -> MutexGuard<'_, Opens> {
         self.inner
             .open
             .lock()
@@ -420,41 +429,6 @@ impl Logs {
             streams,
             &open,
         ))
-    }
-}
-
-/// The obligations that are open below a size: what was opened and neither discharged nor breached.
-#[derive(Debug, Default)]
-struct Open {
-    size: u64,
-    obligations: OpenObligations,
-}
-
-impl Open {
-    /// Goes on up to a size.
-    async fn read_on(&mut self, log: &Log, size: u64) -> Result<(), LedgerError> {
-        // Opened ones first: an obligation is closed by a later record, and its id never comes again.
-        for record_type in [
-            ObligationOpened::full_name(),
-            ObligationDischarged::full_name(),
-            ObligationBreached::full_name(),
-        ] {
-            let filter = EntryFilter {
-                record_type: Some(record_type),
-                ..EntryFilter::default()
-            };
-            let mut from = self.size;
-            loop {
-                let page = log.list(&filter, from, size, PAGE).await?;
-                let Some(last) = page.last() else { break };
-                from = last.index + 1;
-                for entry in &page {
-                    self.obligations.take(&read(entry)?.1, entry.record_hash);
-                }
-            }
-        }
-        self.size = self.size.max(size);
-        Ok(())
     }
 }
 

@@ -4,35 +4,43 @@ use counterfoil_tlog::VerifierKey;
 use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
-use super::{Dialect, Store, get, number, to_db};
-use crate::cosignatures::Cosignature;
+use super::{Dialect, Store, get, number, readable, to_db};
+use crate::cosignatures::{Cosignature, Found};
 use crate::{EngineError, LogId, LogInfo};
 
 impl Store {
     /// Keeps cosignatures. Of one size the first of a witness stays, for it is the earliest proof of it; but not what is garbled, beside each:
-    /// what the database has in its place, if that is still there.
+    /// what the database has in its place, if that is still there. What cannot even be read goes whatever it is by now: at worst for
+    /// another good one.
     pub(crate) async fn keep_cosignatures(
         &self,
-        rows: &[(&LogInfo, &Cosignature, Option<Cosignature>)],
+        rows: &[(&LogInfo, &Cosignature, Found)],
     ) -> Result<(), EngineError> {
         let failed = |error: sqlx::Error| EngineError::storage("keep cosignatures", &error);
         let logs: Vec<LogId> = rows.iter().map(|(log, ..)| log.id).collect();
         let mut transaction = self.begin_beside(&logs).await.map_err(failed)?;
-        for (log, kept, garbled) in rows {
-            let garbled = garbled.as_ref();
+        for (log, kept, found) in rows {
+            let (bad_at_s, bad_line) = match found {
+                Found::Bad {
+                    cosigned_at_s,
+                    line,
+                } => (to_db(*cosigned_at_s)?, line.as_str()),
+                Found::Nothing | Found::Good | Found::Unreadable => (-1, ""),
+            };
             sqlx::query(
                 "INSERT INTO log_cosignatures (log_id, size, witness, cosigned_at_s, line) \
                  VALUES ($1, $2, $3, $4, $5) ON CONFLICT (log_id, size, witness) \
-                 DO UPDATE SET cosigned_at_s = excluded.cosigned_at_s, line = excluded.line WHERE log_cosignatures.line = $6 \
-                 AND log_cosignatures.cosigned_at_s = $7",
+                 DO UPDATE SET cosigned_at_s = excluded.cosigned_at_s, line = excluded.line \
+                 WHERE $8 OR log_cosignatures.line = $6 AND log_cosignatures.cosigned_at_s = $7",
             )
             .bind(log.id.0)
             .bind(to_db(kept.size)?)
             .bind(kept.witness.to_string())
             .bind(to_db(kept.cosigned_at_s)?)
             .bind(kept.line.as_str())
-            .bind(garbled.map_or("", |garbled| &garbled.line))
-            .bind(garbled.map_or(Ok(-1), |garbled| to_db(garbled.cosigned_at_s))?)
+            .bind(bad_line)
+            .bind(bad_at_s)
+            .bind(matches!(found, Found::Unreadable))
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
@@ -46,18 +54,39 @@ impl Store {
         log: &LogInfo,
         size: u64,
     ) -> Result<(Vec<Cosignature>, usize), EngineError> {
+        let mut reading = self.reading(log.id).await?;
         let rows = sqlx::query(
             "SELECT size, witness, cosigned_at_s, line FROM log_cosignatures \
              WHERE log_id = $1 AND size = $2 ORDER BY witness",
         )
         .bind(log.id.0)
         .bind(to_db(size)?)
-        .fetch_all(&mut *self.reading(log.id).await?)
-        .await
-        .map_err(|error| EngineError::storage("read cosignatures", &error))?;
+        .fetch(&mut *reading);
+        let (rows, others) = readable(rows, "read cosignatures").await?;
         let found: Vec<Cosignature> = rows.iter().filter_map(cosignature).collect();
-        let nameless = rows.len() - found.len();
+        let nameless = others + rows.len() - found.len();
         Ok((found, nameless))
+    }
+
+    /// What there is in the place of a witness's cosignature of a size; `Some(None)`: what cannot be read.
+    pub(crate) async fn cosignature_of(
+        &self,
+        log: &LogInfo,
+        size: u64,
+        witness: &VerifierKey,
+    ) -> Result<Option<Option<Cosignature>>, EngineError> {
+        let mut reading = self.reading(log.id).await?;
+        let rows = sqlx::query(
+            "SELECT size, witness, cosigned_at_s, line FROM log_cosignatures \
+             WHERE log_id = $1 AND size = $2 AND witness = $3",
+        )
+        .bind(log.id.0)
+        .bind(to_db(size)?)
+        .bind(witness.to_string())
+        .fetch(&mut *reading);
+        let (rows, others) = readable(rows, "read a cosignature").await?;
+        let found = rows.first().map(cosignature);
+        Ok(found.or((others > 0).then_some(None)))
     }
 
     /// The sizes that have cosignatures, the largest first; and how many there are that are no sizes.
@@ -86,6 +115,7 @@ impl Store {
         below: u64,
         limit: u32,
     ) -> Result<Vec<Cosignature>, EngineError> {
+        let mut reading = self.reading(log.id).await?;
         let rows = sqlx::query(
             "SELECT size, witness, cosigned_at_s, line FROM log_cosignatures \
              WHERE log_id = $1 AND witness = $2 AND size < $3 ORDER BY size DESC LIMIT $4",
@@ -94,9 +124,8 @@ impl Store {
         .bind(witness.to_string())
         .bind(i64::try_from(below).unwrap_or(i64::MAX))
         .bind(i64::from(limit))
-        .fetch_all(&mut *self.reading(log.id).await?)
-        .await
-        .map_err(|error| EngineError::storage("read cosignatures of a witness", &error))?;
+        .fetch(&mut *reading);
+        let (rows, _) = readable(rows, "read cosignatures of a witness").await?;
         Ok(rows.iter().filter_map(cosignature).collect())
     }
 

@@ -1,5 +1,6 @@
 //! The heads of all logs, and what the epochs of the anchor log have of them.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use counterfoil_tlog::Hash;
@@ -7,35 +8,58 @@ use sqlx::Any;
 use sqlx::any::{AnyArguments, AnyRow};
 
 use super::rows::{Kind, Statement, Together, Value};
-use super::{Dialect, Store, fixed, get, number, set, to_db};
+use super::{Dialect, Store, fixed, get, number, readable, set, to_db};
 use crate::EngineError;
-use crate::epochs::{AnchorEpoch, AnchoredHead, LogHead};
+use crate::epochs::{AnchorEpoch, AnchoredHead, Heads, LogHead, UnreadableHead};
 use crate::model::{LogId, LogInfo};
 
 impl Store {
-    /// The newest head of every log, in order of creation.
-    pub(crate) async fn heads(&self) -> Result<Vec<LogHead>, EngineError> {
+    /// The newest head of every log, in order of creation. A row that is not there, or cannot be read, is a matter of its log alone.
+    pub(crate) async fn heads(&self) -> Result<Heads, EngineError> {
+        let failed = |error: sqlx::Error| EngineError::storage("list heads", &error);
         let mut reading = self.reading_heads().await?;
-        sqlx::query(
-            "SELECT logs.log_id, logs.tenant, logs.origin, logs.vkey, log_heads.size, log_heads.root, log_heads.checkpoint \
-             FROM logs JOIN log_heads ON log_heads.log_id = logs.log_id ORDER BY logs.log_id",
-        )
-        .fetch_all(&mut *reading)
-        .await
-        .map_err(|error| EngineError::storage("list heads", &error))?
-        .iter()
-        .map(|row| {
-            Ok(LogHead {
-                log: LogId(get(row, "log_id")?),
-                tenant: get(row, "tenant")?,
-                origin: get(row, "origin")?,
-                vkey: get(row, "vkey")?,
-                size: number(row, "size")?,
-                root: Hash(fixed(row, "root")?),
-                checkpoint: get(row, "checkpoint")?,
-            })
-        })
-        .collect()
+        // The logs first: one that is made in between is not taken for one that has no head.
+        let logs = sqlx::query("SELECT log_id, tenant, origin, vkey FROM logs ORDER BY log_id")
+            .fetch_all(&mut *reading)
+            .await
+            .map_err(failed)?;
+        let mut found: HashMap<LogId, (u64, Hash, String)> = HashMap::new();
+        // By the log where that can be read, for a text that is none spoils the row before anybody sees its log.
+        let mut reasons: HashMap<LogId, String> = HashMap::new();
+        let text = "SELECT log_id, size, root, checkpoint FROM log_heads";
+        let (rows, _) = readable(sqlx::query(text).fetch(&mut *reading), "list heads").await?;
+        for row in &rows {
+            let log = LogId(get(row, "log_id")?);
+            match read_head(row) {
+                Ok(head) => drop(found.insert(log, head)),
+                Err(error) => drop(reasons.insert(log, error.to_string())),
+            }
+        }
+        let mut heads = Heads::default();
+        for row in &logs {
+            let log = LogId(get(row, "log_id")?);
+            let (tenant, origin, vkey) =
+                (get(row, "tenant")?, get(row, "origin")?, get(row, "vkey")?);
+            match found.remove(&log) {
+                Some((size, root, checkpoint)) => heads.read.push(LogHead {
+                    log,
+                    tenant,
+                    origin,
+                    vkey,
+                    size,
+                    root,
+                    checkpoint,
+                }),
+                None => heads.unreadable.push(UnreadableHead {
+                    log,
+                    tenant,
+                    origin,
+                    vkey,
+                    reason: reasons.remove(&log).unwrap_or_else(|| NO_HEAD.to_owned()),
+                }),
+            }
+        }
+        Ok(heads)
     }
 
     /// The newest epoch.
@@ -67,6 +91,23 @@ impl Store {
         .map_err(|error| EngineError::storage("read an epoch", &error))?
         .map(|row| read_epoch(&row))
         .transpose()
+    }
+
+    /// The number of the newest epoch up to one that is closed, whether the rest of it can be read or not.
+    pub(crate) async fn closed_anchor_number(
+        &self,
+        until: u64,
+    ) -> Result<Option<u64>, EngineError> {
+        let mut reading = self.reading_heads().await?;
+        let row = sqlx::query(
+            "SELECT epoch FROM log_anchor_epochs WHERE epoch <= $1 AND idx IS NOT NULL ORDER BY epoch DESC LIMIT 1",
+        )
+        .bind(position(until))
+        .fetch_optional(&mut *reading)
+        .await
+        .map_err(|error| EngineError::storage("read the number of an epoch", &error))?;
+        let number = row.map(|row| number(&row, "epoch")).transpose();
+        number.map_err(|error| error.in_log(EPOCHS))
     }
 
     /// The head that an epoch has of a log.
@@ -135,7 +176,7 @@ impl Store {
             .map(|(first, last)| first..=last))
     }
 
-    /// The head of every log that an epoch has.
+    /// The head of every log that an epoch has, as far as they can be read: whether they are all, the epoch's record says.
     pub(crate) async fn anchored_heads(
         &self,
         epoch: u64,
@@ -151,13 +192,16 @@ impl Store {
         .await
         .map_err(|error| EngineError::storage("read anchored heads", &error))?
         .iter()
-        .map(|row| {
-            Ok(AnchoredHead {
-                log: LogId(get(row, "log_id")?),
-                origin: get(row, "origin")?,
-                size: number(row, "size")?,
-                root: Hash(fixed(row, "root")?),
-            })
+        .filter_map(|row| {
+            let origin: String = get(row, "origin").ok()?;
+            let head = LogId(get(row, "log_id").ok()?);
+            let head = (head, number(row, "size"), fixed(row, "root"));
+            if let (log, Ok(size), Ok(root)) = head {
+                let root = Hash(root);
+                return Some(Ok(AnchoredHead { log, origin, size, root }));
+            }
+            tracing::error!(origin, epoch, "the head of the log that an epoch has cannot be read");
+            None
         })
         .collect()
     }
@@ -238,6 +282,12 @@ impl Store {
     }
 }
 
+/// As what the rows of epochs are told of when they cannot be read.
+const EPOCHS: &str = "of epochs";
+
+/// What is told of a head that is not there, or of which not even the log can be read.
+const NO_HEAD: &str = "its head is not there, or cannot be read";
+
 /// A statement on one epoch.
 type Change<'q> = sqlx::query::Query<'q, Any, AnyArguments>;
 
@@ -261,7 +311,16 @@ fn anchored_head(log: &LogInfo, row: &AnyRow) -> Result<AnchoredHead, EngineErro
     })
 }
 
+fn read_head(row: &AnyRow) -> Result<(u64, Hash, String), EngineError> {
+    let root = Hash(fixed(row, "root")?);
+    Ok((number(row, "size")?, root, get(row, "checkpoint")?))
+}
+
 fn read_epoch(row: &AnyRow) -> Result<AnchorEpoch, EngineError> {
+    read_garbled_epoch(row).map_err(|error| error.in_log(EPOCHS))
+}
+
+fn read_garbled_epoch(row: &AnyRow) -> Result<AnchorEpoch, EngineError> {
     let index: Option<i64> = get(row, "idx")?;
     Ok(AnchorEpoch {
         number: number(row, "epoch")?,

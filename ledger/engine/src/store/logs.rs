@@ -1,5 +1,7 @@
 //! The logs themselves: creating and finding them.
 
+use std::collections::BTreeMap;
+
 use counterfoil_tlog::VerifierKey;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row as _};
@@ -8,6 +10,9 @@ use super::{Dialect, Reading, Store, get, number, set};
 use crate::EngineError;
 use crate::faults::{self, FaultPoint, Faults};
 use crate::model::{Head, LogId, LogInfo};
+
+/// Why something of logs cannot be read, by their origins.
+pub(crate) type Unreadable = BTreeMap<String, String>;
 
 /// What a new log starts with.
 #[derive(Debug)]
@@ -169,20 +174,29 @@ impl Store {
         .collect()
     }
 
-    /// How many entries each tenant's log has, in order of creation; without the logs that were stopped.
-    pub(crate) async fn sizes(&self) -> Result<Vec<(String, u64)>, EngineError> {
+    /// How many entries each tenant's log has, in order of creation; without the logs that were stopped, and without those of which it
+    /// cannot be read: their origins, with the reason.
+    pub(crate) async fn sizes(&self) -> Result<(Vec<(String, u64)>, Unreadable), EngineError> {
         let failed = |error: sqlx::Error| EngineError::storage("list heads", &error);
         let mut reading = self.reading_heads().await?;
-        sqlx::query(
-            "SELECT logs.tenant, log_heads.size FROM logs JOIN log_heads ON log_heads.log_id = logs.log_id \
+        let rows = sqlx::query(
+            "SELECT logs.tenant, logs.origin, log_heads.size \
+             FROM logs LEFT JOIN log_heads ON log_heads.log_id = logs.log_id \
              WHERE log_heads.stopped_because IS NULL ORDER BY logs.log_id",
         )
         .fetch_all(&mut *reading)
         .await
-        .map_err(failed)?
-        .iter()
-        .map(|row| Ok((get(row, "tenant")?, number(row, "size")?)))
-        .collect()
+        .map_err(failed)?;
+        let (mut sizes, mut unreadable) = (Vec::with_capacity(rows.len()), Unreadable::new());
+        for row in &rows {
+            match number(row, "size") {
+                Ok(size) => sizes.push((get(row, "tenant")?, size)),
+                Err(error) => {
+                    unreadable.insert(get(row, "origin")?, error.to_string());
+                }
+            }
+        }
+        Ok((sizes, unreadable))
     }
 }
 

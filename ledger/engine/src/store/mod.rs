@@ -20,6 +20,7 @@ mod wal;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use futures::{Stream, StreamExt as _};
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Executor as _, Row as _, Transaction};
@@ -328,6 +329,22 @@ where
 {
     row.try_get(column)
         .map_err(|error| EngineError::garbled(error.to_string()))
+}
+
+/// The rows that can be read, and how many there are that cannot: a text that is none spoils its row before anybody sees it.
+async fn readable(
+    mut rows: impl Stream<Item = Result<AnyRow, sqlx::Error>> + Unpin,
+    step: &'static str,
+) -> Result<(Vec<AnyRow>, usize), EngineError> {
+    let (mut found, mut others) = (Vec::new(), 0);
+    while let Some(row) = rows.next().await {
+        match row.map_err(|error| EngineError::storage(step, &error)) {
+            Ok(row) => found.push(row),
+            Err(error) if error.is_garbled() => others += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((found, others))
 }
 
 fn unexpected(column: &'static str) -> EngineError {

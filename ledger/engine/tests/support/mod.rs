@@ -149,10 +149,11 @@ impl Database {
     }
 
     /// Runs SQL past the engine, as whoever controls the database could.
-    pub(crate) async fn tamper(&self, sql: &'static str) {
+    pub(crate) async fn tamper(&self, sql: impl Into<String>) {
         use sqlx::Connection as _;
         sqlx::any::install_default_drivers();
         let mut connection = sqlx::AnyConnection::connect(&self.url).await.unwrap();
+        let sql = sqlx::AssertSqlSafe(sql.into());
         sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
     }

@@ -7,14 +7,16 @@ use std::sync::{Arc, Mutex as Guarded};
 
 use async_trait::async_trait;
 use counterfoil_chassis::{both_engines, testing::TestDatabase};
-use counterfoil_engine::{Anchor, AnchorError, LogInfo};
+use counterfoil_engine::{Anchor, AnchorError, Cosignature, LogInfo};
 use counterfoil_tlog::cosignature::Cosigner;
+use counterfoil_tlog::hash::sha256;
 
-use super::tests::{Opened, config, open, open_with};
+use super::tests::{NOW_MS, Opened, config, open, open_with};
 use super::*;
 use crate::Offline;
 use crate::config::LedgerConfig;
-use crate::witnesses::Witnesses;
+use crate::copies::Copied;
+use crate::witnesses::{Witnessed, Witnesses};
 
 /// Remembers nothing, and cannot be asked while it is away.
 #[derive(Debug, Default)]
@@ -77,6 +79,49 @@ both_engines! {
         opened.close().await;
     }
 
+    async fn the_first_epoch_is_stated_once_whatever_is_lost(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let note = config(&db, folder.path()).log_keys_dir();
+        let note = note.join(format!("{}.begun", sha256(b"counterfoil.local/anchor")));
+        let opened = open(&db, folder.path()).await;
+        opened.logs.create("acme").await.unwrap();
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(1));
+        assert!(note.exists());
+        // Without it nothing is refused; whoever finds an epoch writes it again.
+        std::fs::remove_file(&note).unwrap();
+        opened.grow("acme").await;
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(2));
+        assert!(note.exists());
+        opened.close().await;
+        // Lost is what has the log and what remembers it, but for the keys.
+        let (lost, high_water) = (db.another().await, config(&db, folder.path()).high_water_dir());
+        let away = folder.path().join("away");
+        std::fs::rename(&high_water, &away).unwrap();
+        let opened = open(&lost, folder.path()).await;
+        opened.logs.create("acme").await.unwrap();
+        let refused = opened.anchorer().run_once().await.unwrap_err();
+        assert!(matches!(refused, LedgerError::NoEpoch(NoEpoch::Begun { .. })), "{refused}");
+        // Not even a checkpoint is signed of a log that is begun anew.
+        assert_eq!(opened.logs.tenants().await.unwrap(), ["acme"]);
+        opened.close().await;
+        // It comes back with what it stated, and goes on.
+        std::fs::remove_dir_all(&high_water).unwrap();
+        std::fs::rename(&away, &high_water).unwrap();
+        let back = lost.another().await;
+        recover(&back, folder.path(), &["acme", ANCHOR]).await;
+        let opened = open(&back, folder.path()).await;
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(3));
+        opened.close().await;
+        // Whoever takes the note away has been told what it says.
+        std::fs::remove_file(&note).unwrap();
+        std::fs::remove_dir_all(&high_water).unwrap();
+        let empty = back.another().await;
+        let opened = open(&empty, folder.path()).await;
+        opened.logs.create("acme").await.unwrap();
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(1));
+        opened.close().await;
+    }
+
     async fn replicas_that_find_the_same_loss_make_one_epoch(db: TestDatabase) {
         let folder = tempfile::tempdir().unwrap();
         let lost = lost(&db, folder.path()).await;
@@ -132,6 +177,50 @@ both_engines! {
         let at = order.iter().position(|tenant| tenant == "beta").unwrap();
         // Three calls of the other log follow each other, and this one waits for one of them at most.
         assert!(at < 4, "{order:?}");
+        opened.close().await;
+    }
+
+    async fn that_nothing_has_a_quorum_is_looked_up_once_in_a_while(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(&db, folder.path()).await;
+        let log = opened.logs.create("acme").await.unwrap();
+        let cosigner = Cosigner::from_seed("witness.example/w", &[7; 32]).unwrap();
+        let file = folder.path().join("policy");
+        let text = format!("witness A {} http://127.0.0.1:1/\nquorum A\n", cosigner.vkey());
+        std::fs::write(&file, text).unwrap();
+        let settings = LedgerConfig {
+            witness_policy_file: Some(file),
+            ..LedgerConfig::default()
+        };
+        let clock = opened.clock.clock();
+        let witnesses = Witnesses::open(&settings, &clock).unwrap().unwrap();
+        let witnessed = Witnessed::new(witnesses.clone(), clock.clone());
+        let other = Witnessed::new(witnesses, clock);
+        for one in [&witnessed, &other] {
+            assert_eq!(one.head(&log).await.unwrap(), None);
+        }
+        // Another replica is answered; this one does not search whatever anybody has cosigned with each receipt.
+        let head = opened.head("acme").await;
+        let checkpoint = counterfoil_tlog::Checkpoint {
+            origin: log.info().origin.clone(),
+            size: head.size,
+            root: head.root,
+        };
+        let cosigned_at_s = NOW_MS.unsigned_abs() / 1000;
+        let cosignature = Cosignature {
+            size: head.size,
+            witness: cosigner.verifier_key().clone(),
+            cosigned_at_s,
+            line: cosigner.cosign(&checkpoint, cosigned_at_s).unwrap().to_string(),
+        };
+        opened.logs.engine().keep_cosignatures(&[(&log, &cosignature)]).await.unwrap();
+        assert_eq!(witnessed.head(&log).await.unwrap(), None);
+        // Who hears of something looks again, even if what was heard of is thinned by now.
+        let heard = Copied { size: head.size - 1, at_ms: 0, stopped: false };
+        other.reached.published("acme", heard);
+        assert_eq!(other.head(&log).await.unwrap().unwrap().size, head.size);
+        opened.clock.advance_ms(10_000);
+        assert_eq!(witnessed.head(&log).await.unwrap().unwrap().size, head.size);
         opened.close().await;
     }
 

@@ -17,33 +17,33 @@ use super::*;
 use crate::store::conformance::tamper;
 use crate::{Config, Offline};
 
-const NOW_MS: i64 = 1_800_000_000_000;
+pub(crate) const NOW_MS: i64 = 1_800_000_000_000;
 
 /// The service's logs, without a network around them.
-pub(super) struct Opened {
-    pub(super) logs: Logs,
-    pub(super) clock: TestClock,
-    chassis: counterfoil_chassis::Chassis,
+pub(crate) struct Opened {
+    pub(crate) logs: Logs,
+    pub(crate) clock: TestClock,
+    pub(crate) chassis: counterfoil_chassis::Chassis,
 }
 
 impl Opened {
-    pub(super) fn anchorer(&self) -> Anchorer {
+    pub(crate) fn anchorer(&self) -> Anchorer {
         let epochs = Epochs::new(self.logs.clone(), None);
         Anchorer::new(self.logs.clone(), epochs, self.clock.clock(), None)
     }
 
-    pub(super) async fn close(self) {
+    pub(crate) async fn close(self) {
         self.logs.close().await;
     }
 
     /// Lets a tenant's log grow by one entry.
-    pub(super) async fn grow(&self, tenant: &str) {
+    pub(crate) async fn grow(&self, tenant: &str) {
         let log = self.logs.get(tenant).await.unwrap();
         self.logs.seal_epoch(&log).await.unwrap();
     }
 
     /// All epochs of the anchor log in order, each checked to follow the one before.
-    pub(super) async fn epochs(&self) -> Vec<HeadsAnchored> {
+    pub(crate) async fn epochs(&self) -> Vec<HeadsAnchored> {
         let log = self.logs.engine().log(ANCHOR).await.unwrap();
         let filter = EntryFilter {
             record_type: Some(HeadsAnchored::full_name()),
@@ -65,7 +65,7 @@ impl Opened {
     }
 
     /// The map of an epoch, as far as the database can give its paths, proves these heads under the record's root.
-    pub(super) async fn proves(&self, anchored: &HeadsAnchored, expected: &BTreeMap<&str, Head>) {
+    pub(crate) async fn proves(&self, anchored: &HeadsAnchored, expected: &BTreeMap<&str, Head>) {
         let engine = self.logs.engine();
         let newest = engine.newest_anchor_epoch().await.unwrap().unwrap();
         assert_eq!(newest.number, anchored.epoch);
@@ -85,17 +85,17 @@ impl Opened {
         assert!(map.path(&nobody).excludes(&map.root(), &nobody));
     }
 
-    pub(super) async fn head(&self, tenant: &str) -> Head {
+    pub(crate) async fn head(&self, tenant: &str) -> Head {
         let log = self.logs.engine().log(tenant).await.unwrap();
         log.head().await.unwrap()
     }
 }
 
-pub(super) fn config(db: &TestDatabase, folder: &Path) -> Config {
+pub(crate) fn config(db: &TestDatabase, folder: &Path) -> Config {
     testing::config("ledger", db, folder).into()
 }
 
-pub(super) async fn open_with(
+pub(crate) async fn open_with(
     db: &TestDatabase,
     folder: &Path,
     change: impl FnOnce(&mut EngineOptions),
@@ -115,7 +115,7 @@ pub(super) async fn open_with(
     }
 }
 
-pub(super) async fn open(db: &TestDatabase, folder: &Path) -> Opened {
+pub(crate) async fn open(db: &TestDatabase, folder: &Path) -> Opened {
     open_with(db, folder, |_| {}).await
 }
 
@@ -281,6 +281,10 @@ both_engines! {
         };
         recover(&["acme"]).await;
         let opened = open(&lost, folder.path()).await;
+        let refused = opened.anchorer().run_once().await.unwrap_err();
+        assert!(matches!(refused, LedgerError::NoEpoch(NoEpoch::Begun { .. })), "{refused}");
+        // So it is where nothing but the high-water file says that there was one.
+        std::fs::remove_file(opened.logs.begun().file()).unwrap();
         let refused = opened.anchorer().run_once().await.unwrap_err().to_string();
         assert!(refused.contains("fell back"), "{refused}");
         let troubles = opened.logs.troubles();
@@ -396,6 +400,65 @@ both_engines! {
         tamper(&opened.chassis.db, "UPDATE log_heads SET size = size - 7 WHERE log_id = (SELECT log_id FROM logs WHERE tenant = 'acme')").await;
         assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(3));
         opened.proves(&opened.epochs().await[2], &heads).await;
+        opened.close().await;
+    }
+
+    async fn a_head_that_cannot_be_read_keeps_no_other_from_being_anchored(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(&db, folder.path()).await;
+        for tenant in ["acme", "beta"] {
+            opened.logs.create(tenant).await.unwrap();
+        }
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(1));
+        let acme = opened.head("acme").await;
+        tamper(&opened.chassis.db, "UPDATE log_heads SET root = substr(root, 1, 3) WHERE log_id = (SELECT log_id FROM logs WHERE tenant = 'acme')").await;
+        opened.grow("beta").await;
+        // A new process knows no more than the database.
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(2));
+        let heads = BTreeMap::from([("acme", acme), ("beta", opened.head("beta").await)]);
+        opened.proves(&opened.epochs().await[1], &heads).await;
+        let troubles = opened.logs.troubles();
+        assert!(troubles.iter().any(|trouble| trouble.contains("t/acme")), "{troubles:?}");
+        let lag = Epochs::new(opened.logs.clone(), None).lag(NOW_MS).await.unwrap();
+        assert_eq!(lag.logs, 1, "how far it is nobody knows");
+        tamper(&opened.chassis.db, "UPDATE log_heads SET root = (SELECT root FROM log_anchored_heads anchored WHERE anchored.log_id = log_heads.log_id AND epoch = 1) \
+            WHERE log_id = (SELECT log_id FROM logs WHERE tenant = 'acme')").await;
+        opened.grow("acme").await;
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(3));
+        assert_eq!(opened.logs.troubles(), [""; 0]);
+        opened.close().await;
+    }
+
+    async fn what_is_kept_of_epochs_and_cannot_be_read_is_found_and_rested_on_by_nobody(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(&db, folder.path()).await;
+        for tenant in ["acme", "beta", "gamma"] {
+            opened.logs.create(tenant).await.unwrap();
+            opened.anchorer().run_once().await.unwrap();
+        }
+        let offline = Offline::open(&config(&db, folder.path())).await.unwrap();
+        let found = async || {
+            let report = offline.fsck(ANCHOR, &mut |_, _| {}).await.unwrap();
+            report.problems.into_iter().map(|problem| problem.what).collect::<Vec<_>>()
+        };
+        assert_eq!(found().await, [""; 0]);
+        // A head that is lost is taken in anew.
+        tamper(&opened.chassis.db, "UPDATE log_anchored_heads SET root = substr(root, 1, 3) WHERE epoch = 2").await;
+        assert_eq!(found().await, [
+            "epoch 2: the map over its heads is not the one that was anchored",
+            "epoch 3: the map over its heads is not the one that was anchored",
+        ]);
+        assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(4));
+        tamper(&opened.chassis.db, "UPDATE log_anchor_epochs SET secret = substr(secret, 1, 3) WHERE epoch IN (2, 4)").await;
+        assert_eq!(found().await, [
+            "epoch 4: what is stored cannot be read: column secret has an unexpected value",
+            "epoch 2: what is stored cannot be read: column secret has an unexpected value",
+            "epoch 3: the map over its heads is not the one that was anchored",
+        ]);
+        // For the alarm it is no outage.
+        let refused = opened.anchorer().run_once().await.unwrap_err();
+        assert!(matches!(refused, LedgerError::Engine(EngineError::Damaged { .. })), "{refused}");
+        offline.close().await;
         opened.close().await;
     }
 

@@ -3,9 +3,10 @@
 use counterfoil_chassis::{
     CancellationToken, TestClock, both_engines, testing, testing::TestDatabase,
 };
-use counterfoil_engine::{SignedRecord, key_id_of};
+use counterfoil_engine::{EntryFilter, SignedRecord, key_id_of};
 use counterfoil_evidence::catalogue::stream;
 use counterfoil_evidence::record::signed_message;
+use counterfoil_evidence::v1::{ObligationDischarged, ObligationOpened};
 use counterfoil_tlog::NoteSigner;
 use counterfoil_tlog::signature::RecordSigner;
 use prost::Message;
@@ -152,7 +153,6 @@ both_engines! {
         let log = logs.create("acme").await.unwrap();
         logs.register(&producer(stream::RECONCILIATION)).await.unwrap();
         let mut stream = Stream { log: &log, last: StreamHead::EMPTY };
-        let id = log.info().id;
         let counted = async || {
             let (number, _) = logs.seal_epoch(&log).await.unwrap();
             let sealed = log.last_of_type(&EpochSealed::full_name(), log.head().await.unwrap().size).await.unwrap().unwrap();
@@ -171,10 +171,14 @@ both_engines! {
         // What is known is not read again: one that nobody opened shows it.
         let invented = ObligationOpened { obligation: vec![9; 16], ..Default::default() };
         let payload = Payload::ObligationOpened(invented);
-        logs.open().get_mut(&id).unwrap().obligations.take(&payload, [9; 32]);
+        let mut known = logs.open().take("acme").unwrap();
+        known.obligations.take(&payload, [9; 32]);
+        logs.open().keep("acme", known);
         assert_eq!(counted().await, 4);
         // What was read of a log that was longer is not of this one.
-        logs.open().get_mut(&id).unwrap().size = log.head().await.unwrap().size + 1;
+        let mut known = logs.open().take("acme").unwrap();
+        known.size = log.head().await.unwrap().size + 1;
+        logs.open().keep("acme", known);
         assert_eq!(counted().await, 3);
         logs.close().await;
     }

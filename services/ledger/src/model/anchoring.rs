@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use counterfoil_engine::{AnchorEpoch, AnchoredHead, LogHead, LogId};
+use counterfoil_engine::{AnchorEpoch, AnchoredHead, Heads, LogId};
 use counterfoil_evidence::record::{RecordError, decode_canonical};
 use counterfoil_evidence::v1::HeadsAnchored;
 use counterfoil_tlog::hash::sha256;
@@ -58,6 +58,15 @@ pub(crate) enum NoEpoch {
     Forgotten {
         /// Origin of the log.
         origin: String,
+    },
+    /// The first epoch is stated once, whatever is lost.
+    #[error(
+        "the key of the anchor log has stated epochs, and neither the database nor the log has one; `counterfoil ledger recover` \
+         brings the log back (who has nothing to bring it back from and begins anew all the same, takes {note} away)"
+    )]
+    Begun {
+        /// The file that says so.
+        note: String,
     },
     /// Two origins have one SHA-256.
     #[error(transparent)]
@@ -129,14 +138,12 @@ pub(crate) struct Next {
 
 /// The heads that the next epoch has: those of now, never a smaller one than was anchored, and none that its log has not signed, because
 /// what is anchored stays so. Of a log that fell back or is damaged, whoever writes it next finds out; here its last head stays. Beside
-/// them the origins of those that are not signed.
-pub(crate) fn heads(
-    anchored: &[AnchoredHead],
-    now: Vec<LogHead>,
-) -> (Vec<AnchoredHead>, Vec<String>) {
+/// them the origins of those that are not signed, or cannot be read: they keep none of the others from being anchored.
+pub(crate) fn heads(anchored: &[AnchoredHead], now: Heads) -> (Vec<AnchoredHead>, Vec<String>) {
     let known: HashMap<LogId, &AnchoredHead> =
         anchored.iter().map(|head| (head.log, head)).collect();
     let tenants = now
+        .read
         .into_iter()
         .filter(|head| head.tenant != ANCHOR && head.size > 0);
     let (mut heads, mut unsigned) = (Vec::new(), Vec::new());
@@ -155,6 +162,11 @@ pub(crate) fn heads(
             heads.extend(known);
             unsigned.push(head.origin);
         }
+    }
+    let unreadable = now.unreadable.into_iter();
+    for head in unreadable.filter(|head| head.tenant != ANCHOR) {
+        heads.extend(known.get(&head.log).map(|known| (*known).clone()));
+        unsigned.push(head.origin);
     }
     (heads, unsigned)
 }

@@ -33,6 +33,11 @@ impl OpenObligations {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.opened.len()
+    }
+
     /// Root of the sorted set: id || hash of the opening record.
     pub(crate) fn seal(&self) -> Result<SetRoot, SetError> {
         let mut set = SortedSetBuilder::new(OBLIGATION_KEY_LEN, OBLIGATION_LEAF_LEN)?;

@@ -105,10 +105,11 @@ impl Witnessing {
     async fn look(&self) -> Result<(), EngineError> {
         let wanted = self.witnessed.reached.take_wanted();
         let mut sizes = self.sizes().await?;
-        let unknown = self.lock().unknown(&sizes, &wanted);
+        let unknown = self.lock().unknown(&sizes, &wanted, self.clock.now_ms());
         let unknown = unknown.into_iter().map(|tenant| async move {
             if let Err(error) = self.look_up(&tenant).await {
                 self.failed(&tenant, &error);
+                self.lock().lost(&tenant, self.clock.now_ms());
             }
         });
         let looking = futures::stream::iter(unknown).buffer_unordered(LOGS_AT_ONCE);
@@ -124,9 +125,9 @@ impl Witnessing {
     /// The sizes that are shown.
     async fn sizes(&self) -> Result<Vec<(String, u64)>, EngineError> {
         let mut sizes = self.logs.sizes().await?;
-        if let Some((_, copies)) = &self.to {
+        if self.to.is_some() {
             for (tenant, size) in &mut sizes {
-                *size = copies.of(tenant).map_or(0, |copied| copied.size);
+                *size = self.most(tenant);
             }
         }
         sizes.retain(|(_, size)| *size > 0);
@@ -211,7 +212,33 @@ impl Witnessing {
         if cosigned >= due.size {
             return Ok(Err(cosigned));
         }
-        log.ask_to_cosign(&one.witness, due.size).await.map(Ok)
+        let asking = log.ask_to_cosign(&one.witness, due.size, self.most(&due.tenant));
+        asking.await.map(Ok)
+    }
+
+    /// Up to which size a log is shown at all.
+    fn most(&self, tenant: &str) -> u64 {
+        match &self.to {
+            Some((_, copies)) => copies.of(tenant).map_or(0, |copied| copied.size),
+            None => u64::MAX,
+        }
+    }
+
+    /// Makes cosignatures durable, all in one commit; where that fails each in its own, because what is wrong with one log is nothing of the
+    /// others'. In their order.
+    async fn keep(&self, cosigned: &[(&Log, &Cosignature)]) -> Vec<Result<(), EngineError>> {
+        let engine = self.logs.engine();
+        match engine.keep_cosignatures(cosigned).await {
+            Err(error) if cosigned.len() < 2 => vec![Err(error); cosigned.len()],
+            Err(_) => {
+                let mut kept = Vec::with_capacity(cosigned.len());
+                for one in cosigned {
+                    kept.push(engine.keep_cosignatures(std::slice::from_ref(one)).await);
+                }
+                kept
+            }
+            Ok(()) => vec![Ok(()); cosigned.len()],
+        }
     }
 
     /// Keeps what one witness has answered, in one commit, and tells those who wait.
@@ -222,29 +249,39 @@ impl Witnessing {
         });
         let cosigned: Vec<(&Log, &Cosignature)> = cosigned.collect();
         // If we crash here: the witness has persisted these sizes. It is asked again, and answers again.
-        let kept = self.logs.engine().keep_cosignatures(&cosigned).await;
+        let mut kept = self.keep(&cosigned).await.into_iter();
         let mut answered = Vec::new();
         for (due, answer) in answers {
-            let (log, size) = match (answer, &kept) {
-                (Answer::Cosigned(log, cosignature), Ok(())) => {
-                    self.witnessed.tally.cosigned(&one.name);
-                    (Some(log), Some(cosignature.size))
+            let mut is_away = false;
+            let (log, size) = match answer {
+                Answer::Cosigned(log, cosignature) => {
+                    match kept.next().unwrap_or(Err(EngineError::Closed)) {
+                        Err(error) => {
+                            self.failed(&due.tenant, &error);
+                            (Some(log), None)
+                        }
+                        Ok(()) => {
+                            self.witnessed.tally.cosigned(&one.name);
+                            (Some(log), Some(cosignature.size))
+                        }
+                    }
                 }
-                (Answer::Cosigned(log, _), Err(error)) => {
-                    self.failed(&due.tenant, error);
-                    (Some(log), None)
-                }
-                (Answer::Known(log, size), _) => (Some(log), Some(size)),
-                (Answer::Rests, _) => continue,
-                (Answer::Failed(log, error), _) => {
+                Answer::Known(log, size) => (Some(log), Some(size)),
+                Answer::Rests => continue,
+                Answer::Failed(log, error) => {
                     self.blame(&due.tenant, one, &error);
+                    // It is left alone for all logs then, and none of them has failed.
+                    is_away = matches!(error, WitnessError::Unreachable(_)) && one.calls.rests();
                     // What is wrong with the log itself is not settled here.
                     let is_its_own = matches!(error, WitnessError::Log(_));
                     (log.filter(|_| !is_its_own), None)
                 }
             };
             let now_ms = self.clock.now_ms();
-            self.lock().answered(&due.tenant, at, size, now_ms);
+            match is_away {
+                true => self.lock().unanswered(&due.tenant, at),
+                false => self.lock().answered(&due.tenant, at, size, now_ms),
+            }
             answered.extend(log.map(|log| (log, size)));
         }
         let settling = answered.into_iter().map(|(log, size)| async move {
@@ -332,5 +369,144 @@ impl Witnessing {
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use counterfoil_chassis::{both_engines, testing::TestDatabase};
+    use counterfoil_tlog::Checkpoint;
+    use counterfoil_tlog::cosignature::Cosigner;
+
+    use super::*;
+    use crate::anchorer::tests::{NOW_MS, Opened, open};
+    use crate::config::LedgerConfig;
+    use crate::store::conformance::tamper;
+    use crate::witnesses::Witnesses;
+
+    const GARBLED: &str = "UPDATE log_heads SET root = substr(root, 1, 3) \
+        WHERE log_id = (SELECT log_id FROM logs WHERE tenant = 'acme')";
+
+    fn cosigner() -> Cosigner {
+        Cosigner::from_seed("witness.example/w", &[7; 32]).unwrap()
+    }
+
+    /// A witness of two logs that nobody can reach.
+    async fn witnessing(opened: &Opened, folder: &std::path::Path) -> Witnessing {
+        for tenant in ["acme", "beta"] {
+            opened.logs.create(tenant).await.unwrap();
+        }
+        let file = folder.join("policy");
+        let vkey = cosigner().vkey();
+        std::fs::write(
+            &file,
+            format!("witness A {vkey} http://127.0.0.1:1/\nquorum A\n"),
+        )
+        .unwrap();
+        let settings = LedgerConfig {
+            witness_policy_file: Some(file),
+            ..LedgerConfig::default()
+        };
+        let clock = opened.clock.clock();
+        let witnesses = Witnesses::open(&settings, &clock).unwrap().unwrap();
+        let witnessed = Witnessed::new(witnesses, clock.clone());
+        Witnessing::new(opened.logs.clone(), None, witnessed, clock, None)
+    }
+
+    /// What the witness would say of a log.
+    async fn cosignature(log: &Log) -> Cosignature {
+        let head = log.head().await.unwrap();
+        let checkpoint = Checkpoint {
+            origin: log.info().origin.clone(),
+            size: head.size,
+            root: head.root,
+        };
+        let cosigned_at_s = NOW_MS.unsigned_abs() / 1000;
+        let line = cosigner().cosign(&checkpoint, cosigned_at_s).unwrap();
+        Cosignature {
+            size: head.size,
+            witness: cosigner().verifier_key().clone(),
+            cosigned_at_s,
+            line: line.to_string(),
+        }
+    }
+
+    fn due(witnessing: &Witnessing) -> Vec<String> {
+        let due = witnessing.lock().due(0, witnessing.clock.now_ms(), 9);
+        let mut due: Vec<String> = due.into_iter().map(|due| due.tenant).collect();
+        due.sort();
+        due
+    }
+
+    both_engines! {
+        async fn what_is_wrong_with_one_log_is_nothing_of_the_others(db: TestDatabase) {
+            let folder = tempfile::tempdir().unwrap();
+            let opened = open(&db, folder.path()).await;
+            let job = witnessing(&opened, folder.path()).await;
+            job.look().await.unwrap();
+            assert_eq!(due(&job), ["acme", "beta"]);
+            let one = &job.witnessed.witnesses.asked()[0];
+            let mut answers = Vec::new();
+            for tenant in ["acme", "beta"] {
+                let log = opened.logs.get(tenant).await.unwrap();
+                let cosignature = Box::new(cosignature(&log).await);
+                let due = Due { tenant: tenant.to_owned(), size: cosignature.size, is_met: true };
+                answers.push((due, Answer::Cosigned(log, cosignature)));
+            }
+            // One of them has a cosignature already that cannot be compared with its checkpoint any more.
+            let (_, Answer::Cosigned(acme, kept)) = &answers[0] else { panic!() };
+            opened.logs.engine().keep_cosignatures(&[(acme, &**kept)]).await.unwrap();
+            tamper(&opened.chassis.db, GARBLED).await;
+            job.take(0, one, answers).await;
+            let beta = opened.logs.get("beta").await.unwrap();
+            let size = beta.head().await.unwrap().size;
+            let enough = |tenant| job.lock().enough(tenant);
+            assert_eq!((enough("acme"), enough("beta")), (0, size));
+            assert_eq!(job.witnessed.tally.read()["A"].cosignatures, 1);
+            opened.close().await;
+        }
+
+        async fn a_log_that_cannot_be_looked_up_is_left_alone_for_a_while(db: TestDatabase) {
+            let folder = tempfile::tempdir().unwrap();
+            let opened = open(&db, folder.path()).await;
+            let job = witnessing(&opened, folder.path()).await;
+            let acme = opened.logs.get("acme").await.unwrap();
+            let kept = cosignature(&acme).await;
+            opened.logs.engine().keep_cosignatures(&[(&acme, &kept)]).await.unwrap();
+            tamper(&opened.chassis.db, GARBLED).await;
+            job.look().await.unwrap();
+            assert_eq!(due(&job), ["beta"]);
+            let (sizes, nobody) = (job.sizes().await.unwrap(), Default::default());
+            let unknown = |now_ms| job.lock().unknown(&sizes, &nobody, now_ms);
+            assert_eq!((unknown(NOW_MS), unknown(NOW_MS + 5000)), (vec![], vec!["acme".to_owned()]));
+            opened.close().await;
+        }
+
+        async fn a_witness_that_is_out_of_reach_lets_no_log_rest(db: TestDatabase) {
+            let folder = tempfile::tempdir().unwrap();
+            let opened = open(&db, folder.path()).await;
+            let job = witnessing(&opened, folder.path()).await;
+            job.look().await.unwrap();
+            let one = &job.witnessed.witnesses.asked()[0];
+            assert!(!job.ask_due(0, one).await);
+            assert!(one.calls.rests());
+            // As soon as anybody is asked again, all are.
+            assert_eq!(due(&job), ["acme", "beta"]);
+            opened.close().await;
+        }
+
+        async fn nothing_is_shown_above_what_is_published(db: TestDatabase) {
+            let folder = tempfile::tempdir().unwrap();
+            let opened = open(&db, folder.path()).await;
+            let mut job = witnessing(&opened, folder.path()).await;
+            assert_eq!(job.most("acme"), u64::MAX);
+            let url = format!("file://{}", folder.path().join("copies").display());
+            let copies = Copies::default();
+            job.to = Some((crate::publisher::open(&url).unwrap(), copies.clone()));
+            assert_eq!((job.most("acme"), job.sizes().await.unwrap()), (0, vec![]));
+            copies.published("acme", Copied { size: 1, at_ms: 0, stopped: false });
+            assert_eq!((job.most("acme"), job.sizes().await.unwrap()), (1, vec![("acme".to_owned(), 1)]));
+            opened.close().await;
+        }
     }
 }

@@ -9,7 +9,11 @@ const LOGS_A_ROUND: usize = 256;
 
 /// The logs, by their tenants.
 #[derive(Debug, Default)]
-pub(super) struct Known(HashMap<String, Shown>);
+pub(super) struct Known {
+    shown: HashMap<String, Shown>,
+    /// Those that could not be looked up.
+    lost: HashMap<String, Rest>,
+}
 
 /// One log.
 #[derive(Debug)]
@@ -64,18 +68,31 @@ impl Shown {
 }
 
 impl Known {
-    /// The logs of these that nobody has looked up yet, those first that somebody waits for.
+    /// The logs of these that nobody has looked up yet, those first that somebody waits for; without those that rest because they could not be.
     pub(super) fn unknown(
         &self,
         sizes: &[(String, u64)],
         wanted: &BTreeSet<String>,
+        now_ms: i64,
     ) -> Vec<String> {
         let tenants = sizes.iter().map(|(tenant, _)| tenant);
-        let unknown = tenants.filter(|tenant| !self.0.contains_key(*tenant));
+        let unknown = tenants.filter(|tenant| !self.shown.contains_key(*tenant));
+        let rests = |tenant: &&String| {
+            self.lost
+                .get(*tenant)
+                .is_some_and(|lost| lost.is_on(now_ms))
+        };
+        let unknown = unknown.filter(|tenant| !rests(tenant));
         let mut unknown: Vec<String> = unknown.cloned().collect();
         unknown.sort_by_key(|tenant| !wanted.contains(tenant));
         unknown.truncate(LOGS_A_ROUND);
         unknown
+    }
+
+    /// A log could not be looked up, and is left alone for a while.
+    pub(super) fn lost(&mut self, tenant: &str, now_ms: i64) {
+        let lost = self.lost.entry(tenant.to_owned()).or_default();
+        lost.failed(now_ms);
     }
 
     /// Takes note of a log: whether it is shown to so many witnesses, and the size that they have cosigned.
@@ -89,11 +106,12 @@ impl Known {
             is_private,
             by: vec![By::default(); witnesses],
         };
-        self.0.entry(tenant).or_insert(shown);
+        self.lost.remove(&tenant);
+        self.shown.entry(tenant).or_insert(shown);
     }
 
     pub(super) fn is_private(&self, tenant: &str) -> bool {
-        self.0.get(tenant).is_some_and(|shown| shown.is_private)
+        self.shown.get(tenant).is_some_and(|shown| shown.is_private)
     }
 
     /// Chooses what is shown of each log from now on. `resting`: which of the witnesses are left alone for all logs.
@@ -106,7 +124,7 @@ impl Known {
         now_ms: i64,
     ) {
         for (tenant, size) in sizes {
-            let Some(shown) = self.0.get_mut(tenant).filter(|shown| !shown.is_private) else {
+            let Some(shown) = self.shown.get_mut(tenant).filter(|shown| !shown.is_private) else {
                 continue;
             };
             if wanted.contains(tenant) {
@@ -126,33 +144,37 @@ impl Known {
 
     /// At most so much of what a witness is to be asked for now: what somebody waits for first, then what has waited longest.
     pub(super) fn due(&self, witness: usize, now_ms: i64, most: usize) -> Vec<Due> {
-        let mut due: Vec<(bool, i64, Due)> = Vec::new();
-        for (tenant, shown) in &self.0 {
-            let Some(by) = shown.by.get(witness) else {
-                continue;
-            };
-            if shown.size > by.cosigned && !by.rest.is_on(now_ms) {
-                let next = Due {
-                    tenant: tenant.clone(),
-                    size: shown.size,
-                    is_met: by.is_met,
-                };
-                due.push((!shown.is_urgent, shown.since_ms, next));
-            }
-        }
-        due.sort_by_key(|(late, since_ms, _)| (*late, *since_ms));
+        let due = self.shown.iter().filter_map(|(tenant, shown)| {
+            let by = shown.by.get(witness)?;
+            let is_due = shown.size > by.cosigned && !by.rest.is_on(now_ms);
+            is_due.then_some((tenant, shown, by))
+        });
+        let mut due: Vec<(&String, &Shown, &By)> = due.collect();
+        due.sort_by_key(|(_, shown, _)| (!shown.is_urgent, shown.since_ms));
         due.truncate(most);
-        due.into_iter().map(|(.., due)| due).collect()
+        let due = due.into_iter().map(|(tenant, shown, by)| Due {
+            tenant: tenant.clone(),
+            size: shown.size,
+            is_met: by.is_met,
+        });
+        due.collect()
     }
 
     fn by(&mut self, tenant: &str, witness: usize) -> Option<&mut By> {
-        self.0.get_mut(tenant)?.by.get_mut(witness)
+        self.shown.get_mut(tenant)?.by.get_mut(witness)
     }
 
     /// A witness is asked for a size now.
     pub(super) fn asks(&mut self, tenant: &str, witness: usize, size: u64) {
         if let Some(by) = self.by(tenant, witness) {
             by.asked = size;
+        }
+    }
+
+    /// A witness was out of reach, which says nothing of the log: it is asked for it as soon as it is asked for anything.
+    pub(super) fn unanswered(&mut self, tenant: &str, witness: usize) {
+        if let Some(by) = self.by(tenant, witness) {
+            by.asked = 0;
         }
     }
 
@@ -186,7 +208,7 @@ impl Known {
 
     /// A size has a quorum; whether that is new.
     pub(super) fn reached(&mut self, tenant: &str, size: u64) -> bool {
-        let Some(shown) = self.0.get_mut(tenant) else {
+        let Some(shown) = self.shown.get_mut(tenant) else {
             return false;
         };
         let is_new = size > shown.reached;
@@ -196,18 +218,18 @@ impl Known {
 
     /// The largest size that has a quorum; 0: none.
     pub(super) fn enough(&self, tenant: &str) -> u64 {
-        self.0.get(tenant).map_or(0, |shown| shown.reached)
+        self.shown.get(tenant).map_or(0, |shown| shown.reached)
     }
 
     /// Whether nobody is left who could be asked for a log now.
     pub(super) fn is_settled(&self, tenant: &str, resting: &[bool], now_ms: i64) -> bool {
-        let shown = self.0.get(tenant);
+        let shown = self.shown.get(tenant);
         shown.is_some_and(|shown| shown.is_settled(resting, now_ms))
     }
 
     /// Cosignatures of sizes below this one will not add up any more.
     pub(super) fn oldest_asked(&self, tenant: &str) -> u64 {
-        let Some(shown) = self.0.get(tenant) else {
+        let Some(shown) = self.shown.get(tenant) else {
             return 0;
         };
         let asked = shown.by.iter().map(|by| by.asked).filter(|size| *size > 0);
@@ -233,9 +255,9 @@ mod tests {
 
     fn known() -> Known {
         let mut known = Known::default();
-        assert_eq!(known.unknown(&sizes(5), &BTreeSet::new()), ["acme"]);
+        assert_eq!(known.unknown(&sizes(5), &BTreeSet::new(), 0), ["acme"]);
         known.add("acme".to_owned(), false, 2, 0);
-        assert_eq!(known.unknown(&sizes(5), &BTreeSet::new()), [""; 0]);
+        assert_eq!(known.unknown(&sizes(5), &BTreeSet::new(), 0), [""; 0]);
         known
     }
 
@@ -305,5 +327,30 @@ mod tests {
         known.choose(&both, &BTreeSet::new(), MINUTE_MS, &AWAKE, 9000);
         assert!(known.is_private("beta") && !known.is_private("acme"));
         assert_eq!(due(&known, 1, 9000), [5]);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_looked_up_rests_ever_longer() {
+        let (mut known, nobody) = (Known::default(), BTreeSet::new());
+        let mut now_ms = 0;
+        for seconds in [5, 10, 20, 40] {
+            assert_eq!(known.unknown(&sizes(5), &nobody, now_ms), ["acme"]);
+            known.lost("acme", now_ms);
+            now_ms += seconds * 1000;
+            assert_eq!(known.unknown(&sizes(5), &nobody, now_ms - 1), [""; 0]);
+        }
+        known.add("acme".to_owned(), false, 2, 0);
+        assert!(known.lost.is_empty());
+    }
+
+    #[test]
+    fn a_witness_that_is_out_of_reach_lets_no_log_rest() {
+        let mut known = known();
+        known.choose(&sizes(5), &BTreeSet::new(), MINUTE_MS, &AWAKE, 1000);
+        known.asks("acme", 0, 5);
+        known.unanswered("acme", 0);
+        assert_eq!(due(&known, 0, 1000), [5]);
+        known.choose(&sizes(9), &BTreeSet::new(), MINUTE_MS, &AWAKE, 90_000);
+        assert_eq!(known.oldest_asked("acme"), 9, "nobody is asked for less");
     }
 }

@@ -10,13 +10,13 @@ mod job;
 mod known;
 mod tally;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use counterfoil_chassis::Clock;
-use counterfoil_engine::{Anchor, AnchorError, EngineError, Head, Log, LogInfo, Witness};
+use counterfoil_engine::{Anchor, AnchorError, EngineError, Head, Log, LogId, LogInfo, Witness};
 use counterfoil_tlog::{Policy, VerifierKey};
 
 pub(crate) use self::job::Witnessing;
@@ -166,18 +166,27 @@ fn read(file: &Path) -> Result<Policy, String> {
     Policy::parse(&text).map_err(|error| error.to_string())
 }
 
+/// How long it is believed that no size of a log has a quorum, while this process hears of none: another replica may.
+const NONE_MS: i64 = 10_000;
+
 /// What the witnesses have cosigned of all logs, for those who ask for it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Witnessed {
     witnesses: Witnesses,
+    clock: Clock,
+    /// The logs of which no size was found that has a quorum, while this was the newest that this process had heard of; and when. To
+    /// find that takes a look at every size that anybody has cosigned.
+    without: Arc<Mutex<HashMap<LogId, (u64, i64)>>>,
     /// The sizes that have a quorum.
     pub(crate) reached: Copies,
     pub(crate) tally: Tally,
 }
 
 impl Witnessed {
-    pub(crate) fn new(witnesses: Witnesses) -> Self {
+    pub(crate) fn new(witnesses: Witnesses, clock: Clock) -> Self {
         Self {
+            clock,
+            without: Arc::default(),
             tally: Tally::new(witnesses.asked().iter().map(|one| one.name.clone())),
             reached: Copies::default(),
             witnesses,
@@ -191,18 +200,33 @@ impl Witnessed {
 
     /// The newest head of a log that enough of them have cosigned, with their lines; `None`: there is none yet.
     pub(crate) async fn head(&self, log: &Log) -> Result<Option<Head>, EngineError> {
-        let remembered = self.reached.of(&log.info().tenant).map(|one| one.size);
-        if let Some(size) = remembered.filter(|size| *size > 0)
-            && let Some(head) = self.head_at(log, size).await?
+        let remembered = self.reached.of(&log.info().tenant);
+        let remembered = remembered.map_or(0, |one| one.size);
+        if remembered > 0
+            && let Some(head) = self.head_at(log, remembered).await?
         {
             return Ok(Some(head));
         }
         // Nobody has looked since the start, and maybe nobody will for long, because the witnesses are away; or another replica knew of a
         // larger size, and has thinned what was kept of this one.
+        let (id, now_ms) = (log.info().id, self.clock.now_ms());
+        let before = self.without().get(&id).copied();
+        if before.is_some_and(|(heard, at_ms)| {
+            heard == remembered && (0..NONE_MS).contains(&(now_ms - at_ms))
+        }) {
+            return Ok(None);
+        }
         match log.witnessed(self.witnesses.policy()).await? {
             Some(size) => self.head_at(log, size).await,
-            None => Ok(None),
+            None => {
+                self.without().insert(id, (remembered, now_ms));
+                Ok(None)
+            }
         }
+    }
+
+    fn without(&self) -> MutexGuard<'_, HashMap<LogId, (u64, i64)>> {
+        self.without.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn head_at(&self, log: &Log, size: u64) -> Result<Option<Head>, EngineError> {
