@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use counterfoil_chassis::{CancellationToken, Clock, secrets};
 use counterfoil_engine::{
-    AnchorEpoch, AnchoredHead, Engine, EngineError, EntryFilter, Log, LogHead, LogId,
+    AnchorEpoch, AnchoredHead, Engine, EngineError, EntryFilter, Heads, Log, LogId,
 };
 use counterfoil_evidence::catalogue::Payload;
 use counterfoil_evidence::v1::{HeadsAnchored, TenantBound};
@@ -119,17 +119,18 @@ impl Anchorer {
         if newest.is_none() {
             self.begins(engine, begun).await?;
         }
-        let epoch = match newest {
-            Some(open) if open.index.is_none() => open,
+        let (epoch, is_ours) = match newest {
+            Some(open) if open.index.is_none() => (open, false),
             newest => match self.open(engine, newest, &mut known).await? {
-                Some(opened) => opened,
+                Some(opened) => (opened, true),
                 None => return Ok(None),
             },
         };
         let closed = self.close(engine, &epoch, &mut known).await?;
         if closed {
             self.epochs.closed(epoch.number);
-            known.whole = Some(epoch.number);
+            // What another process, or this one before it was cut off, has opened was only read, and not all of it may have been.
+            known.whole = is_ours.then_some(epoch.number);
             known.remembered.clear();
             self.note(&mut known);
         }
@@ -166,6 +167,11 @@ impl Anchorer {
         if known.is_noted {
             return;
         }
+        // Who may not write to the folder of the keys reads what another one wrote.
+        if let Ok(true) = self.logs.begun().is_noted() {
+            known.is_noted = true;
+            return;
+        }
         match self.logs.begun().note() {
             Ok(()) => known.is_noted = true,
             // Tried again with the next epoch: what it helps against is rare, and what it would hold up is not.
@@ -181,8 +187,7 @@ impl Anchorer {
         known: &mut Known,
     ) -> Result<Option<AnchorEpoch>, LedgerError> {
         let before = newest.as_ref().map_or(0, |newest| newest.number);
-        let has_entries = |head: &LogHead| head.tenant != ANCHOR && head.size > 0;
-        if !engine.heads().await?.read.iter().any(has_entries) {
+        if !has_entries(&engine.heads().await?) {
             return Ok(None);
         }
         // Where the log was lost, it is refused here.
@@ -361,6 +366,14 @@ impl Anchorer {
     }
 }
 
+/// Whether there is anything to anchor; of a log whose head cannot be read it is not known that there is nothing.
+fn has_entries(heads: &Heads) -> bool {
+    let mut read = heads.read.iter();
+    let mut unreadable = heads.unreadable.iter();
+    read.any(|head| head.tenant != ANCHOR && head.size > 0)
+        || unreadable.any(|head| head.tenant != ANCHOR)
+}
+
 /// Whether the database has what the last epoch states. The map is made once; from then on the epochs follow each other.
 async fn is_known(
     last: &Last,
@@ -391,6 +404,8 @@ async fn anchored(
         Some((number, heads)) if *number == epoch => Ok(heads.clone()),
         _ => {
             let heads = engine.anchored_heads(epoch).await?;
+            // Those that cannot be read are not among them: that these are all must be found anew.
+            known.whole = None;
             known.anchored = Some((epoch, heads.clone()));
             Ok(heads)
         }

@@ -284,9 +284,17 @@ impl Sequencer {
                 Again::Reload(log) => {
                     self.states.remove(log);
                 }
-                Again::Thoroughly | Again::Miscalculated(_) => {
+                Again::Thoroughly => {
                     thorough = true;
                     self.forget(&batch.logs);
+                }
+                Again::Miscalculated(_) => {
+                    thorough = true;
+                    self.forget(&batch.logs);
+                    // Nor what they were remembered to be: the anchors are asked instead.
+                    for log in &batch.logs {
+                        self.seen.remove(&log.id);
+                    }
                 }
                 Again::No(error) => return self.give_up(batch, &error),
             }

@@ -429,6 +429,26 @@ both_engines! {
         opened.close().await;
     }
 
+    async fn what_another_replica_anchored_is_rested_on_only_if_it_is_all_there(db: TestDatabase) {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (open(&db, folder.path()).await, open(&db, folder.path()).await);
+        for tenant in ["acme", "beta"] {
+            one.logs.create(tenant).await.unwrap();
+        }
+        let (first, second) = (one.anchorer(), other.anchorer());
+        assert_eq!(first.run_once().await.unwrap(), Some(1));
+        one.grow("acme").await;
+        assert_eq!(second.run_once().await.unwrap(), Some(2));
+        // Of acme neither its head can be read now nor what the other replica has anchored of it.
+        tamper(&one.chassis.db, "UPDATE log_anchored_heads SET root = substr(root, 1, 3) WHERE epoch = 2").await;
+        tamper(&one.chassis.db, "UPDATE log_heads SET root = substr(root, 1, 3) WHERE log_id = (SELECT log_id FROM logs WHERE tenant = 'acme')").await;
+        one.grow("beta").await;
+        let refused = first.run_once().await.unwrap_err();
+        assert!(matches!(refused, LedgerError::NoEpoch(_)), "{refused}");
+        one.close().await;
+        other.close().await;
+    }
+
     async fn what_is_kept_of_epochs_and_cannot_be_read_is_found_and_rested_on_by_nobody(db: TestDatabase) {
         let folder = tempfile::tempdir().unwrap();
         let opened = open(&db, folder.path()).await;
