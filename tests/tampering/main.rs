@@ -91,7 +91,10 @@ fn earlier(bundle: &Path, keys: &StolenKeys) -> Vec<String> {
 /// The keys in a data folder: of the log, and of each service that writes records.
 fn stolen(folder: &Path, origin: &str) -> StolenKeys {
     let logs = fs::read_dir(folder.join("logs")).unwrap();
-    let mut logs = logs.map(|entry| private_key(&entry.unwrap().path()).0);
+    // Beside the anchor log's key is a note, too.
+    let keys = logs.map(|entry| entry.unwrap().path());
+    let keys = keys.filter(|path| path.extension().is_some_and(|kind| kind == "key"));
+    let mut logs = keys.map(|path| private_key(&path).0);
     let log = logs.find(|signer| signer.name() == origin).unwrap();
     let mut keys = StolenKeys::new(log);
     for service in [
