@@ -183,6 +183,10 @@ fn no_secret_is_in_the_bundle_or_in_what_was_told() {
     let mut secrets = Vec::new();
     for path in files(&golden.data_dir.join("keys")) {
         let text = fs::read_to_string(&path).unwrap();
+        if path.extension().is_some_and(|kind| kind == "begun") {
+            assert_eq!(text, "", "a note keeps no secret");
+            continue;
+        }
         // PRIVATE+KEY+name+id+base64, or cft_id_secret: what comes before the last part is no secret.
         let secret = match text.strip_prefix("PRIVATE+KEY+") {
             Some(key) => key.splitn(3, '+').nth(2),
