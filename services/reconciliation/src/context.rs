@@ -1,7 +1,7 @@
 //! What every call and every job of the service works with.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -54,8 +54,9 @@ pub(crate) struct Context {
     pub(crate) bell: watch::Sender<u64>,
     /// Where remediations to carry out go; the supervisor takes them.
     pub(crate) work: mpsc::UnboundedSender<RemediationKey>,
-    /// Remediations that a task of this process carries out: one at a time each. Only [`Running`] writes it.
-    running: Mutex<HashSet<RemediationKey>>,
+    /// Remediations that a task of this process carries out, one at a time each, and whether it was asked for again since.
+    /// Only [`Running`] writes it.
+    running: Mutex<HashMap<RemediationKey, bool>>,
     /// Re-reads of a source, by tenant and id, take turns, so that two callers do not read it for the same obligation. The
     /// tables decide all the same.
     rereading: Mutex<HashMap<(String, String), Turn>>,
@@ -270,12 +271,22 @@ impl Context {
         tx.on_commit(move || bell.send_modify(|rung| *rung = rung.wrapping_add(1)));
     }
 
-    /// Marks a remediation as being carried out by this process. `None`: it is already.
+    /// Marks a remediation as being carried out by this process. `None`: it is already, and whoever is at it looks once more
+    /// before they leave.
     pub(crate) fn occupy(&self, key: &RemediationKey) -> Option<Running<'_>> {
-        lock(&self.running).insert(key.clone()).then(|| Running {
-            context: self,
-            key: key.clone(),
-        })
+        match lock(&self.running).entry(key.clone()) {
+            Entry::Occupied(mut asked_again) => {
+                asked_again.insert(true);
+                None
+            }
+            Entry::Vacant(free) => {
+                free.insert(false);
+                Some(Running {
+                    context: self,
+                    key: Some(key.clone()),
+                })
+            }
+        }
     }
 
     /// Whoever holds this re-reads a source.
@@ -358,12 +369,32 @@ fn stamp(actor: &str, now_ms: i64, standing: Standing, on_behalf_of: Vec<Princip
 #[derive(Debug)]
 pub(crate) struct Running<'c> {
     context: &'c Context,
-    key: RemediationKey,
+    /// `None`: let go already.
+    key: Option<RemediationKey>,
+}
+
+impl Running<'_> {
+    /// Lets the remediation go. `Some`: not yet, for it was asked for since; it is executed again at the moment it ends, say.
+    /// Were that only dropped, nobody would be at it until it had not been seen for long enough.
+    pub(crate) fn let_go(mut self) -> Option<Self> {
+        // One lock for looking and leaving: whoever asks finds it occupied and is heard, or free.
+        let mut running = lock(&self.context.running);
+        let asked_again = self.key.as_ref().and_then(|key| running.get_mut(key));
+        if asked_again.is_some_and(std::mem::take) {
+            drop(running);
+            return Some(self);
+        }
+        self.key.take().and_then(|key| running.remove(&key));
+        drop(running);
+        None
+    }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        lock(&self.context.running).remove(&self.key);
+        if let Some(key) = self.key.take() {
+            lock(&self.context.running).remove(&key);
+        }
     }
 }
 

@@ -123,15 +123,21 @@ pub(crate) async fn supervise(
     while tasks.join_next().await.is_some() {}
 }
 
-/// Carries a remediation out, again and again while something that it needs does not answer, unless this process is at it
-/// already.
+/// Carries a remediation out, unless a task of this process is at it already: that one looks again then.
 async fn carry_out(context: Arc<Context>, key: RemediationKey, mut unseen_since_ms: i64) {
-    let Some(_running) = context.occupy(&key) else {
-        return;
-    };
+    let mut occupied = context.occupy(&key);
+    while let Some(running) = occupied {
+        until_it_ends(&context, &key, unseen_since_ms).await;
+        unseen_since_ms = context.unseen_since_ms();
+        occupied = running.let_go();
+    }
+}
+
+/// Carries a remediation out, again and again while something that it needs does not answer.
+async fn until_it_ends(context: &Context, key: &RemediationKey, mut unseen_since_ms: i64) {
     let mut pause = Duration::from_millis(500);
     loop {
-        match remediate::carry_out(&context, &key, unseen_since_ms).await {
+        match remediate::carry_out(context, key, unseen_since_ms).await {
             Ok(()) => return,
             Err(JobError::Stopped | JobError::TakenOver) => {
                 tracing::info!(remediation = %key, "not carried out to its end here");

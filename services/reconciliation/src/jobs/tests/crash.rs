@@ -1,6 +1,6 @@
 //! A remediation that dies after any of its steps goes on and is recorded once; and peers that are away.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use counterfoil_chassis::testing::TestDatabase;
 use counterfoil_evidence::v1::{self, AttemptResult};
@@ -10,7 +10,10 @@ use counterfoil_proto::{
 };
 
 use super::{Account, World, world::PATIENCE};
-use crate::jobs::Step;
+use crate::{
+    jobs::{Step, carry_out},
+    model::ids::RemediationKey,
+};
 
 const STEPS: [Step; 10] = [
     Step::Settled,
@@ -129,6 +132,30 @@ counterfoil_chassis::both_engines! {
         assert_eq!(world.jobs().run_once().await.unwrap().reported, 1);
         assert_eq!(world.jobs().run_once().await.unwrap().reported, 0);
         assert_eq!(world.close(&campaign).await.state(), CampaignState::Closed);
+        world.audited().await;
+        world.stop().await;
+    }
+
+    /// Whoever comes to the end of a remediation that is asked for at that moment carries it out once more.
+    async fn what_is_asked_for_while_it_ends_is_not_forgotten(db: TestDatabase) {
+        let world = World::start(db).await;
+        world.add_source("hr", &[Account("amy", &["root"])], |_| {}).await;
+        world.review("q3", |_, _| Decision::Revoke).await;
+        let planned = world.planned().await;
+        let id = planned.name.rsplit('/').next().unwrap();
+        let key = RemediationKey { tenant: "acme".to_owned(), remediation: id.to_owned() };
+        let context = Arc::clone(world.context());
+        let alone = context.occupy(&key).unwrap();
+        assert!(alone.let_go().is_none(), "nobody has asked again");
+        let ending = context.occupy(&key).expect("nobody is at it any more");
+        world.execute(&planned.name).await.unwrap();
+        // Told to carry it out, and at once back: somebody is at it.
+        carry_out(Arc::clone(&context), key.clone(), i64::MAX).await;
+        assert_eq!(world.actions(&planned.name).await[0].state(), ActionState::Planned);
+        let once_more = ending.let_go().expect("it was asked for again");
+        drop(once_more);
+        carry_out(Arc::clone(&context), key.clone(), i64::MAX).await;
+        assert_eq!(world.watch(&planned.name).await.state(), RemediationState::Closed);
         world.audited().await;
         world.stop().await;
     }
