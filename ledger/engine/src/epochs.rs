@@ -139,8 +139,8 @@ impl Engine {
         self.shared().store.closed_anchor_number(until).await
     }
 
-    /// The head of every log that an epoch has, in order of creation; without those that cannot be read. Of an epoch of which the database does not know, those of the
-    /// last one before it.
+    /// The head of every log that an epoch has, in order of creation; without those that cannot be read. Of an epoch of which
+    /// the database does not know, those of the last one before it.
     ///
     /// # Errors
     /// When the database cannot be read.

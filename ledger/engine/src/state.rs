@@ -13,7 +13,7 @@ use crate::model::{LogInfo, StreamHead};
 
 const WIDTH: usize = TILE_WIDTH as usize;
 /// Levels of the tree between two levels of tiles.
-const TILE_HEIGHT: u8 = 8;
+pub(crate) const TILE_HEIGHT: u8 = 8;
 
 /// What a state takes without anything in it: its names, keys, checkpoint and frontier, and what the maps that have it take.
 const FIXED_BYTES: usize = 4 << 10;

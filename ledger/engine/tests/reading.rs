@@ -212,17 +212,6 @@ async fn entries_are_never_changed_or_deleted_by_mistake() {
     }
 }
 
-async fn drop_guards(database: &Database) {
-    database
-        .tamper(match database.name {
-            "sqlite" => {
-                "DROP TRIGGER log_entries_keep_update; DROP TRIGGER log_entries_keep_delete;"
-            }
-            _ => "DROP TRIGGER log_entries_keep ON log_entries;",
-        })
-        .await;
-}
-
 #[tokio::test]
 async fn damage_is_named_and_nothing_is_signed_on_top_of_it() {
     for tampering in [
@@ -237,7 +226,7 @@ async fn damage_is_named_and_nothing_is_signed_on_top_of_it() {
             let mut fixture = fixture(&database).await;
             grow(&mut fixture, &[300]).await;
             fixture.engine.close().await;
-            drop_guards(&database).await;
+            database.drop_guards().await;
             database.tamper(tampering).await;
             let engine = database.open().await;
             let log = engine.log(TENANT).await.unwrap();
@@ -289,7 +278,7 @@ async fn a_full_check_finds_damage_that_appending_does_not_meet() {
         for database in databases() {
             let mut fixture = fixture(&database).await;
             grow(&mut fixture, &[300]).await;
-            drop_guards(&database).await;
+            database.drop_guards().await;
             database.tamper(tampering).await;
             let report = fixture.log.fsck().await.unwrap();
             let found: Vec<_> = report

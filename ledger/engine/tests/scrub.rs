@@ -114,9 +114,7 @@ fn what_is_no_place_begins_anew() {
 async fn found(change: &'static str, words: &str) {
     let database = sqlite();
     let fixture = filled(&database).await;
-    database
-        .tamper("DROP TRIGGER log_entries_keep_update; DROP TRIGGER log_entries_keep_delete")
-        .await;
+    database.drop_guards().await;
     database.tamper(change).await;
     stops(&fixture.log, None, words).await;
 }
@@ -219,9 +217,7 @@ async fn a_column_of_another_type_is_found() {
     ] {
         let database = sqlite();
         let fixture = filled(&database).await;
-        database
-            .tamper("DROP TRIGGER log_entries_keep_update; DROP TRIGGER log_entries_keep_delete")
-            .await;
+        database.drop_guards().await;
         database.tamper(change).await;
         let found = fixture.log.fsck().await.unwrap().problems;
         let told = found.iter().any(|found| found.what.contains(UNREAD));

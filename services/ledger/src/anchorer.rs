@@ -167,13 +167,12 @@ impl Anchorer {
         if known.is_noted {
             return;
         }
-        // Who may not write to the folder of the keys reads what another one wrote.
-        if let Ok(true) = self.logs.begun().is_noted() {
-            known.is_noted = true;
-            return;
-        }
-        match self.logs.begun().note() {
+        let begun = self.logs.begun();
+        // Also where it is there: a process may have ended between writing it and making it durable.
+        match begun.note() {
             Ok(()) => known.is_noted = true,
+            // Who may not write to the folder of the keys reads what another one wrote.
+            Err(_) if matches!(begun.is_noted(), Ok(true)) => known.is_noted = true,
             // Tried again with the next epoch: what it helps against is rare, and what it would hold up is not.
             Err(error) => tracing::warn!(%error, "that there is an epoch was not noted"),
         }

@@ -18,10 +18,8 @@ use prost::Message as _;
 
 use super::plan::Growing;
 use crate::EngineError;
+use crate::state::TILE_HEIGHT;
 use crate::store::EntryRow;
-
-/// Levels of the tree between two levels of tiles.
-const TILE_HEIGHT: u8 = 8;
 
 /// What a producer's signature and the name of its key come to; taken when a record is admitted, before the signature is verified, and compared
 /// when its entry is about to be signed. Only within one process.

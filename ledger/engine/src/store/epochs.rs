@@ -182,7 +182,7 @@ impl Store {
         epoch: u64,
     ) -> Result<Vec<AnchoredHead>, EngineError> {
         let mut reading = self.reading_heads().await?;
-        sqlx::query(
+        let rows = sqlx::query(
             "SELECT logs.log_id, logs.origin, anchored.size, anchored.root FROM logs \
              JOIN log_anchored_heads anchored ON anchored.log_id = logs.log_id AND anchored.epoch = \
              (SELECT MAX(epoch) FROM log_anchored_heads WHERE log_id = logs.log_id AND epoch <= $1) ORDER BY logs.log_id",
@@ -190,20 +190,27 @@ impl Store {
         .bind(position(epoch))
         .fetch_all(&mut *reading)
         .await
-        .map_err(|error| EngineError::storage("read anchored heads", &error))?
-        .iter()
-        .filter_map(|row| {
+        .map_err(|error| EngineError::storage("read anchored heads", &error))?;
+        let read = rows.iter().filter_map(|row| {
+            let log = LogId(get(row, "log_id").ok()?);
             let origin: String = get(row, "origin").ok()?;
-            let head = LogId(get(row, "log_id").ok()?);
-            let head = (head, number(row, "size"), fixed(row, "root"));
-            if let (log, Ok(size), Ok(root)) = head {
-                let root = Hash(root);
-                return Some(Ok(AnchoredHead { log, origin, size, root }));
-            }
-            tracing::error!(origin, epoch, "the head of the log that an epoch has cannot be read");
-            None
-        })
-        .collect()
+            let (Ok(size), Ok(root)) = (number(row, "size"), fixed(row, "root")) else {
+                tracing::error!(
+                    origin,
+                    epoch,
+                    "the head of the log that an epoch has cannot be read"
+                );
+                return None;
+            };
+            let root = Hash(root);
+            Some(AnchoredHead {
+                log,
+                origin,
+                size,
+                root,
+            })
+        });
+        Ok(read.collect())
     }
 
     /// Inserts an epoch and its heads; whether it was not there yet.
@@ -317,10 +324,10 @@ fn read_head(row: &AnyRow) -> Result<(u64, Hash, String), EngineError> {
 }
 
 fn read_epoch(row: &AnyRow) -> Result<AnchorEpoch, EngineError> {
-    read_garbled_epoch(row).map_err(|error| error.in_log(EPOCHS))
+    epoch_of(row).map_err(|error| error.in_log(EPOCHS))
 }
 
-fn read_garbled_epoch(row: &AnyRow) -> Result<AnchorEpoch, EngineError> {
+fn epoch_of(row: &AnyRow) -> Result<AnchorEpoch, EngineError> {
     let index: Option<i64> = get(row, "idx")?;
     Ok(AnchorEpoch {
         number: number(row, "epoch")?,

@@ -157,6 +157,17 @@ impl Database {
         sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
     }
+
+    /// Takes away what keeps whoever has the database from changing entries.
+    pub(crate) async fn drop_guards(&self) {
+        self.tamper(match self.name {
+            "sqlite" => {
+                "DROP TRIGGER log_entries_keep_update; DROP TRIGGER log_entries_keep_delete"
+            }
+            _ => "DROP TRIGGER log_entries_keep ON log_entries",
+        })
+        .await;
+    }
 }
 
 static NEXT_RECORD: AtomicU64 = AtomicU64::new(1);

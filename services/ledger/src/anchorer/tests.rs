@@ -13,6 +13,7 @@ use counterfoil_tlog::hash::sha256;
 use counterfoil_tlog::sparse_map::key_of;
 use prost::Message as _;
 
+use super::losses::recover;
 use super::*;
 use crate::store::conformance::tamper;
 use crate::{Config, Offline};
@@ -271,15 +272,10 @@ both_engines! {
         opened.close().await;
         // The database is lost; nothing was published. A tenant's log comes back first.
         let lost = db.another().await;
-        let recover = async |tenants: &[&str]| {
-            let offline = Offline::open(&config(&lost, folder.path())).await.unwrap();
-            assert!(offline.recoverable().await.unwrap().contains(&ANCHOR.to_owned()));
-            for tenant in tenants {
-                offline.recover(tenant, &mut |_, _| {}).await.unwrap();
-            }
-            offline.close().await;
-        };
-        recover(&["acme"]).await;
+        let offline = Offline::open(&config(&lost, folder.path())).await.unwrap();
+        assert!(offline.recoverable().await.unwrap().contains(&ANCHOR.to_owned()));
+        offline.close().await;
+        recover(&lost, folder.path(), &["acme"]).await;
         let opened = open(&lost, folder.path()).await;
         let refused = opened.anchorer().run_once().await.unwrap_err();
         assert!(matches!(refused, LedgerError::NoEpoch(NoEpoch::Begun { .. })), "{refused}");
@@ -291,7 +287,7 @@ both_engines! {
         assert!(troubles.iter().any(|trouble| trouble.contains("counterfoil.local/anchor")), "{troubles:?}");
         opened.close().await;
         // The anchor log has a log that is not there yet.
-        recover(&[ANCHOR]).await;
+        recover(&lost, folder.path(), &[ANCHOR]).await;
         let opened = open(&lost, folder.path()).await;
         let refused = opened.anchorer().run_once().await.unwrap_err();
         assert!(matches!(refused, LedgerError::NoEpoch(NoEpoch::Missing { anchored: 2, missing: 1 })), "{refused}");
@@ -303,7 +299,7 @@ both_engines! {
         let refused = opened.anchorer().run_once().await.unwrap_err();
         assert!(matches!(refused, LedgerError::NoEpoch(NoEpoch::Missing { anchored: 2, missing: 1 })), "{refused}");
         opened.close().await;
-        recover(&["beta"]).await;
+        recover(&lost, folder.path(), &["beta"]).await;
         let opened = open(&lost, folder.path()).await;
         assert_eq!(opened.anchorer().run_once().await.unwrap(), Some(3));
         let epochs = opened.epochs().await;

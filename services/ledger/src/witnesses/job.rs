@@ -375,60 +375,23 @@ impl Witnessing {
 #[cfg(test)]
 mod tests {
     use counterfoil_chassis::{both_engines, testing::TestDatabase};
-    use counterfoil_tlog::Checkpoint;
-    use counterfoil_tlog::cosignature::Cosigner;
 
     use super::*;
     use crate::anchorer::tests::{NOW_MS, Opened, open};
-    use crate::config::LedgerConfig;
     use crate::store::conformance::tamper;
-    use crate::witnesses::Witnesses;
+    use crate::witnesses::tests::{cosignature, out_of_reach};
 
     const GARBLED: &str = "UPDATE log_heads SET root = substr(root, 1, 3) \
         WHERE log_id = (SELECT log_id FROM logs WHERE tenant = 'acme')";
 
-    fn cosigner() -> Cosigner {
-        Cosigner::from_seed("witness.example/w", &[7; 32]).unwrap()
-    }
-
-    /// A witness of two logs that nobody can reach.
+    /// Of two logs, with a witness that nobody can reach.
     async fn witnessing(opened: &Opened, folder: &std::path::Path) -> Witnessing {
         for tenant in ["acme", "beta"] {
             opened.logs.create(tenant).await.unwrap();
         }
-        let file = folder.join("policy");
-        let vkey = cosigner().vkey();
-        std::fs::write(
-            &file,
-            format!("witness A {vkey} http://127.0.0.1:1/\nquorum A\n"),
-        )
-        .unwrap();
-        let settings = LedgerConfig {
-            witness_policy_file: Some(file),
-            ..LedgerConfig::default()
-        };
         let clock = opened.clock.clock();
-        let witnesses = Witnesses::open(&settings, &clock).unwrap().unwrap();
-        let witnessed = Witnessed::new(witnesses, clock.clone());
+        let witnessed = Witnessed::new(out_of_reach(opened, folder, ""), clock.clone());
         Witnessing::new(opened.logs.clone(), None, witnessed, clock, None)
-    }
-
-    /// What the witness would say of a log.
-    async fn cosignature(log: &Log) -> Cosignature {
-        let head = log.head().await.unwrap();
-        let checkpoint = Checkpoint {
-            origin: log.info().origin.clone(),
-            size: head.size,
-            root: head.root,
-        };
-        let cosigned_at_s = NOW_MS.unsigned_abs() / 1000;
-        let line = cosigner().cosign(&checkpoint, cosigned_at_s).unwrap();
-        Cosignature {
-            size: head.size,
-            witness: cosigner().verifier_key().clone(),
-            cosigned_at_s,
-            line: line.to_string(),
-        }
     }
 
     fn due(witnessing: &Witnessing) -> Vec<String> {

@@ -9,6 +9,8 @@ mod http;
 mod job;
 mod known;
 mod tally;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -247,55 +249,5 @@ impl Witnessed {
             return Ok(None);
         }
         log.cosigned_checkpoint(size).await.map(Some)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use counterfoil_tlog::cosignature::Cosigner;
-
-    use super::*;
-
-    fn vkey(seed: u8) -> String {
-        let name = format!("witness.example/{seed}");
-        Cosigner::from_seed(&name, &[seed; 32]).unwrap().vkey()
-    }
-
-    #[test]
-    fn witnesses_that_could_never_be_enough_are_refused() {
-        let (one, two) = (vkey(1), vkey(2));
-        let both = format!("witness A {one} http://127.0.0.1:1/\nwitness B {two}\n");
-        let open = |lines: &str, monitoring: &[&str]| {
-            let policy = Policy::parse(format!("{both}{lines}").as_bytes()).unwrap();
-            let urls = monitoring
-                .iter()
-                .map(|name| ((*name).to_owned(), "http://h/".to_owned()));
-            Witnesses::of(policy, &urls.collect(), &Clock::system())
-        };
-        let good = open("quorum A\n", &["A"]).unwrap();
-        assert_eq!(good.asked().len(), 1);
-        assert_eq!(
-            open("group G any A B\nquorum G\n", &[])
-                .unwrap()
-                .asked()
-                .len(),
-            1
-        );
-        for (lines, monitoring, why) in [
-            ("quorum none\n", &[][..], "asks for no witness"),
-            ("quorum B\n", &[], "cannot be asked"),
-            ("group G all A B\nquorum G\n", &[], "cannot be asked"),
-            ("quorum A\n", &["C"], "no witness C"),
-        ] {
-            let refused = open(lines, monitoring).unwrap_err();
-            assert!(refused.contains(why), "{refused}");
-        }
-        for url in ["ftp://h/", "h", "http://"] {
-            let text = format!("witness A {one} {url}\nquorum A\n");
-            let policy = Policy::parse(text.as_bytes()).unwrap();
-            let refused = Witnesses::of(policy, &BTreeMap::new(), &Clock::system());
-            let refused = refused.unwrap_err();
-            assert!(refused.starts_with("witness A: "), "{refused}");
-        }
     }
 }
