@@ -18,8 +18,8 @@ pub enum FaultPoint {
     Ahead,
     /// A batch is worked out, looked at a second time and signed; failing, the second look came to something else.
     SecondLook,
-    /// The transaction is opened. PostgreSQL does this step, the next one and that after it in one call, at the last of them, unless the batch
-    /// fills a run of bundles.
+    /// The transaction is opened. Unless the batch fills a run of bundles, this step, the next one and that after it are done in one message, at
+    /// the last of them: by PostgreSQL always, and by SQLite for a lone record.
     Begin,
     /// The heads are moved, entries and their indexes are inserted.
     Write,

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use counterfoil_engine::{EngineError, EngineOptions, FaultPoint, Faults, SignedRecord, Verdict};
 use support::foreign::{Exported, stream_of};
-use support::{Database, REGISTRATIONS, TENANT, databases, fixture_on, ownership, receipts};
+use support::{
+    Database, Fixture, REGISTRATIONS, TENANT, databases, fixture_on, ownership, receipts,
+};
 
 /// Fails once, at one point.
 #[derive(Debug, Default)]
@@ -112,9 +114,56 @@ async fn run(database: &Database, reopen: bool, strikes: &[(FaultPoint, Verdict)
 
 #[tokio::test]
 async fn a_step_that_fails_loses_nothing_and_repeats_nothing_in_the_same_process() {
-    for database in databases() {
-        run(&database, false, &every_step(), 128).await;
+    // A lone record's transaction is one message on both.
+    for count in [128, 1] {
+        for database in databases() {
+            run(&database, false, &every_step(), count).await;
+        }
     }
+}
+
+#[tokio::test]
+async fn a_lone_record_is_written_whole_or_not_at_all() {
+    let database = support::sqlite();
+    let Fixture {
+        engine,
+        log,
+        mut inventory,
+        ..
+    } = fixture_on(database.open().await).await;
+    for step in ["log_heads", "log_entries", "log_streams"] {
+        let records = vec![inventory.next(&ownership(1), &[])];
+        let before = log.head().await.unwrap().size;
+        for event in ["INSERT", "UPDATE"] {
+            database
+                .tamper(format!(
+                    "CREATE TRIGGER fails_{event} BEFORE {event} ON {step} BEGIN SELECT RAISE(ABORT, 'by a test'); END"
+                ))
+                .await;
+        }
+        let failed = log.append(records.clone()).await.unwrap_err();
+        assert!(failed.to_string().contains("by a test"), "{step}: {failed}");
+        database
+            .tamper("DROP TRIGGER fails_INSERT; DROP TRIGGER fails_UPDATE")
+            .await;
+        assert_eq!(log.head().await.unwrap().size, before, "{step}");
+        let receipt = &receipts(log.append(records).await.unwrap())[0];
+        assert_eq!(receipt.index, before, "{step}");
+    }
+    // Its log was stopped by another process: what is behind the head is not written without it.
+    database
+        .tamper("UPDATE log_heads SET stopped_because = 'by a test'")
+        .await;
+    let record = inventory.next(&ownership(2), &[]);
+    let refused = log.append(vec![record.clone()]).await.unwrap_err();
+    assert!(refused.to_string().contains("by a test"), "{refused}");
+    engine.close().await;
+    database
+        .tamper("UPDATE log_heads SET stopped_because = NULL")
+        .await;
+    let log = database.open().await.log(TENANT).await.unwrap();
+    assert!(log.fsck().await.unwrap().is_clean());
+    receipts(log.append(vec![record]).await.unwrap());
 }
 
 #[tokio::test]

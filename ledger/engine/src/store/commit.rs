@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use counterfoil_tlog::Hash;
+use scopeguard::ScopeGuard;
+use sqlx::error::ErrorKind;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use super::call::{Call, is_overtaken};
@@ -82,6 +84,16 @@ enum Write {
     Call(Call),
 }
 
+impl Write {
+    /// Whether one message to the database is all there is.
+    fn is_all_at_once(&self) -> bool {
+        match self {
+            Self::Statements(together, _) => together.is_one_text(),
+            Self::Call(_) => true,
+        }
+    }
+}
+
 impl fmt::Debug for Write {
     /// Without what is written, which are whole entries.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,8 +118,12 @@ impl CommitError {
     fn at(step: &'static str) -> impl Fn(sqlx::Error) -> Self {
         move |error| match &error {
             sqlx::Error::Database(database)
-                if database.is_unique_violation() || is_overtaken(database.as_ref()) =>
+                if matches!(
+                    database.kind(),
+                    ErrorKind::UniqueViolation | ErrorKind::NotNullViolation
+                ) || is_overtaken(database.as_ref()) =>
             {
+                // That something is not null is broken by `LONE_ENTRY` only.
                 Self::Overtaken
             }
             _ => Self::Failed(EngineError::storage(step, &error)),
@@ -137,27 +153,38 @@ impl Store {
         faults: &dyn Faults,
     ) -> Result<(), CommitError> {
         match batch {
-            Prepared {
-                write: Write::Call(call),
-                full,
-                ..
-            } if full.is_empty() => self.commit_at_once(call, faults).await,
+            Prepared { write, full, .. } if full.is_empty() && write.is_all_at_once() => {
+                self.commit_at_once(write, faults).await
+            }
             batch => self.commit_in_steps(batch, faults).await,
         }
     }
 
-    /// On PostgreSQL, where the call is all there is: it does every step. The pool hands out no connection that is in a transaction
-    /// (`is_idle`), so that what the call wrote is durable when it returns.
-    async fn commit_at_once(&self, call: Call, faults: &dyn Faults) -> Result<(), CommitError> {
+    /// Where one message to the database is all there is: it does every step.
+    async fn commit_at_once(&self, write: Write, faults: &dyn Faults) -> Result<(), CommitError> {
         for point in [FaultPoint::Begin, FaultPoint::Write] {
             Step::reach(faults, point)?.done()?;
         }
         let before = Step::reach(faults, FaultPoint::Commit)?;
         // If we crash here: either all of the batch is durable or nothing. Clients send it again, and get the original
         // positions in the first case.
-        let made = call.make(&self.write).await;
-        made.map_err(CommitError::at("commit"))?;
+        let written = match write {
+            // The pool hands out no connection that is in a transaction (`is_idle`), so that what the call wrote is durable.
+            Write::Call(call) => call.make(&self.write).await.map(|()| 0),
+            Write::Statements(text, rows) => self.commit_text(text).await.map(|()| rows),
+        };
+        self.wrote(written.map_err(CommitError::at("commit"))?);
         before.done()
+    }
+
+    /// On SQLite: each further message costs two changes of threads, which take longer than a lone record's statements.
+    async fn commit_text(&self, text: Together) -> Result<(), sqlx::Error> {
+        let connection = self.write.acquire().await?;
+        // Of the text's transaction the pool does not know: a connection in which it may be open is closed.
+        let mut connection = scopeguard::guard(connection, |open| drop(open.detach()));
+        text.execute_alone(&mut connection).await?;
+        drop(ScopeGuard::into_inner(connection));
+        Ok(())
     }
 
     async fn commit_in_steps(
@@ -263,7 +290,7 @@ fn statements(logs: &[LogCommit], stopped: Stopped) -> Result<Write, EngineError
         added.map_err(|error| EngineError::storage("write", &error))
     };
     add(swap(stopped), head_rows(logs)?)?;
-    insert(logs, add)?;
+    insert(logs, if few { &LONE_ENTRY } else { &ENTRIES }, add)?;
     Ok(Write::Statements(together, rows_in_all))
 }
 
@@ -318,6 +345,7 @@ fn head_rows(logs: &[LogCommit]) -> Result<Vec<Vec<Value<'_>>>, EngineError> {
 /// Entries, and what they are found by.
 fn insert<'a>(
     logs: &'a [LogCommit],
+    into_entries: &Statement,
     mut add: impl FnMut(&Statement, Vec<Vec<Value<'a>>>) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     let entries = flatten(logs, |log| &log.entries);
@@ -333,7 +361,7 @@ fn insert<'a>(
             Value::Bytes(&row.entry),
         ])
     });
-    add(&ENTRIES, rows.collect::<Result<_, EngineError>>()?)?;
+    add(into_entries, rows.collect::<Result<_, EngineError>>()?)?;
     let labels = logs.iter().flat_map(LogCommit::labels_that_stay);
     let labels = labels.map(|(log, row)| label_values(log, row));
     add(&LABELS, labels.collect::<Result<_, EngineError>>()?)?;
@@ -384,6 +412,14 @@ const ENTRIES: Statement = Statement {
         Kind::Bytes,
     ],
     after: "",
+};
+
+/// Directly behind the statement that moves the head: where that did not, nothing is written, because nobody could count rows before the commit.
+const LONE_ENTRY: Statement = Statement {
+    before: "INSERT INTO log_entries (log_id, idx, leaf_hash, record_id, record_hash, record_type, stream, entry) \
+             SELECT column1, column2, column3, column4, column5, column6, column7, CASE WHEN changes() = 1 THEN column8 END FROM (",
+    columns: ENTRIES.columns,
+    after: ")",
 };
 
 pub(super) fn label_values(log: LogId, row: &LabelRow) -> Result<Vec<Value<'_>>, EngineError> {

@@ -272,11 +272,10 @@ async fn pool(
     dialect: Dialect,
 ) -> Result<AnyPool, EngineError> {
     let setup = Arc::clone(setup);
-    let mut options = AnyPoolOptions::new();
+    // SQLite's are in this process: to ask whether one is there takes as long as a short statement.
+    let mut options = AnyPoolOptions::new().test_before_acquire(false);
     if dialect == Dialect::Postgres {
-        options = options
-            .test_before_acquire(false)
-            .before_acquire(|connection, _| Box::pin(is_idle(connection)));
+        options = options.before_acquire(|connection, _| Box::pin(is_idle(connection)));
     }
     options
         .max_connections(connections)

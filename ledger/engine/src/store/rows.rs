@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 
 use sqlx::any::AnyArguments;
-use sqlx::{Any, Arguments as _, AssertSqlSafe, Transaction};
+use sqlx::{Any, AnyConnection, Arguments as _, AssertSqlSafe, Transaction};
 
 use super::Dialect;
 
@@ -107,6 +107,24 @@ impl Together {
             Form::Arrays => rows,
             Form::Text | Form::Texts => fits.unwrap_or(rows),
         }
+    }
+
+    /// Whether they are one text, as few are on SQLite.
+    pub(super) fn is_one_text(&self) -> bool {
+        self.form == Form::Text
+    }
+
+    /// Executes one text as a transaction of its own. If this fails, the transaction may be open still.
+    pub(super) async fn execute_alone(
+        self,
+        connection: &mut AnyConnection,
+    ) -> Result<(), sqlx::Error> {
+        let text = format!("BEGIN IMMEDIATE; {}; COMMIT", self.texts.join("; "));
+        let arguments = self.arguments.into_iter().next().unwrap_or_default();
+        sqlx::query_with(AssertSqlSafe(text), arguments)
+            .execute(connection)
+            .await?;
+        Ok(())
     }
 
     /// Executes them; the rows that they wrote.
