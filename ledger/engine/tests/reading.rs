@@ -13,8 +13,7 @@ use counterfoil_tlog::proof;
 use counterfoil_tlog::tile::{TilePath, entry_bundles_for, tiles_for};
 use support::foreign::Exported;
 use support::{
-    Database, Fixture, REGISTRATIONS, TENANT, databases, fixture, lifecycle, ownership, receipts,
-    sqlite,
+    Fixture, REGISTRATIONS, TENANT, databases, fixture, lifecycle, ownership, receipts, sqlite,
 };
 
 /// Appends records in batches of these sizes.

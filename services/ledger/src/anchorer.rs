@@ -10,6 +10,7 @@ mod losses;
 pub(crate) mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,7 +173,9 @@ impl Anchorer {
         match begun.note() {
             Ok(()) => known.is_noted = true,
             // Who may not write to the folder of the keys reads what another one wrote.
-            Err(_) if matches!(begun.is_noted(), Ok(true)) => known.is_noted = true,
+            Err(error) if is_denied(&error) && matches!(begun.is_noted(), Ok(true)) => {
+                known.is_noted = true;
+            }
             // Tried again with the next epoch: what it helps against is rare, and what it would hold up is not.
             Err(error) => tracing::warn!(%error, "that there is an epoch was not noted"),
         }
@@ -363,6 +366,11 @@ impl Anchorer {
         known.bound = Some(bound);
         Ok(())
     }
+}
+
+fn is_denied(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
 }
 
 /// Whether there is anything to anchor; of a log whose head cannot be read it is not known that there is nothing.

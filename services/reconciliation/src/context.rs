@@ -55,7 +55,7 @@ pub(crate) struct Context {
     /// Where remediations to carry out go; the supervisor takes them.
     pub(crate) work: mpsc::UnboundedSender<RemediationKey>,
     /// Remediations that a task of this process carries out, one at a time each, and whether it was asked for again since.
-    /// Only [`Running`] writes it.
+    /// Only `occupy` and [`Running`] write it.
     running: Mutex<HashMap<RemediationKey, bool>>,
     /// Re-reads of a source, by tenant and id, take turns, so that two callers do not read it for the same obligation. The
     /// tables decide all the same.
@@ -365,18 +365,18 @@ fn stamp(actor: &str, now_ms: i64, standing: Standing, on_behalf_of: Vec<Princip
     }
 }
 
-/// A remediation that this process carries out, until this is dropped.
+/// A remediation that this process carries out, until this is left or dropped.
 #[derive(Debug)]
 pub(crate) struct Running<'c> {
     context: &'c Context,
-    /// `None`: let go already.
+    /// `None`: left already.
     key: Option<RemediationKey>,
 }
 
 impl Running<'_> {
-    /// Lets the remediation go. `Some`: not yet, for it was asked for since; it is executed again at the moment it ends, say.
-    /// Were that only dropped, nobody would be at it until it had not been seen for long enough.
-    pub(crate) fn let_go(mut self) -> Option<Self> {
+    /// Leaves the remediation. `Some`: not yet, for it was asked for since; it is executed again at the moment it ends, say. Were
+    /// that dropped, nobody would be at it until the next round of the jobs.
+    pub(crate) fn leave(mut self) -> Option<Self> {
         // One lock for looking and leaving: whoever asks finds it occupied and is heard, or free.
         let mut running = lock(&self.context.running);
         let asked_again = self.key.as_ref().and_then(|key| running.get_mut(key));

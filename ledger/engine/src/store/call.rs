@@ -10,7 +10,7 @@ use super::to_db;
 use crate::{EngineError, LogId};
 
 /// What the function raises when a head is not the one that the batch continues, or a log was stopped.
-const OVERTAKEN: &str = "CF001";
+pub(super) const OVERTAKEN: &str = "CF001";
 
 /// The call, ready to be made.
 pub(super) struct Call {
@@ -21,12 +21,12 @@ pub(super) struct Call {
 impl Call {
     /// The call that writes these logs, ascending; those that were stopped too, or not.
     pub(super) fn of(logs: &[LogCommit], stopped_too: bool) -> Result<Self, EngineError> {
-        let mut given = Given::default();
-        let written = given.batch(logs, stopped_too);
+        let mut named = Named::default();
+        let written = named.batch(logs, stopped_too);
         written.map_err(|error| EngineError::storage("write", &error))?;
         Ok(Self {
-            text: format!("SELECT log_commit({})", given.named.join(", ")),
-            arguments: given.arguments,
+            text: format!("SELECT log_commit({})", named.given.join(", ")),
+            arguments: named.arguments,
         })
     }
 
@@ -42,19 +42,14 @@ impl Call {
     }
 }
 
-/// Whether the database says that the logs are not as the batch takes them to be.
-pub(super) fn is_overtaken(error: &dyn sqlx::error::DatabaseError) -> bool {
-    error.code().is_some_and(|code| code == OVERTAKEN)
-}
-
 /// Arguments, each by the name of its parameter.
 #[derive(Default)]
-struct Given {
-    named: Vec<String>,
+struct Named {
+    given: Vec<String>,
     arguments: AnyArguments,
 }
 
-impl Given {
+impl Named {
     fn batch(&mut self, logs: &[LogCommit], stopped_too: bool) -> Result<(), sqlx::Error> {
         let ids: Vec<String> = logs.iter().map(|log| log.log.to_string()).collect();
         self.give("named", "text", ids.join(","))?;
@@ -206,8 +201,8 @@ impl Given {
         T: sqlx::Encode<'q, Any> + sqlx::Type<Any>,
     {
         self.arguments.add(value).map_err(sqlx::Error::Encode)?;
-        self.named
-            .push(format!("{name} => ${}::{kind}", self.named.len() + 1));
+        self.given
+            .push(format!("{name} => ${}::{kind}", self.given.len() + 1));
         Ok(())
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use counterfoil_tlog::Hash;
 use scopeguard::ScopeGuard;
-use sqlx::error::ErrorKind;
+use sqlx::error::DatabaseError;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
-use super::call::{Call, is_overtaken};
+use super::call::{self, Call};
 use super::rows::{Kind, Statement, Together, Value};
 use super::subjects::FullRun;
 use super::{Dialect, Store, to_db};
@@ -117,18 +117,17 @@ pub(crate) enum CommitError {
 impl CommitError {
     fn at(step: &'static str) -> impl Fn(sqlx::Error) -> Self {
         move |error| match &error {
-            sqlx::Error::Database(database)
-                if matches!(
-                    database.kind(),
-                    ErrorKind::UniqueViolation | ErrorKind::NotNullViolation
-                ) || is_overtaken(database.as_ref()) =>
-            {
-                // That something is not null is broken by `LONE_ENTRY` only.
-                Self::Overtaken
-            }
+            sqlx::Error::Database(database) if is_overtaken(database.as_ref()) => Self::Overtaken,
             _ => Self::Failed(EngineError::storage(step, &error)),
         }
     }
+}
+
+/// Whether the database says that the logs are not as the batch takes them to be.
+fn is_overtaken(error: &dyn DatabaseError) -> bool {
+    error.is_unique_violation()
+        || error.code().is_some_and(|code| code == call::OVERTAKEN)
+        || error.message() == HEAD_NOT_MOVED
 }
 
 /// What becomes of a batch for a log that was stopped.
@@ -171,18 +170,18 @@ impl Store {
         let written = match write {
             // The pool hands out no connection that is in a transaction (`is_idle`), so that what the call wrote is durable.
             Write::Call(call) => call.make(&self.write).await.map(|()| 0),
-            Write::Statements(text, rows) => self.commit_text(text).await.map(|()| rows),
+            Write::Statements(together, rows) => self.commit_alone(together).await.map(|()| rows),
         };
-        self.wrote(written.map_err(CommitError::at("commit"))?);
+        self.wrote(written.map_err(CommitError::at("write"))?);
         before.done()
     }
 
     /// On SQLite: each further message costs two changes of threads, which take longer than a lone record's statements.
-    async fn commit_text(&self, text: Together) -> Result<(), sqlx::Error> {
+    async fn commit_alone(&self, together: Together) -> Result<(), sqlx::Error> {
         let connection = self.write.acquire().await?;
         // Of the text's transaction the pool does not know: a connection in which it may be open is closed.
-        let mut connection = scopeguard::guard(connection, |open| drop(open.detach()));
-        text.execute_alone(&mut connection).await?;
+        let mut connection = scopeguard::guard(connection, |mut open| open.close_on_drop());
+        together.execute_alone(&mut connection).await?;
         drop(ScopeGuard::into_inner(connection));
         Ok(())
     }
@@ -421,6 +420,9 @@ const LONE_ENTRY: Statement = Statement {
     columns: ENTRIES.columns,
     after: ")",
 };
+
+/// What SQLite says then.
+const HEAD_NOT_MOVED: &str = "NOT NULL constraint failed: log_entries.entry";
 
 pub(super) fn label_values(log: LogId, row: &LabelRow) -> Result<Vec<Value<'_>>, EngineError> {
     Ok(vec![

@@ -7,8 +7,9 @@
 
 use std::fmt::Write as _;
 
+use futures::TryStreamExt as _;
 use sqlx::any::AnyArguments;
-use sqlx::{Any, AnyConnection, Arguments as _, AssertSqlSafe, Transaction};
+use sqlx::{Any, AnyConnection, Arguments as _, AssertSqlSafe, Executor as _, Transaction};
 
 use super::Dialect;
 
@@ -119,11 +120,15 @@ impl Together {
         self,
         connection: &mut AnyConnection,
     ) -> Result<(), sqlx::Error> {
+        let expected = self.texts.len() + 2;
         let text = format!("BEGIN IMMEDIATE; {}; COMMIT", self.texts.join("; "));
         let arguments = self.arguments.into_iter().next().unwrap_or_default();
-        sqlx::query_with(AssertSqlSafe(text), arguments)
-            .execute(connection)
-            .await?;
+        let query = sqlx::query_with(AssertSqlSafe(text), arguments);
+        let done: Vec<_> = connection.execute_many(query).try_collect().await?;
+        // Should SQLite's thread end in the middle, what it has done so far is all that is told; the commit is the last.
+        if done.len() != expected {
+            return Err(sqlx::Error::WorkerCrashed);
+        }
         Ok(())
     }
 

@@ -15,6 +15,9 @@ use super::tests::{Opened, config, open, open_with};
 use super::*;
 use crate::Offline;
 
+/// What takes longer fails the test.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Remembers nothing, and cannot be asked while it is away.
 #[derive(Debug, Default)]
 struct Away(AtomicBool);
@@ -181,7 +184,8 @@ both_engines! {
             prove(&beta).await;
             beta_is_done.notify_one();
         };
-        tokio::join!(prove(&acme), prove(&acme), prove(&acme), prove(&acme), of_beta, stand_in_line);
+        let all = async { tokio::join!(prove(&acme), prove(&acme), prove(&acme), prove(&acme), of_beta, stand_in_line) };
+        tokio::time::timeout(PATIENCE, all).await.expect("they wait for each other");
         assert_eq!(order.into_inner().unwrap().len(), 5);
         opened.close().await;
     }

@@ -19,7 +19,12 @@ use std::{sync::Arc, time::Duration};
 use counterfoil_chassis::{db::Engine, error::ApiError};
 use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::{context::Context, error::JobError, model::ids::RemediationKey, store};
+use crate::{
+    context::{Context, Running},
+    error::JobError,
+    model::ids::RemediationKey,
+    store,
+};
 
 /// Steps of a remediation, after each of which it may die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,12 +129,26 @@ pub(crate) async fn supervise(
 }
 
 /// Carries a remediation out, unless a task of this process is at it already: that one looks again then.
-async fn carry_out(context: Arc<Context>, key: RemediationKey, mut unseen_since_ms: i64) {
-    let mut occupied = context.occupy(&key);
-    while let Some(running) = occupied {
-        until_it_ends(&context, &key, unseen_since_ms).await;
+async fn carry_out(context: Arc<Context>, key: RemediationKey, unseen_since_ms: i64) {
+    if let Some(running) = context.occupy(&key) {
+        until_nobody_asks(&context, &key, running, unseen_since_ms).await;
+    }
+}
+
+/// Carries a remediation out, and once more if it was asked for meanwhile; not when the service ends.
+async fn until_nobody_asks(
+    context: &Context,
+    key: &RemediationKey,
+    mut running: Running<'_>,
+    mut unseen_since_ms: i64,
+) {
+    loop {
+        until_it_ends(context, key, unseen_since_ms).await;
+        match running.leave() {
+            Some(asked_again) if !context.shutdown.is_cancelled() => running = asked_again,
+            _ => return,
+        }
         unseen_since_ms = context.unseen_since_ms();
-        occupied = running.let_go();
     }
 }
 

@@ -12,6 +12,8 @@ use counterfoil_proto::ledger::{
 };
 use futures::StreamExt as _;
 use futures::future::try_join_all;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -183,6 +185,28 @@ impl Ledger {
             client.register_producer(producer.registration()).await?;
         }
         Ok(())
+    }
+
+    /// How many commits there were, and how many seconds they took in all, by its own metrics.
+    pub(crate) async fn commits(&self) -> anyhow::Result<(f64, f64)> {
+        let mut stream = TcpStream::connect(self.address()).await?;
+        let token = self.token("inventory")?;
+        let request = format!(
+            "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {}\r\n\r\n",
+            token.expose()
+        );
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let value = |name: &str| {
+            let mut lines = answer.lines();
+            let found = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            anyhow::Ok(found.with_context(|| format!("no {name}"))?.parse()?)
+        };
+        Ok((
+            value("counterfoil_ledger_commit_seconds_count")?,
+            value("counterfoil_ledger_commit_seconds_sum")?,
+        ))
     }
 
     pub(crate) async fn stop(self) -> anyhow::Result<()> {

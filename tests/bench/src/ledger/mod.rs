@@ -120,12 +120,20 @@ async fn unary(ledger: &Ledger, engine: &str, samples: usize) -> anyhow::Result<
     print_on(SCENARIO, engine, "unary_1000_in_flight", "1/s", appended);
     print_on(SCENARIO, engine, "echo_1000_in_flight", "1/s", echoed);
     print_on(SCENARIO, engine, "unary_over_echo", "ratio", over);
-    let mut late = Vec::new();
+    let (mut late, mut commits, mut over) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..samples {
         let calls = producers.iter_mut().map(|one| one.calls(4)).collect();
-        late.push(load::paced(&ledger.clients, calls, half).await? * 1e3);
+        let (count, took) = ledger.commits().await?;
+        let p99 = load::paced(&ledger.clients, calls, half).await?;
+        let (more, longer) = ledger.commits().await?;
+        let commit = (longer - took) / (more - count);
+        late.push(p99 * 1e3);
+        commits.push(commit * 1e3);
+        over.push(p99 / commit);
     }
     print_on(SCENARIO, engine, "p99_at_half_load", "ms", late);
+    print_on(SCENARIO, engine, "commit_at_half_load", "ms", commits);
+    print_on(SCENARIO, engine, "p99_over_commit", "ratio", over);
     echo.stop().await
 }
 

@@ -11,7 +11,7 @@ use counterfoil_proto::{
 
 use super::{Account, World, world::PATIENCE};
 use crate::{
-    jobs::{Step, carry_out},
+    jobs::{Step, carry_out, until_nobody_asks},
     model::ids::RemediationKey,
 };
 
@@ -136,7 +136,7 @@ counterfoil_chassis::both_engines! {
         world.stop().await;
     }
 
-    /// Whoever comes to the end of a remediation that is asked for at that moment carries it out once more.
+    /// Whoever is at a remediation that is asked for once more carries it out once more.
     async fn what_is_asked_for_while_it_ends_is_not_forgotten(db: TestDatabase) {
         let world = World::start(db).await;
         world.add_source("hr", &[Account("amy", &["root"])], |_| {}).await;
@@ -146,15 +146,16 @@ counterfoil_chassis::both_engines! {
         let key = RemediationKey { tenant: "acme".to_owned(), remediation: id.to_owned() };
         let context = Arc::clone(world.context());
         let alone = context.occupy(&key).unwrap();
-        assert!(alone.let_go().is_none(), "nobody has asked again");
-        let ending = context.occupy(&key).expect("nobody is at it any more");
+        assert!(alone.leave().is_none(), "nobody has asked again");
+        let running = context.occupy(&key).expect("nobody is at it any more");
         world.execute(&planned.name).await.unwrap();
         // Told to carry it out, and at once back: somebody is at it.
         carry_out(Arc::clone(&context), key.clone(), i64::MAX).await;
         assert_eq!(world.actions(&planned.name).await[0].state(), ActionState::Planned);
-        let once_more = ending.let_go().expect("it was asked for again");
-        drop(once_more);
-        carry_out(Arc::clone(&context), key.clone(), i64::MAX).await;
+        // The first time it finds somebody at it, who was seen a moment ago; the second time they were not seen any more.
+        let runner = world.runner(id).await;
+        assert_eq!(runner, "", "dispatched, and nobody is at it");
+        until_nobody_asks(&context, &key, running, i64::MIN).await;
         assert_eq!(world.watch(&planned.name).await.state(), RemediationState::Closed);
         world.audited().await;
         world.stop().await;
