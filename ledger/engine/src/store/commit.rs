@@ -523,3 +523,52 @@ impl Step {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use futures::poll;
+
+    use super::*;
+
+    const NUMBERS: Statement = Statement {
+        before: "INSERT INTO numbers (n) ",
+        columns: &[Kind::Number],
+        after: "",
+    };
+
+    fn text(number: Value<'_>) -> Together {
+        let mut together = Together::new(Dialect::Sqlite, true);
+        together.add(&NUMBERS, &[vec![number]]).unwrap();
+        together
+    }
+
+    #[tokio::test]
+    async fn a_text_that_fails_or_is_let_go_leaves_no_transaction_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/log?mode=rwc", folder.path().display());
+        let store = Store::open(&url, None, None, None).await.unwrap();
+        let table = "CREATE TABLE numbers (n INTEGER NOT NULL)";
+        sqlx::query(table).execute(&store.write).await.unwrap();
+        for polls in 0..32 {
+            let mut committing = Box::pin(store.commit_alone(text(Value::Number(polls))));
+            for _ in 0..polls {
+                if poll!(&mut committing).is_ready() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            drop(committing);
+            store.commit_alone(text(Value::Nothing)).await.unwrap_err();
+            // What is not committed is not there, and what follows is.
+            let last = 1000 + polls;
+            store.commit_alone(text(Value::Number(last))).await.unwrap();
+            let read: i64 = sqlx::query_scalar("SELECT MAX(n) FROM numbers")
+                .fetch_one(&store.read)
+                .await
+                .unwrap();
+            assert_eq!(read, last);
+        }
+        store.close().await;
+    }
+}
