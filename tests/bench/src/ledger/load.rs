@@ -245,7 +245,8 @@ pub(crate) async fn paced<A: Append>(
 ) -> anyhow::Result<f64> {
     let callers = calls.len();
     let every = Duration::from_secs_f64(callers as f64 / rate);
-    let started = Instant::now();
+    // Nothing is due before all callers are there.
+    let started = Instant::now() + Duration::from_millis(200);
     let running = clients.iter().cycle().zip(calls).enumerate();
     let running = running.map(|(number, (client, calls))| {
         let mut client = client.clone();
